@@ -1,0 +1,96 @@
+# Two commands matter: `make run` (an experiment, end to end) and `make test` (every check that CI runs).
+#
+#   make run ARGS="task.shots=1"           Hydra overrides
+#   make test PIP_FLAGS=--no-cache-dir     extra flags for every pip call
+#   make run PYTHON=python3.12             another interpreter for the virtual environment
+
+PYTHON    ?= python3
+VENV      ?= .venv
+PIP_FLAGS ?=
+ARGS      ?=
+PORT      ?= 5000
+
+BIN     := $(VENV)/bin
+PIP      = $(BIN)/python -m pip
+PINS    ?= constraints.txt
+INSTALL  = $(PIP) install $(PIP_FLAGS) -c $(PINS)
+
+# An environment is rebuilt (that is, pip is asked again) when any of these is newer than its stamp.
+INPUTS := pyproject.toml constraints.txt Makefile
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test ui lint format lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="task.shots=1")
+	$(BIN)/python -m adapt experiment=quickstart $(ARGS)
+
+test: lint ## lint, types, import contracts and tests: what CI runs (pytest flags: ARGS="-k heads")
+	$(BIN)/python -m pytest $(ARGS)
+
+ui: $(VENV)/.stamp-run ## open the runs in the MLflow UI (another port: PORT=5001)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
+
+lint: $(VENV)/.stamp-test ## ruff, mypy and import contracts, without the tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy adapt tasks
+	$(BIN)/lint-imports
+
+format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layout
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment, caches and build artefacts; runs (mlflow.db, mlruns, outputs) stay
+	rm -rf $(VENV) $(VENV)-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find adapt tasks conf tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# To move one of the held packages, edit its line in constraints.txt first (torch and torchvision go together).
+lock: ## resolve constraints.txt afresh, but for pip, torch, torchvision, gym and learn2learn
+	rm -rf $(VENV)-lock && mkdir -p $(VENV)-lock
+	grep -E '^(pip|torch|torchvision|gym|learn2learn)==' constraints.txt > $(VENV)-lock/held.txt
+	$(MAKE) VENV=$(VENV)-lock PINS=$(VENV)-lock/held.txt $(VENV)-lock/.stamp-test
+	$(VENV)-lock/bin/python -m pip freeze --all --exclude-editable > $(VENV)-lock/freeze.txt
+	head -n 1 constraints.txt > $(VENV)-lock/constraints.txt
+	grep -vE ' @ |^(nvidia-|cuda-|triton)' $(VENV)-lock/freeze.txt | sed 's/+[a-z0-9.]*$$//' >> $(VENV)-lock/constraints.txt
+	mv $(VENV)-lock/constraints.txt constraints.txt
+	rm -rf $(VENV)-lock
+
+# ---- environment: each stamp is one layer of .venv ---------------------------------------------------
+
+$(VENV)/.stamp-venv: $(INPUTS)
+	@echo "==> $(VENV): virtual environment with the pinned pip"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one with PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/.stamp-run: $(VENV)/.stamp-venv
+	@echo "==> $(VENV): the package and what experiments need"
+	$(INSTALL) -e ".[experiments]"
+	@touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-run $(VENV)/.stamp-learn2learn
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-run
+	@echo "==> $(VENV): tests, linters and what the baselines need"
+	$(INSTALL) --group dev
+	@touch $@
+
+# learn2learn 0.2.0 (its last release) ships C files that Cython generated for older Pythons: on 3.11 and later
+# they do not compile. `build_ext` makes its setup.py translate the .pyx files afresh, with the Cython, setuptools
+# and wheel that group `baselines` has put into this environment (hence no build isolation). Its declared
+# dependencies cannot all be met (qpth wants numpy<2; gsutil is never imported), hence --no-deps: group `baselines`
+# holds those that `import learn2learn` does need. gym, unmaintained too, is built with the same pinned setuptools
+# rather than with whatever is newest. torchvision comes without dependencies, so that it cannot replace the
+# installed torch. A C compiler is needed.
+$(VENV)/.stamp-learn2learn: $(VENV)/.stamp-dev
+	@echo "==> $(VENV): learn2learn, built from source"
+	$(INSTALL) --no-build-isolation gym
+	$(INSTALL) --no-deps torchvision
+	$(INSTALL) --use-pep517 --no-build-isolation --no-deps --config-settings=--global-option=build_ext learn2learn
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m adapt``: the Hydra entry point."""
+
+from adapt.app.main import main
+
+main()

@@ -1,0 +1,21 @@
+"""What downstream code uses: fit a few labelled examples, predict, save, load."""
+
+from adapt.adapter.few_shot import FewShotAdapter
+from adapt.adapter.fitted import FittedTask
+from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Support
+from adapt.adapter.state import AdapterState, identity_state
+from adapt.adapter.storage import load
+
+__all__ = [
+    "AdapterState",
+    "Context",
+    "FewShotAdapter",
+    "FittedTask",
+    "Forward",
+    "Method",
+    "Predictor",
+    "Role",
+    "Support",
+    "identity_state",
+    "load",
+]

@@ -1,0 +1,79 @@
+"""A task that has been adapted to: predicts for new examples, with scikit-learn's habits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from adapt.adapter.inputs import as_examples
+from adapt.errors import AdaptError
+from adapt.inner import Trace
+
+if TYPE_CHECKING:
+    from adapt.adapter.few_shot import FewShotAdapter
+
+__all__ = ["FittedTask"]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedTask:
+    """The result of :meth:`FewShotAdapter.fit`.
+
+    Attributes:
+        adapter: it came from.
+        parameters: adapted tensors of the backbone, by name.
+        head_state: of ``adapter.head``, ``[·, C]``.
+        classes_: the caller's labels ``[C]``, sorted; the order of the columns of :meth:`predict_proba`.
+        z: where the solver arrived ``[k]``.
+        trace: the support loss on the way, and the cost.
+    """
+
+    adapter: FewShotAdapter
+    parameters: dict[str, Tensor]
+    head_state: Tensor
+    classes_: np.ndarray
+    z: Tensor
+    trace: Trace
+
+    def logits(self, x: Tensor | np.ndarray) -> Tensor:
+        """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device."""
+        examples = as_examples(x, self.adapter.input_shape, self.adapter.state.origin)
+        with torch.no_grad():
+            features = functional_call(self.adapter.backbone, self.parameters, (examples,))
+            return self.adapter.head.logits(self.head_state, features)
+
+    def predict_proba(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """Class probabilities ``[m, C]``, columns in the order of ``classes_``."""
+        return self.logits(x).softmax(-1).cpu().numpy()
+
+    def predict(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """The most probable label of each example, ``[m]``."""
+        return self.classes_[self.logits(x).argmax(-1).cpu().numpy()]
+
+    def score(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[Any]) -> float:
+        """Accuracy (0 … 1) on examples ``x`` with true labels ``y``.
+
+        Raises:
+            AdaptError: a number of labels other than the number of examples.
+        """
+        truth = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        predicted = self.predict(x)
+        if truth.shape != predicted.shape:
+            raise AdaptError(
+                f"y has shape {truth.shape} but x has {len(predicted)} examples: pass one label per example"
+            )
+        return float((predicted == truth).mean())
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical
+        predictions."""
+        from adapt.adapter.storage import save_task
+
+        save_task(self, folder)

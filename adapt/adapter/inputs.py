@@ -1,0 +1,84 @@
+"""Checks of what users pass to ``fit`` and ``predict``: one clear error that names what is wrong."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.errors import AdaptError
+
+__all__ = ["as_examples", "as_labels"]
+
+
+def as_examples(x: Tensor | np.ndarray, shape: tuple[int, ...] | None, like: Tensor) -> Tensor:
+    """``x [n, *shape]`` as a tensor of the dtype and device of ``like``.
+
+    Raises:
+        AdaptError: not numbers, no examples, the wrong shape, NaN or infinity.
+    """
+    try:
+        # torch reads neither negative strides nor foreign byte orders, and warns of read-only arrays: such
+        # arrays are copied.
+        examples = torch.as_tensor(
+            np.require(x, x.dtype.newbyteorder("="), ["C", "W"]) if isinstance(x, np.ndarray) else x
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AdaptError(
+            f"x must be an array or tensor of numbers, got {type(x).__name__}: {error}"
+        ) from None
+    if examples.is_complex():
+        raise AdaptError("x holds complex numbers: pass real ones, for instance x.real")
+    if examples.ndim == 0 or len(examples) == 0:
+        raise AdaptError("x holds no examples: pass an array [n, …] with at least one")
+    if shape is not None and tuple(examples.shape[1:]) != shape:
+        raise AdaptError(
+            f"x has examples of shape {tuple(examples.shape[1:])} but this backbone takes "
+            f"{shape}: resize them, or add the missing axis"
+        )
+    examples = examples.to(device=like.device, dtype=like.dtype)
+    if not bool(torch.isfinite(examples).all()):
+        bad = int((~torch.isfinite(examples).reshape(len(examples), -1).all(1)).nonzero()[0])
+        raise AdaptError(f"x[{bad}] holds NaN or infinity: clean the data first")
+    return examples
+
+
+def as_labels(y: Tensor | np.ndarray | Sequence[Any], n: int) -> tuple[np.ndarray, Tensor]:
+    """The sorted distinct labels ``[C]`` and, per example, the index of its label, int64 ``[n]``.
+
+    Raises:
+        AdaptError: a number of labels other than n, fewer than two classes, labels that cannot be ordered, or
+        NaN.
+    """
+    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else _label_array(y)
+    if labels.ndim != 1 or len(labels) != n:
+        raise AdaptError(f"y has shape {labels.shape} but x has {n} examples: pass one label per example")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise AdaptError("y holds NaN or infinity: every example needs a label")
+    if labels.dtype.kind not in "biufU":
+        raise AdaptError(f"y holds labels of type {labels.dtype}: use strings, or numbers, not a mixture")
+    classes, index = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise AdaptError(f"y holds only the class {classes[0]!r}: a task needs at least two classes")
+    return classes, torch.as_tensor(index.astype(np.int64))
+
+
+def _label_array(y: Any) -> np.ndarray:
+    """``y`` as an array; object arrays of strings (a pandas column) become strings.
+
+    numpy alone would silently make strings of a number or NaN that stands beside strings.
+    """
+    if isinstance(y, str) or not (isinstance(y, Sequence) or hasattr(y, "__array__")):
+        return np.asarray(y)  # of no length, which the caller reports
+    labels = list(y)
+    strings = [isinstance(label, str) for label in labels]
+    if any(strings) and not all(strings):
+        odd = labels[strings.index(False)]
+        raise AdaptError(
+            f"y mixes strings with {odd!r} ({type(odd).__name__}): use strings, or numbers, not a mixture"
+        )
+    try:
+        return np.asarray(labels)
+    except ValueError:
+        raise AdaptError("y is a ragged nest of lists: pass one label per example") from None

@@ -1,0 +1,205 @@
+"""Adapters and fitted tasks on disk: ``adapter_config.json``, ``adapter_model.safetensors``, ``README.md``;
+never pickle."""
+
+import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from adapt.adapter.card import model_card
+from adapt.adapter.few_shot import FewShotAdapter
+from adapt.adapter.fitted import FittedTask
+from adapt.adapter.state import AdapterState
+from adapt.backbones import fingerprint, load_backbone
+from adapt.errors import AdaptError
+from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
+from adapt.forward.estimators import Exact, Gaussian, Reverse
+from adapt.heads import Logistic, Prototype, Ridge
+from adapt.inner import Descent, GaussNewton, Trace
+from adapt.spaces import SPACES
+from adapt.version import __version__
+
+__all__ = ["load", "load_adapter", "save_adapter", "save_task"]
+
+CONFIG, TENSORS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+FORMAT = 1
+#: Components that a config may name. Reading a folder can build these and nothing else.
+HEADS = {"logistic": Logistic, "prototype": Prototype, "ridge": Ridge}
+SOLVERS = {"gauss_newton": GaussNewton, "descent": Descent}
+ESTIMATORS = {"exact": Exact, "gaussian": Gaussian, "reverse": Reverse}
+#: Fields that say what a component can do; they are no settings.
+FLAGS = ("exact", "supports_regression")
+
+
+def load(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> Any:
+    """Read an adapter or a fitted task.
+
+    Args:
+        folder: a path, or the name of a shipped adapter such as ``"conv4_glyphs_film"``.
+        backbone: the network it belongs to; needed only if it was not one of ours. Its weights are verified.
+
+    Returns:
+        :class:`FewShotAdapter` or :class:`FittedTask`, whichever was saved.
+
+    Raises:
+        AdaptError: missing or damaged files, an unknown format, or a backbone with other weights.
+    """
+    kind = read_json(shipped(folder) / CONFIG).get("kind")
+    return load_task(folder, backbone) if kind == "task" else load_adapter(folder, backbone)
+
+
+def save_adapter(adapter: FewShotAdapter, folder: str | os.PathLike[str]) -> None:
+    """Write ``adapter``; see :meth:`FewShotAdapter.save_pretrained`."""
+    config = _config(adapter, "adapter")
+    _write(Path(folder), config, adapter.state._asdict())
+
+
+def load_adapter(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> FewShotAdapter:
+    """Read what :func:`save_adapter` wrote."""
+    path = shipped(folder)
+    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
+    return _adapter(path, config, tensors, backbone)
+
+
+def save_task(task: FittedTask, folder: str | os.PathLike[str]) -> None:
+    """Write ``task``; see :meth:`FittedTask.save_pretrained`."""
+    config = _config(task.adapter, "task") | {
+        "classes": task.classes_.tolist(),
+        "classes_dtype": task.classes_.dtype.str,
+    }
+    tensors = task.adapter.state._asdict() | {
+        "z": task.z,
+        "losses": task.trace.losses,
+        "head_state": task.head_state,
+    }
+    # The adapted tensors themselves, not only z: predictions are then the same bits on any machine that runs
+    # the network the same way.
+    tensors |= {f"parameters.{name}": value for name, value in task.parameters.items()}
+    config["forward_equivalents"] = task.trace.forward_equivalents
+    _write(Path(folder), config, tensors)
+
+
+def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> FittedTask:
+    """Read what :func:`save_task` wrote."""
+    path = shipped(folder)
+    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
+    adapter = _adapter(path, config, tensors, backbone)
+    prefix = "parameters."
+    try:
+        parameters = {
+            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+        }
+        classes = np.array(config["classes"], dtype=np.dtype(config["classes_dtype"]))
+        trace = Trace(tensors["losses"], float(config["forward_equivalents"]))
+        return FittedTask(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdaptError(f"{path} is not a complete fitted task ({error}): save it again") from None
+
+
+def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "library_version": __version__,
+        "backbone": {"name": adapter.backbone_name, "fingerprint": fingerprint(adapter.backbone)},
+        "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
+        "space": adapter.space.name,
+        "head": _describe(adapter.head, HEADS),
+        "solver": _describe(adapter.solver, SOLVERS),
+        "info": dict(adapter.info),
+    }
+
+
+def _describe(component: Any, known: dict[str, type]) -> dict[str, Any]:
+    names = [name for name, cls in known.items() if type(component) is cls]
+    if not names:
+        raise AdaptError(
+            f"{type(component).__name__} cannot be saved: only {', '.join(known)} can; use "
+            "adapter.with_(…) before saving"
+        )
+    settings: dict[str, Any] = {}
+    for field in fields(component):
+        value = getattr(component, field.name)
+        if is_dataclass(value):
+            settings[field.name] = _describe(value, ESTIMATORS)
+        elif field.name not in FLAGS:
+            settings[field.name] = value
+    return {"name": names[0], **settings}
+
+
+def _build(description: dict[str, Any], known: dict[str, type], path: Path) -> Any:
+    name = description["name"]
+    if name not in known:
+        raise AdaptError(
+            f"{path / CONFIG} names '{name}', which this version does not know: known are {', '.join(known)}"
+        )
+    arguments = {
+        k: _build(v, ESTIMATORS, path) if isinstance(v, dict) else v
+        for k, v in description.items()
+        if k != "name"
+    }
+    try:
+        return known[name](**arguments)
+    except TypeError as error:
+        raise AdaptError(f"{path / CONFIG}: '{name}' does not take these settings ({error})") from None
+
+
+def _write(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    # The config goes last, and an old one goes first: a folder that has one is complete, and its tensors are
+    # those of the config.
+    text = json_text(config)  # what cannot be written fails here, before anything is lost
+    (folder / CONFIG).unlink(missing_ok=True)
+    write_tensors(folder / TENSORS, tensors, {"format": "pt", "library_version": __version__})
+    write_text(folder / CARD, model_card(config, tensors))
+    write_text(folder / CONFIG, text)
+
+
+def _adapter(
+    path: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], backbone: nn.Module | None
+) -> FewShotAdapter:
+    if config.get("format") != FORMAT:
+        raise AdaptError(
+            f"{path / CONFIG} has format {config.get('format')!r}; this version reads format "
+            f"{FORMAT}: update adaptive-behavior"
+        )
+    try:
+        name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
+        if backbone is None and name is None:
+            raise AdaptError(
+                f"{path} was made on a backbone of your own: pass it as adapt.load(folder, backbone=…)"
+            )
+        if config["space"] not in SPACES:
+            raise AdaptError(
+                f"{path / CONFIG} names the space '{config['space']}', which this version does "
+                f"not know: known are {', '.join(SPACES)}"
+            )
+        network = backbone if backbone is not None else load_backbone(name)[0]
+        if fingerprint(network) != expected:
+            raise AdaptError(
+                f"the backbone's weights are not those {path} was made for: load the same "
+                "weights, or meta-train an adapter for these"
+            )
+        state = AdapterState(**{field: tensors[field] for field in AdapterState._fields})
+        shape = config["input_shape"]
+        return FewShotAdapter(
+            network,
+            SPACES[config["space"]](network),
+            state,
+            _build(config["solver"], SOLVERS, path),
+            _build(config["head"], HEADS, path),
+            tuple(shape) if shape else None,
+            name,
+            config.get("info", {}),
+        )
+    except KeyError as error:
+        raise AdaptError(
+            f"{path} lacks {error}: it is not a complete adapter folder, save it again"
+        ) from None
+    except TypeError as error:
+        raise AdaptError(
+            f"{path / CONFIG} holds a value of the wrong type ({error}): the file is damaged, save it again"
+        ) from None

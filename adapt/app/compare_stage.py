@@ -1,0 +1,131 @@
+"""stage=compare: every configured method on the same tasks, to the terminal, the run's folder and MLflow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from adapt.adapter import Context, Method, load
+from adapt.app.build import build
+from adapt.app.environment import choose_device, environment
+from adapt.app.progress import console, progress
+from adapt.app.report import show
+from adapt.app.session import Session, distribution
+from adapt.compare import Comparison, compare
+from adapt.compare.figures import accuracy_against_seconds, save
+from adapt.compare.markdown import comparison_markdown
+from adapt.compare.verdict import verdict
+from adapt.errors import AdaptError
+from adapt.files import write_json, write_text
+from adapt.tracking import DatasetInput, track
+from tasks import Distribution, Source
+
+__all__ = ["run_compare"]
+
+
+def run_compare(config: DictConfig, session: Session) -> float | None:
+    """Compare, write and show; returns the mean accuracy of ours (or of the only method), 0 … 1."""
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    tasks = distribution(config)
+    methods: dict[str, Method] = {
+        name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
+    }
+    context = _context(config, tasks.source, device)
+    where = environment(device)
+    settings = build(config.tracking, "tracking", config.allow)
+    tags = {
+        "backbone": context.adapter.backbone_name or "own",
+        "task": tasks.source.name,
+        "device": device.type,
+    }
+    data = DatasetInput(tasks.source.name, tasks.source.digest(), tasks.source.card.to_dict(), "evaluation")
+    with track(
+        settings,
+        name=config.name,
+        tags=tags,
+        config=session.config,
+        overrides=session.overrides,
+        datasets=[data],
+    ) as run:
+        result = compare(
+            methods,
+            tasks,
+            context,
+            experiment=config.name,
+            task=_describe(config, tasks),
+            tasks=config.task.tasks,
+            device=device,
+            environment=where,
+            progress=progress(
+                f"{config.name}: {config.task.tasks} tasks, {config.task.ways}-way {config.task.shots}-shot"
+            ),
+        )
+        files = _write(result, session)
+        run.log_comparison(result, files=files, description=verdict(result))
+    show(
+        result,
+        figure=session.folder / "accuracy_against_seconds.png",
+        folder=session.folder,
+        ui=run.ui_hint,
+        console=console,
+    )
+    best = result.ours or next(iter(result.methods.values()))
+    return best.mean_accuracy.mean
+
+
+def _context(config: DictConfig, source: Source, device: torch.device) -> Context:
+    backbone, info = build(config.backbone, "backbone", config.allow)
+    if source.shape != tuple(info.input_shape):
+        raise AdaptError(
+            f"task '{source.name}' has examples of shape {source.shape} but backbone "
+            f"'{info.name}' takes {info.input_shape}"
+        )
+    adapter = load(config.adapter, backbone)
+    wanted = build(config.space, "space", config.allow)(backbone).name
+    if wanted != adapter.space.name:
+        raise AdaptError(
+            f"space={wanted}, but adapter '{config.adapter}' was meta-trained in space "
+            f"'{adapter.space.name}': "
+            f"make one with experiment=meta_glyphs space={wanted}, then pass adapter=<its folder>"
+        )
+    return Context(
+        backbone.to(device), adapter.to(device), _pool(source, config.task.support_split, device), config.seed
+    )
+
+
+def _pool(
+    source: Source, split: str, device: torch.device
+) -> Callable[[tuple[str, ...]], tuple[Tensor, Tensor]]:
+    """All examples of given classes in the split that supports come from, which shares no example with the
+    queries."""
+    members = source.classes(split)
+
+    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        rows = [members[name] for name in classes]
+        labels = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        return source.load(np.concatenate(rows)).to(device), torch.as_tensor(labels).to(device)
+
+    return pool
+
+
+def _describe(config: DictConfig, tasks: Distribution) -> dict[str, Any]:
+    task = config.task
+    return {
+        "source": tasks.source.name,
+        "ways": task.ways,
+        "shots": task.shots,
+        "queries": task.queries,
+        "tasks": task.tasks,
+    }
+
+
+def _write(result: Comparison, session: Session) -> list[Any]:
+    """comparison.json, comparison.md and the figure, in the run's folder."""
+    write_json(session.folder / "comparison.json", result.to_dict())
+    write_text(session.folder / "comparison.md", comparison_markdown(result))
+    figures = save(accuracy_against_seconds(result), session.folder / "accuracy_against_seconds")
+    return [session.folder / "comparison.json", session.folder / "comparison.md", *figures]

@@ -1,0 +1,27 @@
+"""One run: check the whole config before any work starts, then do what its stage says."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from adapt.app import build
+from adapt.app.compare_stage import run_compare
+from adapt.app.config import Stage
+from adapt.app.session import Session
+from adapt.app.train_stages import run_meta, run_pretrain
+
+__all__ = ["run"]
+
+STAGES = {Stage.compare: run_compare, Stage.meta: run_meta, Stage.pretrain: run_pretrain}
+
+
+def run(config: DictConfig) -> float | None:
+    """Run ``config`` and return the number that a sweep may optimise: accuracy of ours, or validation
+    accuracy."""
+    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    build.check(plain, "config", list(config.allow))
+    hydra = HydraConfig.get()
+    assert isinstance(plain, dict)
+    folder = Path(hydra.runtime.output_dir)
+    return STAGES[config.stage](config, Session(folder, plain, list(hydra.overrides.task)))

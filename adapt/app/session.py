@@ -1,0 +1,48 @@
+"""What every stage needs of its run: folder, config, builders, tracking."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from adapt.app.build import build
+from adapt.errors import AdaptError
+from tasks import Distribution
+
+__all__ = ["Session", "distribution"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """``folder`` takes the run's files; ``config`` is the resolved config as plain containers; ``overrides``
+    what the user typed."""
+
+    folder: Path
+    config: dict[str, Any]
+    overrides: list[str]
+
+
+def distribution(config: DictConfig, *, split: str | None = None, seed: int | None = None) -> Distribution:
+    """The distribution of ``config.task``; ``split`` replaces its support split (both roles), ``seed`` its
+    seed."""
+    task = config.task
+    source = build(task.source, "task.source", config.allow)
+    transform = build(task.transform, "task.transform", config.allow) if task.transform is not None else None
+    for name, found in (("source", source), ("transform", transform)):
+        if isinstance(found, str | int | float | list):
+            raise AdaptError(
+                f"task.{name}={found} is not a component: give it a _target_, or choose another "
+                "task group option"
+            )
+    return Distribution(
+        source,
+        ways=task.ways,
+        shots=task.shots,
+        queries=task.queries,
+        support_split=split or task.support_split,
+        query_split=None if split else task.query_split,
+        transform=transform,
+        replace=task.replace,
+        seed=config.seed if seed is None else seed,
+    )

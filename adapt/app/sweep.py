@@ -1,0 +1,28 @@
+"""After a sweep: one table and one figure over all its comparisons (accuracy against shots)."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from adapt.app.progress import console
+from adapt.compare import Comparison
+from adapt.files import read_json
+
+__all__ = ["SweepSummary"]
+
+
+class SweepSummary(Callback):
+    """Reads what the jobs of a sweep wrote, so it works with any launcher."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Draw accuracy against shots if the jobs differ in shots."""
+        folder = Path(config.hydra.sweep.dir)
+        results = [Comparison.from_dict(read_json(path)) for path in sorted(folder.glob("*/comparison.json"))]
+        if len({result.task["shots"] for result in results}) < 2:
+            return
+        from adapt.compare.figures import accuracy_against_shots, save
+
+        paths = save(accuracy_against_shots(results), folder / "accuracy_against_shots")
+        console.print(f"\naccuracy against shots: {paths[0].parent / paths[0].stem}.png", soft_wrap=True)

@@ -1,0 +1,18 @@
+"""Pretrained networks that turn examples into features."""
+
+from adapt.backbones.checkpoint import ARCHITECTURES, BackboneInfo, load_backbone, save_backbone, untrained
+from adapt.backbones.conv4 import Conv4
+from adapt.backbones.fingerprint import fingerprint
+from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
+
+__all__ = [
+    "ARCHITECTURES",
+    "BackboneInfo",
+    "Conv4",
+    "FrozenBatchNorm",
+    "fingerprint",
+    "freeze_batch_norm",
+    "load_backbone",
+    "save_backbone",
+    "untrained",
+]

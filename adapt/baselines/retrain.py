@@ -1,0 +1,100 @@
+"""Full retraining: the same architecture from random initialisation on all training data of the task's
+classes.
+
+    (W, θ) ← AdamW on mini-batches of the pool, one-cycle schedule, for ``epochs`` passes
+
+What one does without a pretrained backbone. The support set is ignored: the pool, from which supports were
+drawn, holds far more. Accuracy is watched on the way, so that a comparison can say when it first reached that
+of an adapted model (DESIGN: time to accuracy), at no cost to its clock.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
+from adapt.backbones import FrozenBatchNorm
+from adapt.errors import AdaptError
+
+__all__ = ["Retrain"]
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """Batches of ``batch`` images for ``epochs``, peak rate ``lr``; accuracy is watched every ``watch_every``
+    steps."""
+
+    epochs: int = 8
+    batch: int = 32
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    watch_every: int = 4
+    max_tasks: int | None = 10
+    role: Role = "retrain"
+    keeps_backbone: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 2 or self.watch_every < 1 or not self.lr > 0:
+            raise AdaptError(
+                "retrain: epochs and watch_every must be at least 1, batch at least 2 (batch "
+                "statistics), lr positive"
+            )
+
+    def prepare(self, context: Context) -> Adapt:
+        """See :class:`adapt.adapter.Method`."""
+
+        def adapt(support: Support, watch: Watch) -> Predictor:
+            x, y = context.pool(support.classes)
+            generator = torch.Generator().manual_seed(context.seed)
+            network = _fresh(context.backbone, support.ways, x, generator)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+            steps = self.epochs * max(len(x) // self.batch, 1)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self.lr, total_steps=steps, pct_start=0.3
+            )
+            for step, rows in zip(range(1, steps + 1), _batches(len(x), self.batch, generator), strict=False):
+                loss = nn.functional.cross_entropy(network.train()(x[rows]), y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                if step % self.watch_every == 0:
+                    watch(network.eval())
+            return network.eval()
+
+        return adapt
+
+
+def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless epochs of shuffled full batches; at least one batch an epoch even if n < size."""
+    while True:
+        order = torch.randperm(n, generator=generator)
+        yield from order.split(size)[: max(n // size, 1)]
+
+
+def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator) -> nn.Module:
+    """The backbone's architecture, randomly initialised, norms with batch statistics, and a linear layer on
+    top."""
+    network = _batch_norms(copy.deepcopy(backbone)).requires_grad_(True)
+    with torch.random.fork_rng(devices=[]):  # reset_parameters draws from the global generator
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        for module in network.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        with torch.no_grad():
+            width = network.eval()(x[:1]).shape[1]
+        return nn.Sequential(network, nn.Linear(width, ways)).to(x.device)
+
+
+def _batch_norms(module: nn.Module) -> nn.Module:
+    """Undo :func:`adapt.backbones.freeze_batch_norm`: training from scratch needs batch statistics."""
+    for name, child in module.named_children():
+        if isinstance(child, FrozenBatchNorm):
+            setattr(module, name, nn.BatchNorm2d(child.weight.numel(), child.eps))
+        else:
+            _batch_norms(child)
+    return module

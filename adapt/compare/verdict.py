@@ -1,0 +1,139 @@
+"""Which method to pick, in words: what a comparison says to someone who reads nothing else of it."""
+
+import math
+from collections.abc import Iterator
+
+from adapt.adapter import Role
+from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.statistics import Interval, Speedup
+
+__all__ = ["accuracy_text", "label", "points_text", "ratio_text", "seconds_text", "verdict"]
+
+#: What one can choose from a support set.
+ROLES: tuple[Role, ...] = ("head", "forward", "backprop", "finetune")
+#: With fewer tasks the normal approximation behind the intervals is too optimistic to rely on.
+FEW_TASKS = 30
+
+
+def verdict(comparison: Comparison) -> str:
+    """Which method to pick for this backbone and task, and why, in two sentences.
+
+    The rule: the cheapest method, unless a costlier one is significantly more accurate (the paired 95 %
+    interval lies above 0); then that one, and so on up. The most accurate method of each role takes part.
+    Retraining does not, since it needs far more labels than the support set holds; the verdict says what it
+    would reach.
+    """
+    found = [comparison.by_role(role) for role in ROLES]
+    candidates = sorted(filter(None, found), key=lambda method: method.adapt_seconds)
+    retrain = comparison.by_role("retrain")
+    if not candidates:
+        return f"Only {label(retrain)} took part: {_result(retrain)}." if retrain else "No method took part."
+    chosen = candidates[0]
+    for method in candidates[1:]:
+        if _better(comparison.difference(method, chosen)):
+            chosen = method
+    if len(candidates) == 1:
+        text = f"Only {label(chosen)} adapts here, so there is nothing to choose from: {_result(chosen)}"
+    else:
+        text = f"Use {label(chosen)}: {_result(chosen)}"
+    if retrain is not None:
+        text += _against_retraining(comparison.speedup(retrain, chosen), watched=bool(retrain.curves))
+    if reasons := "; ".join(_reasons(comparison, chosen, candidates)):
+        text += f". {reasons[0].upper()}{reasons[1:]}"
+    if chosen.n < FEW_TASKS:
+        text += f". With only {chosen.n} task{'s' if chosen.n > 1 else ''} this is a hint, not a finding"
+    return text + "."
+
+
+def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[MethodResult]) -> Iterator[str]:
+    """Why not the others, what the choice costs, and what retraining would reach."""
+    for other in candidates:
+        if other is chosen:
+            continue
+        difference = comparison.difference(other, chosen)
+        dominated = _worse(difference) and other.adapt_seconds > chosen.adapt_seconds
+        if dominated and (other.role == "finetune" or (other.role == "backprop" and chosen.role == "head")):
+            continue  # nobody would wonder
+        if _better(difference) or _worse(difference):
+            judgement = "more accurate" if _better(difference) else "less accurate"
+        else:
+            judgement = f"not significantly {'better' if difference.mean > 0 else 'worse'}"
+        seconds = seconds_text(other.adapt_seconds)
+        yield f"{label(other)} is {judgement} ({points_text(difference)} points, {seconds})"
+    if chosen.role == "forward":
+        yield _price(comparison, chosen)
+    if (retrain := comparison.by_role("retrain")) is not None:
+        difference = comparison.difference(retrain, chosen)
+        if _better(difference):
+            more, seconds = points_text(difference).removeprefix("+"), seconds_text(retrain.adapt_seconds)
+            yield f"retraining on all training data ends {more} points higher after {seconds}"
+
+
+def _price(comparison: Comparison, ours: MethodResult) -> str:
+    text = f"{label(ours)} costs {_significant(ours.forward_equivalents)} forward passes"
+    if (head := comparison.best_head) is not None:
+        text += f" and {ratio_text(ours.adapt_seconds / head.adapt_seconds)} the time of {label(head)}"
+    if comparison.meta_seconds is None:
+        return text
+    text += f", after {seconds_text(comparison.meta_seconds)} of meta-training"
+    tasks = comparison.break_even_tasks
+    return text if tasks is None else f"{text} (paid off against retraining after {math.ceil(tasks):,} tasks)"
+
+
+def _against_retraining(speedup: Speedup, *, watched: bool) -> str:
+    """Speed-up as the end of a sentence that praises a method; honest where there is none."""
+    if not watched:
+        return f", {ratio_text(speedup.ratio)} the speed of full retraining"
+    if speedup.bound:
+        missed = f"which did not get there within its budget on {speedup.never} of {speedup.n} tasks"
+        return f", at least {ratio_text(speedup.ratio)} as fast as retraining, {missed}"
+    return f", {ratio_text(speedup.ratio)} as fast as retraining to the same accuracy"
+
+
+def _result(method: MethodResult) -> str:
+    return f"{accuracy_text(method.mean_accuracy)} % in {seconds_text(method.adapt_seconds)}"
+
+
+def _better(difference: Interval) -> bool:
+    return difference.n > 1 and difference.mean > difference.ci95
+
+
+def _worse(difference: Interval) -> bool:
+    return difference.n > 1 and -difference.mean > difference.ci95
+
+
+def label(method: MethodResult) -> str:
+    """The method's name as a reader would say it: ``head_logistic`` → "the logistic head"."""
+    if method.role == "head":
+        return f"the {method.name.removeprefix('head_').replace('_', ' ')} head".replace("head head", "head")
+    return method.name
+
+
+def accuracy_text(accuracy: Interval) -> str:
+    """Percent with its interval: ``97.1 ± 0.3``; without one for a single task, which has none."""
+    return f"{100 * accuracy.mean:.1f}" + (f" ± {100 * accuracy.ci95:.1f}" if accuracy.n > 1 else "")
+
+
+def points_text(difference: Interval) -> str:
+    """Percentage points with sign and interval: ``+0.92 ± 0.40``."""
+    text = f"{100 * difference.mean:+.2f}".replace("-", "−")
+    return text + (f" ± {100 * difference.ci95:.2f}" if difference.n > 1 else "")
+
+
+def seconds_text(seconds: float) -> str:
+    """At least two significant digits, in the unit one would use: ``8.2 ms``, ``3.1 s``, ``12 min``."""
+    for limit, size, unit in ((1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit:
+            return f"{_significant(seconds / size)} {unit}"
+    return f"{_significant(seconds / 3600)} h"
+
+
+def ratio_text(ratio: float) -> str:
+    """A ratio of times: ``0.42×``, ``5.2×``, ``1,230×``."""
+    return f"{_significant(ratio)}×"
+
+
+def _significant(value: float) -> str:
+    """At least two significant digits, never scientific, thousands grouped."""
+    decimals = max(0, 1 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:,.{decimals}f}"

@@ -1,0 +1,5 @@
+"""Forward mode: push k tangents through a function in one pass, and gradients made from them."""
+
+from adapt.forward.pushforward import pushforward
+
+__all__ = ["pushforward"]

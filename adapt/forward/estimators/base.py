@@ -1,0 +1,33 @@
+"""The contract of a gradient estimator."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Estimator", "GradientInfo"]
+
+
+class GradientInfo(NamedTuple):
+    """What an estimate is worth: ``exact`` is True only if it equals the gradient; ``tangents`` counts
+    forward directions (0 = none)."""
+
+    exact: bool
+    tangents: int
+
+
+class Estimator(Protocol):
+    """A pure function from a scalar loss and a point to its value and (an estimate of) its gradient.
+
+    ``exact`` is a capability of the object: callers ask the flag, never the class name.
+    """
+
+    @property
+    def exact(self) -> bool: ...
+
+    def __call__(
+        self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, GradientInfo]:
+        """Return ``f(x)`` (scalar), the gradient ``[P]`` at ``x [P]``, and what it is worth."""
+        ...

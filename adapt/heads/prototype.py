@@ -1,0 +1,59 @@
+"""Nearest class mean.
+
+    μ_c = mean of the support features of class c ,   logits_c(f) = −‖f − μ_c‖² / (2 τ D)
+
+Snell, Swersky, Zemel (2017), *Prototypical Networks for Few-shot Learning*, equations 1 and 2. Leave-one-out
+logits put the example aside from its own class mean: μ_c^(−i) = (n_c μ_c − f_i)/(n_c − 1); without that an
+example is part of its own prototype and the support loss is degenerate. Difference to the paper: features are
+normalised, and the temperature τ is explicit.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adapt.errors import AdaptError
+from adapt.heads.base import normalise
+
+__all__ = ["Prototype"]
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """``temperature`` τ > 0 sets how sharp the probabilities are, not which class wins.
+
+    Example:
+        >>> import torch
+        >>> head = Prototype()
+        >>> state = head.fit(torch.eye(2), torch.eye(2))
+        >>> head.logits(state, torch.tensor([[2.0, 0.1]])).argmax().item()
+        0
+    """
+
+    temperature: float = 0.1
+    supports_regression: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise AdaptError(f"head.temperature={self.temperature}: a temperature must be positive")
+
+    def fit(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Class means ``[C, D]``; a class without examples gets the zero vector."""
+        return targets.T @ normalise(features) / targets.sum(0).clamp(min=1)[:, None]
+
+    def logits(self, state: Tensor, features: Tensor) -> Tensor:
+        """``[m, C]`` scaled negative squared distances (by matmul: ``torch.cdist`` has no forward mode)."""
+        f = normalise(features)
+        distances = f.square().sum(-1, keepdim=True) - 2 * f @ state.T + state.square().sum(-1)
+        return -distances / (2 * self.temperature * features.shape[-1])
+
+    def loo_logits(self, features: Tensor, targets: Tensor) -> Tensor:
+        """``[n, C]``; for a class of one example nothing is left, and its own logit is that of the zero
+        vector."""
+        f = normalise(features)
+        count = targets.sum(0)  # [C]
+        sums = targets.T @ f  # [C, D]
+        own = sums[None] - targets[:, :, None] * f[:, None]  # [n, C, D]: class sums without example i
+        left = (count - targets).clamp(min=1)  # [n, C]
+        means = own / left[..., None]
+        return -(f[:, None] - means).square().sum(-1) / (2 * self.temperature * features.shape[-1])

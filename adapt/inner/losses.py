@@ -1,0 +1,60 @@
+"""Losses of the inner problem with what Gauss–Newton needs of them: value, gradient and curvature in the
+outputs.
+
+For outputs o = F(z) ∈ R^{n×C} with Jacobian J ∈ R^{n×C×k} and a loss ℓ convex in o, the generalised
+Gauss–Newton matrix is Σ_i J_iᵀ ∇²ℓ(o_i) J_i (Schraudolph 2002, *Fast Curvature Matrix-Vector Products*,
+section 3).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["CrossEntropy", "Loss", "SquaredError"]
+
+
+class Loss(Protocol):
+    """Summed over the n examples; outputs and targets ``[n, C]``."""
+
+    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Scalar."""
+        ...
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """∂ℓ/∂outputs ``[n, C]``."""
+        ...
+
+    def curvature(self, outputs: Tensor, columns: Tensor) -> Tensor:
+        """∇²ℓ(outputs) applied to each column of ``columns [k, n, C]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """ℓ = ½ Σ ‖o_i − y_i‖²; gradient r = o − y; curvature the identity."""
+
+    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return 0.5 * (outputs - targets).square().sum()
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs - targets
+
+    def curvature(self, outputs: Tensor, columns: Tensor) -> Tensor:
+        return columns
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """ℓ = −Σ y_i · log softmax(o_i); gradient p − y; curvature diag p − p pᵀ. Targets are rows that sum to
+    one."""
+
+    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -(targets * outputs.log_softmax(-1)).sum()
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.softmax(-1) - targets
+
+    def curvature(self, outputs: Tensor, columns: Tensor) -> Tensor:
+        p = outputs.softmax(-1)  # [n, C]
+        return p * columns - p * (p * columns).sum(-1, keepdim=True)

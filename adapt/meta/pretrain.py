@@ -1,0 +1,123 @@
+"""Pretraining of a backbone by classification, the start that few-shot adaptation builds on.
+
+    loss = CE(y, s · cos(features(x), w_c)) ,   s = 1/τ
+
+Chen et al. (2019), *A Closer Look at Few-shot Classification* (Baseline++), section 3.2: a cosine classifier
+on many classes makes features whose class means separate unseen classes. AdamW (Loshchilov and Hutter 2019)
+on a one-cycle schedule (Smith and Topin 2019).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adapt.errors import AdaptError
+from tasks import Source, Transform
+
+__all__ = ["Pretraining", "image_batches", "pretrain"]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Hyper-parameters: ``steps`` batches of ``batch`` images, peak rate ``lr``, ``sharpness`` s.
+
+    ``autocast`` computes convolutions in bfloat16, 1.5 times as fast on CPUs that have it.
+    """
+
+    steps: int = 4000
+    batch: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    sharpness: float = 16.0
+    autocast: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2:
+            raise AdaptError(
+                f"meta.steps={self.steps}, meta.batch={self.batch}: at least 1 step, and 2 images "
+                "a batch for batch statistics"
+            )
+
+
+def image_batches(
+    source: Source, split: str, transform: Transform | None, batch: int, seed: int
+) -> tuple[Callable[[int], tuple[Tensor, Tensor]], int]:
+    """``step → (x [B, …], labels [B])`` over all classes of a split, images drawn uniformly, and the number
+    of classes.
+
+    Step i is a pure function of (seed, i).
+    """
+    members = source.classes(split)
+    rows = np.concatenate(list(members.values()))
+    labels = torch.as_tensor(
+        np.repeat(np.arange(len(members)), [len(indices) for indices in members.values()])
+    )
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([seed, step])
+        chosen = rng.integers(len(rows), size=batch)
+        x = source.load(rows[chosen])
+        if transform is not None:
+            x = transform(x, torch.Generator().manual_seed(int(rng.integers(2**63))))
+        return x, labels[chosen]
+
+    return batches, len(members)
+
+
+def pretrain(
+    backbone: nn.Module,
+    batches: Callable[[int], tuple[Tensor, Tensor]],
+    classes: int,
+    settings: Pretraining,
+    *,
+    seed: int,
+    progress: Callable[[Iterable[int]], Iterable[int]] = lambda steps: steps,
+    report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> nn.Module:
+    """Train ``backbone`` in place, with batch statistics, and return it.
+
+    Args:
+        batches: ``step → (x [B, …], labels [B] int64)``, a pure function of the step.
+        classes: number of labels.
+        progress: wraps the iteration over steps (a progress bar).
+        report: called every 100 steps with loss and accuracy over the last 100.
+    """
+    device = next(backbone.parameters()).device
+    backbone.train().to(
+        memory_format=torch.channels_last
+    )  # convolutions on CPU are faster so; values are the same
+    with torch.no_grad():
+        width = backbone(batches(0)[0].to(device)).shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    directions = nn.Parameter(torch.randn(classes, width, generator=generator).to(device))
+    decayed = [p for p in backbone.parameters() if p.ndim > 1]
+    plain = [p for p in backbone.parameters() if p.ndim <= 1] + [directions]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.lr, total_steps=settings.steps, pct_start=0.2
+    )
+    recent: deque[tuple[float, float]] = deque(maxlen=100)
+    for step in progress(range(settings.steps)):
+        x, labels = (t.to(device) for t in batches(step))
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.autocast):
+            features = backbone(x.contiguous(memory_format=torch.channels_last))
+        features = nn.functional.normalize(features.float())
+        logits = settings.sharpness * features @ nn.functional.normalize(directions).T
+        loss = nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        recent.append((loss.item(), (logits.argmax(1) == labels).float().mean().item()))
+        if (step + 1) % 100 == 0 or step + 1 == settings.steps:
+            loss_mean, accuracy_mean = (sum(column) / len(recent) for column in zip(*recent, strict=True))
+            report(step + 1, {"train/loss": loss_mean, "train/accuracy": accuracy_mean})
+    return backbone.eval().to(memory_format=torch.contiguous_format)

@@ -1,0 +1,54 @@
+"""A low-dimensional affine subspace of a space: where few-shot adaptation actually happens.
+
+    φ(z) = φ₀ + U z ,   z ∈ R^k
+
+Li et al. (2018), *Measuring the Intrinsic Dimension of Objective Landscapes*, equation 2, with a random U;
+here φ₀ and U are learned over tasks. With k small, k exact tangents give the whole Jacobian of the network
+with respect to z.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adapt.errors import AdaptError
+from adapt.spaces.base import Space
+
+__all__ = ["Subspace"]
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """``z [k] → parameters`` of the ``space`` around ``origin`` φ₀ ``[P]`` along the columns of ``basis`` U
+    ``[P, k]``.
+
+    Example:
+        >>> import torch
+        >>> from adapt.backbones import Conv4
+        >>> from adapt.spaces import film
+        >>> space = film(Conv4())
+        >>> subspace = Subspace(space, space.initial, torch.zeros(space.size, 8))
+        >>> subspace.k
+        8
+    """
+
+    space: Space
+    origin: Tensor
+    basis: Tensor
+
+    def __post_init__(self) -> None:
+        if self.origin.shape != (self.space.size,) or self.basis.shape[:-1] != (self.space.size,):
+            raise AdaptError(
+                f"origin {tuple(self.origin.shape)} and basis {tuple(self.basis.shape)} do not "
+                f"fit the {self.space.size} parameters of "
+                f"space '{self.space.name}': expected [{self.space.size}] and [{self.space.size}, k]"
+            )
+
+    @property
+    def k(self) -> int:
+        """Dimension of z."""
+        return self.basis.shape[-1]
+
+    def parameters(self, z: Tensor) -> dict[str, Tensor]:
+        """The adapted tensors at ``z [k]``, by name; differentiable and vmappable."""
+        return self.space.parameters(self.origin + self.basis @ z)

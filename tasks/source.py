@@ -1,0 +1,156 @@
+"""Where examples come from: the `Source` contract, its data sheet, and an in-memory implementation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+__all__ = ["ArraySource", "Card", "Source", "TaskError"]
+
+
+class TaskError(ValueError):
+    """A task cannot be built as asked. The message names the wrong thing and the fix."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Data sheet of a source: what a user must know before trusting a number measured on it.
+
+    Args:
+        name: short identifier, as used in configs.
+        description: what one example shows and how it was made.
+        origin: who made the data and where it comes from (a citation or a URL).
+        licence: name of the licence.
+        terms: what the licence asks of a user, in a sentence.
+        counts: how many of what, e.g. `{"examples": 1797, "classes": 10}`.
+        known_issues: leaks, label noise, near-duplicates, ... one sentence each.
+        personal_data: whether people can be identified from the data.
+    """
+
+    name: str
+    description: str
+    origin: str
+    licence: str
+    terms: str
+    counts: Mapping[str, int]
+    known_issues: tuple[str, ...]
+    personal_data: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python containers, ready for JSON or MLflow."""
+        plain = asdict(self)
+        plain["counts"] = dict(self.counts)
+        plain["known_issues"] = list(self.known_issues)
+        return plain
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Labelled examples, addressed by index, with named splits.
+
+    `classes` is ordered and deterministic: episodes are drawn by position in it. Splits may be disjoint in
+    classes (new concepts) or in examples (same classes, new images); the card says which.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    def classes(self, split: str) -> Mapping[str, np.ndarray]:
+        """Class name -> int64 indices [m] of its examples in `split`; `TaskError` if there is none."""
+        ...
+
+    def load(self, indices: np.ndarray) -> torch.Tensor:
+        """Examples [n, *shape], float32, for int64 indices [n]."""
+        ...
+
+    def digest(self) -> str:
+        """sha256 (hex) of everything that decides a result: pixels, class names, split assignment."""
+        ...
+
+
+class ArraySource:
+    """A source held in one array.
+
+    Args:
+        card: its data sheet; `card.name` becomes `name`.
+        examples: [n, *shape]; uint8 is read as fractions of 255, anything else as is.
+        members: split -> class name -> indices [m] into `examples`, in the order that `classes` reports.
+
+    Raises:
+        TaskError: if `members` is empty or an index lies outside `examples`.
+    """
+
+    def __init__(
+        self, card: Card, examples: np.ndarray, members: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> None:
+        if not members:
+            raise TaskError(f"{card.name} has no splits: give at least one, as members={{'train': {{...}}}}")
+        self._card = card
+        self._examples = examples
+        self._members: dict[str, Mapping[str, np.ndarray]] = {}
+        for split, classes in members.items():
+            frozen = {name: np.array(indices, dtype=np.int64) for name, indices in classes.items()}
+            for name, indices in frozen.items():
+                if indices.size and not 0 <= indices.min() <= indices.max() < len(examples):
+                    raise TaskError(
+                        f"{card.name}: class {name!r} of split {split!r} points outside the "
+                        f"{len(examples)} examples: use indices 0..{len(examples) - 1}"
+                    )
+                indices.flags.writeable = False  # handed out without a copy
+            self._members[split] = frozen
+
+    @property
+    def name(self) -> str:
+        return self._card.name
+
+    @property
+    def card(self) -> Card:
+        return self._card
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._members)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._examples.shape[1:])
+
+    def classes(self, split: str) -> Mapping[str, np.ndarray]:
+        """Class name -> int64 indices [m] of its examples in `split`."""
+        if split not in self._members:
+            raise TaskError(f"{self.name} has no split {split!r}: use one of {', '.join(self._members)}")
+        return MappingProxyType(self._members[split])
+
+    def load(self, indices: np.ndarray) -> torch.Tensor:
+        """Examples [n, *shape], float32, for int64 indices [n]."""
+        # Fancy indexing copies, so the tensor never aliases the source.
+        examples = torch.from_numpy(self._examples[np.asarray(indices, dtype=np.int64)])
+        return examples.float().div_(255) if examples.dtype == torch.uint8 else examples.float()
+
+    def digest(self) -> str:
+        """sha256 (hex) of pixels, class names and split assignment."""
+        sha = hashlib.sha256(f"{self._examples.dtype.str}{self._examples.shape}".encode())
+        sha.update(np.ascontiguousarray(self._examples).data)
+        for split, classes in self._members.items():
+            for name, indices in classes.items():
+                # repr quotes the names, so that no two assignments serialise alike.
+                sha.update(f"{split!r}{name!r}{len(indices)}".encode())
+                sha.update(indices.astype("<i8").tobytes())
+        return sha.hexdigest()

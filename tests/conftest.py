@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests. Two threads at most: tests run beside other work."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from adapt.adapter import FewShotAdapter
+from tasks import ArraySource
+from tests.helpers import Untouchable, make_adapter, make_source, tiny_conv4
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+@pytest.fixture
+def untouchable() -> Untouchable:
+    return Untouchable()
+
+
+@pytest.fixture
+def backbone() -> nn.Module:
+    return tiny_conv4()
+
+
+@pytest.fixture
+def adapter(backbone: nn.Module) -> FewShotAdapter:
+    return make_adapter(backbone)
+
+
+@pytest.fixture(scope="session")
+def source() -> ArraySource:
+    return make_source()
+
+
+@pytest.fixture
+def support(source: ArraySource) -> tuple[torch.Tensor, list[str]]:
+    """Nine images of three classes with string labels, not sorted."""
+    return source.load(np.array([0, 12, 24, 1, 13, 25, 2, 14, 26])), ["zebra", "ape", "moth"] * 3
