@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from .source import Source, TaskError
+from .transforms import Transform
 
 __all__ = ["Distribution", "Episode", "EpisodeMeta"]
 
-Transform = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 Pools = dict[str, tuple[np.ndarray, np.ndarray]]
 
 

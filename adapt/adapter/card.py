@@ -29,7 +29,7 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         "",
         f"{what} on the backbone `{config['backbone']['name'] or 'of your own'}` (weights sha256 "
         f"`{config['backbone']['fingerprint'][:16]}…`): "
-        f"space `{config['space']}` ({tensors['origin'].numel()} parameters), "
+        f"space `{config['space']['name']}` ({tensors['origin'].numel()} parameters), "
         f"{tensors['basis'].shape[1]} directions, "
         f"solver `{config['solver']['name']}`, head `{config['head']['name']}`.",
         "",
@@ -61,4 +61,6 @@ def _section(key: str, value: Any) -> list[str]:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -20,7 +20,7 @@ from adapt.files import json_text, read_json, read_tensors, shipped, write_tenso
 from adapt.forward.estimators import Exact, Gaussian, Reverse
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton, Trace
-from adapt.spaces import SPACES
+from adapt.spaces import named
 from adapt.version import __version__
 
 __all__ = ["load", "load_adapter", "save_adapter", "save_task"]
@@ -107,7 +107,7 @@ def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
         "library_version": __version__,
         "backbone": {"name": adapter.backbone_name, "fingerprint": fingerprint(adapter.backbone)},
         "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
-        "space": adapter.space.name,
+        "space": {"name": adapter.space.name, "parameters": list(adapter.space.shapes)},
         "head": _describe(adapter.head, HEADS),
         "solver": _describe(adapter.solver, SOLVERS),
         "info": dict(adapter.info),
@@ -172,11 +172,6 @@ def _adapter(
             raise AdaptError(
                 f"{path} was made on a backbone of your own: pass it as adapt.load(folder, backbone=…)"
             )
-        if config["space"] not in SPACES:
-            raise AdaptError(
-                f"{path / CONFIG} names the space '{config['space']}', which this version does "
-                f"not know: known are {', '.join(SPACES)}"
-            )
         network = backbone if backbone is not None else load_backbone(name)[0]
         if fingerprint(network) != expected:
             raise AdaptError(
@@ -187,7 +182,7 @@ def _adapter(
         shape = config["input_shape"]
         return FewShotAdapter(
             network,
-            SPACES[config["space"]](network),
+            named(config["space"]["name"], network, config["space"]["parameters"]),
             state,
             _build(config["solver"], SOLVERS, path),
             _build(config["head"], HEADS, path),

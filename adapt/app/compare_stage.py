@@ -85,12 +85,12 @@ def _context(config: DictConfig, source: Source, device: torch.device) -> Contex
             f"'{info.name}' takes {info.input_shape}"
         )
     adapter = load(config.adapter, backbone)
-    wanted = build(config.space, "space", config.allow)(backbone).name
-    if wanted != adapter.space.name:
+    wanted = build(config.space, "space", config.allow)(backbone)
+    if wanted.shapes != adapter.space.shapes:
         raise AdaptError(
-            f"space={wanted}, but adapter '{config.adapter}' was meta-trained in space "
-            f"'{adapter.space.name}': "
-            f"make one with experiment=meta_glyphs space={wanted}, then pass adapter=<its folder>"
+            f"space={wanted.name} has {wanted.size} parameters, but adapter '{config.adapter}' was "
+            f"meta-trained for {adapter.space.size} of space '{adapter.space.name}': make one with "
+            f"experiment=meta_glyphs space={wanted.name}, then pass adapter=<its folder>"
         )
     return Context(
         backbone.to(device), adapter.to(device), _pool(source, config.task.support_split, device), config.seed

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -16,6 +17,9 @@ from tasks import TaskError
 
 __all__ = ["main"]
 
+#: What the user can mend.
+MISTAKES = (AdaptError, TaskError, HydraException, OmegaConfBaseException)
+
 ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -27,9 +31,8 @@ def main() -> None:
     )  # let exceptions through to the handler below instead of Hydra's own report
     try:
         _entry()()
-    except (AdaptError, TaskError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    except MISTAKES as error:
+        _refuse(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -44,7 +47,15 @@ def _task(config: DictConfig) -> float | None:
         run,
     )  # imported here: --help and misspelt keys should not wait for torch and MLflow
 
-    return run(config)
+    try:
+        return run(config)
+    except MISTAKES as error:
+        _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
+
+
+def _refuse(error: Exception) -> NoReturn:
+    print(f"error: {_one_line(error)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _one_line(error: Exception) -> str:

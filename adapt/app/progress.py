@@ -14,7 +14,8 @@ from rich.progress import (
 
 __all__ = ["console", "progress"]
 
-console = Console(stderr=False, highlight=False)
+#: A pipe or a file has no width of its own: the result table should not be folded to 80 columns there.
+console = Console(highlight=False) if Console().is_terminal else Console(highlight=False, width=120)
 
 
 def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:

@@ -1,6 +1,7 @@
 """One run: check the whole config before any work starts, then do what its stage says."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -17,11 +18,10 @@ STAGES = {Stage.compare: run_compare, Stage.meta: run_meta, Stage.pretrain: run_
 
 
 def run(config: DictConfig) -> float | None:
-    """Run ``config`` and return the number that a sweep may optimise: accuracy of ours, or validation
-    accuracy."""
-    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    build.check(plain, "config", list(config.allow))
+    """Run ``config``; returns what a sweep may optimise: accuracy of ours, or validation accuracy."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
+    for key, node in plain.items():
+        build.check(node, key, list(config.allow))
     hydra = HydraConfig.get()
-    assert isinstance(plain, dict)
     folder = Path(hydra.runtime.output_dir)
     return STAGES[config.stage](config, Session(folder, plain, list(hydra.overrides.task)))

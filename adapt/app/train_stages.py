@@ -16,7 +16,7 @@ from adapt.app.progress import console, progress
 from adapt.app.session import Session, distribution
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
-from adapt.heads import Logistic, Prototype, one_hot
+from adapt.heads import Head, Logistic, Prototype, one_hot
 from adapt.meta import MetaTraining, Pretraining, image_batches, meta_train, pretrain, task_gradient_basis
 from adapt.tracking import DatasetInput, track
 from tasks import Distribution, Source
@@ -164,7 +164,7 @@ def _provenance(
 def _few_shot_accuracy(backbone: nn.Module, tasks: Distribution) -> dict[str, float]:
     """Accuracy of the frozen features on tasks of unseen classes, by prototypes and by logistic
     regression."""
-    heads = {"prototype": Prototype(), "logistic": Logistic()}
+    heads: dict[str, Head] = {"prototype": Prototype(), "logistic": Logistic()}
     scores: dict[str, list[float]] = {name: [] for name in heads}
     with torch.no_grad():
         for episode in tasks.episodes(0, VALIDATION_TASKS):

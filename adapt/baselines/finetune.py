@@ -9,6 +9,7 @@ Normalisation statistics stay frozen.
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +47,10 @@ class Finetune:
                     network(support.x), one_hot(support.y, support.ways).to(support.x.dtype)
                 )
             weights.requires_grad_(True)
-            groups = [{"params": list(network.parameters())}, {"params": [weights], "lr": 10 * self.lr}]
+            groups: list[dict[str, Any]] = [
+                {"params": list(network.parameters())},
+                {"params": [weights], "lr": 10 * self.lr},
+            ]
             optimizer = torch.optim.Adam(groups, lr=self.lr)
             for _ in range(self.steps):
                 loss = nn.functional.cross_entropy(self.head.logits(weights, network(support.x)), support.y)

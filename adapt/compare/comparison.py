@@ -139,10 +139,12 @@ class Comparison:
         if ours is None:
             return {}
         values: dict[str, float] = {}
-        for role in ("retrain", "finetune", "backprop"):
+        timed: tuple[Role, ...] = ("retrain", "finetune", "backprop")
+        for role in timed:
             if (other := self.by_role(role)) is not None:
                 values[f"compare/speedup_vs_{role}"] = self.speedup(other, ours).ratio
-        for role in ("backprop", "head"):
+        scored: tuple[Role, ...] = ("backprop", "head")
+        for role in scored:
             if (other := self.by_role(role)) is not None:
                 difference = self.difference(ours, other)
                 values[f"compare/accuracy_vs_{role}"] = difference.mean

@@ -20,6 +20,7 @@ from adapt.errors import AdaptError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 __all__ = ["accuracy_against_seconds", "accuracy_against_shots", "mean_curve", "save"]
 
@@ -199,8 +200,9 @@ def _pool(comparisons: Sequence[Comparison]) -> dict[str, dict[int, list[MethodR
 def _percent_range(methods: Iterable[MethodResult]) -> tuple[float, float]:
     """Limits (%) that show all points; curves that start at chance come in from below."""
     ends = [100 * (m.mean_accuracy.mean + sign * m.mean_accuracy.ci95) for m in methods for sign in (-1, 1)]
+    tops = [100 * max(mean_curve(m.curves).accuracy) for m in methods if m.curves]
     margin = max(0.1 * (max(ends) - min(ends)), 0.5)
-    return min(ends) - margin, min(max(ends) + margin, 101)
+    return min(ends) - margin, min(max(ends + tops) + margin, 101)
 
 
 def _log_range(values: Sequence[float], share: float = 0.12) -> tuple[float, float]:
@@ -216,7 +218,7 @@ def _title(comparison: Comparison, *, shots: bool = True) -> str:
 
 
 def _label_points(figure: Figure, axes: Axes, methods: Sequence[MethodResult]) -> None:
-    """Write every method's name in the nearest place to its point that is free of anything else."""
+    """Write every method's name in the nearest place to its point that is free, or the least crowded one."""
     from matplotlib.text import Text
 
     figure.draw_without_rendering()
@@ -224,29 +226,44 @@ def _label_points(figure: Figure, axes: Axes, methods: Sequence[MethodResult]) -
     taken = [_point_box(axes, method) for method in methods]
     curves = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
     for method in sorted(methods, key=lambda method: -method.mean_accuracy.mean):
-        accuracy, text = method.mean_accuracy, label(method).removeprefix("the ")
-        for right, up in PLACES:
-            found = axes.annotate(
-                text + (f" ({method.n} tasks)" if method.n < most else ""),
-                (method.adapt_seconds, 100 * (accuracy.mean + np.sign(up) * accuracy.ci95)),
-                (right, up),
-                textcoords="offset points",
-                ha={-1: "right", 0: "center", 1: "left"}[int(np.sign(right))],
-                va={-1: "top", 0: "center", 1: "bottom"}[int(np.sign(up))],
-                color=COLOURS[method.role],
-                weight="bold" if method.role == "forward" else "normal",
-                in_layout=False,  # names follow the layout, they do not change it
-                arrowprops=LEADER if np.hypot(right, up) > 22 else None,
-            )
-            box = Text.get_window_extent(found)  # without its leader
-            inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
-            hit = any(box.overlaps(other) for other in taken)
-            if inside and not hit and not any(curve.intersects_bbox(box, filled=False) for curve in curves):
+        text = label(method).removeprefix("the ") + (f" ({method.n} tasks)" if method.n < most else "")
+        best: Annotation | None = None
+        least = np.inf
+        for place in PLACES:
+            found = _name_point(axes, method, text, place)
+            box = Text.get_window_extent(found)  # without its leader, which may cross anything
+            outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
+            crossed = [curve for curve in curves if curve.intersects_bbox(box, filled=False)]
+            hits = 9 * outside + len(crossed) + sum(box.overlaps(other) for other in taken)
+            loser = found if hits >= least else best
+            if loser is not None:
+                loser.remove()
+            if hits < least:
+                best, least = found, hits
+            if not hits:
                 break
-            found.remove()
-        else:
-            axes.add_artist(found)  # no free place: better on top of something than missing
-        taken.append(box)
+        if best is not None:
+            taken.append(Text.get_window_extent(best))
+
+
+def _name_point(axes: Axes, method: MethodResult, text: str, place: tuple[float, float]) -> Annotation:
+    """``text`` beside the method's point, above or below its interval; its position is computed."""
+    right, up = place
+    accuracy = method.mean_accuracy
+    found = axes.annotate(
+        text,
+        (method.adapt_seconds, 100 * (accuracy.mean + np.sign(up) * accuracy.ci95)),
+        place,
+        textcoords="offset points",
+        ha=("center", "left", "right")[int(np.sign(right))],
+        va=("center", "bottom", "top")[int(np.sign(up))],
+        color=COLOURS[method.role],
+        weight="bold" if method.role == "forward" else "normal",
+        in_layout=False,  # names follow the layout, they do not change it
+        arrowprops=LEADER if np.hypot(right, up) > 22 else None,
+    )
+    found.get_window_extent()
+    return found
 
 
 def _point_box(axes: Axes, method: MethodResult) -> Any:

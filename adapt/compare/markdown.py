@@ -95,13 +95,12 @@ def _measured(comparison: Comparison) -> Iterator[str]:
     )
     if (head := comparison.best_head) is not None:
         yield f"They are relative to {label(head)}, chosen as the best on these very tasks, which favours it."
-    if (retrain := comparison.by_role("retrain")) is not None:
+    if comparison.by_role("retrain") is not None:
         yield (
             "“vs retraining” is the time that retraining from random weights needs to first reach the "
             "method's accuracy on the same task ÷ the method's time (median over tasks); ≥ marks a lower "
-            "bound, where it did not get there within its budget on some task. Retraining "
-            f"({label(retrain)}) learns from all labelled examples of the task's classes, not only from the "
-            "support set."
+            "bound, where it did not get there within its budget on some task. Retraining learns from all "
+            "labelled examples of the task's classes, not only from the support set."
         )
     yield (
         "FE, forward-equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set. "

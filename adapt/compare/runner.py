@@ -1,6 +1,7 @@
 """Run methods side by side on the same tasks, interleaved, and measure them from outside."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,11 +52,8 @@ def compare(
     forward_flops = count_flops(lambda: context.backbone(first.support_x))
     costs = {}
     for name in methods:
-        flops = count_flops(lambda name=name: _probe(adapt[name], first))  # type: ignore[misc]
-        costs[name] = (
-            flops / forward_flops,
-            peak_megabytes(lambda name=name: _probe(adapt[name], first), device),
-        )  # type: ignore[misc]
+        probe = partial(_probe, adapt[name], first)
+        costs[name] = (count_flops(probe) / forward_flops, peak_megabytes(probe, device))
 
     scores: dict[str, list[tuple[float, float, Curve | None]]] = {name: [] for name in methods}
     for index in progress(range(tasks)):
@@ -120,5 +118,10 @@ def _support(episode: Episode) -> Support:
 
 def _to(episode: Episode, device: torch.device) -> Episode:
     """The same episode with its tensors on ``device``."""
-    moved = {name: value.to(device) for name, value in episode._asdict().items() if isinstance(value, Tensor)}
-    return episode._replace(**moved)
+    return Episode(
+        support_x=episode.support_x.to(device),
+        support_y=episode.support_y.to(device),
+        query_x=episode.query_x.to(device),
+        query_y=episode.query_y.to(device),
+        meta=episode.meta,
+    )

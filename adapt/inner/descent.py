@@ -30,8 +30,8 @@ class Descent:
         >>> import torch
         >>> from adapt.inner import Prior, SquaredError
         >>> solver = Descent(optimizer="sgd", lr=0.5, steps=20)
-        >>> z, trace = solver(lambda z: z[None], torch.tensor([[2.0, 3.0]]), SquaredError(),
-        Prior(torch.zeros(2)))
+        >>> targets, prior = torch.tensor([[2.0, 3.0]]), Prior(torch.zeros(2))
+        >>> z, trace = solver(lambda z: z[None], targets, SquaredError(), prior)
         >>> z.round(decimals=3)
         tensor([2., 3.])
     """
@@ -67,6 +67,7 @@ class Descent:
         cost = 0.0
         for step in range(1, self.steps + 1):
             value, gradient, info = self.gradient(objective, z)
+            losses.append(value * n - 0.5 * (prior.precision * z * z).sum())
             if self.optimizer == "sgd":
                 z = z - self.lr * gradient
             else:
@@ -76,6 +77,5 @@ class Descent:
                 # the whole at zero there.
                 scale = (second / (1 - 0.999**step)).clamp(min=torch.finfo(z.dtype).tiny).sqrt()
                 z = z - self.lr * (first / (1 - 0.9**step)) / (scale + 1e-8)
-            losses.append(value * n)
             cost += 1.0 + (info.tangents or 2.0)
         return z, Trace(torch.stack(losses) if losses else z.new_zeros(0), cost)

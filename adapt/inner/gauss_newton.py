@@ -35,9 +35,9 @@ class GaussNewton:
         >>> import torch
         >>> from adapt.inner import Prior, SquaredError
         >>> a = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-        >>> z, trace = GaussNewton(steps=1)(lambda z: (a @ z)[:, None], torch.tensor([[2.0], [3.0]]),
-        SquaredError(), Prior(torch.zeros(2)))
-        >>> z
+        >>> targets, prior = torch.tensor([[2.0], [3.0]]), Prior(torch.zeros(2))
+        >>> z, trace = GaussNewton(steps=1)(lambda z: (a @ z)[:, None], targets, SquaredError(), prior)
+        >>> z.round(decimals=3)
         tensor([1., 3.])
     """
 

@@ -9,6 +9,7 @@ adapting. Adam with gradient clipping; the state with the best validation accura
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ def meta_train(
     """Train from ``start`` on tasks of ``train``; returns the state with the least validation loss, and its
     validation metrics."""
     state = AdapterState(*(tensor.clone().requires_grad_(True) for tensor in start))
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [state.origin, state.basis]},
         {"params": [state.log_damping, state.log_sharpness], "lr": 10 * settings.lr},
     ]

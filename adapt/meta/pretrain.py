@@ -87,9 +87,8 @@ def pretrain(
         report: called every 100 steps with loss and accuracy over the last 100.
     """
     device = next(backbone.parameters()).device
-    backbone.train().to(
-        memory_format=torch.channels_last
-    )  # convolutions on CPU are faster so; values are the same
+    # Convolutions on CPU are faster so; values are the same. (torch's stubs do not know the argument.)
+    backbone.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         width = backbone(batches(0)[0].to(device)).shape[1]
     generator = torch.Generator().manual_seed(seed)
@@ -120,4 +119,4 @@ def pretrain(
         if (step + 1) % 100 == 0 or step + 1 == settings.steps:
             loss_mean, accuracy_mean = (sum(column) / len(recent) for column in zip(*recent, strict=True))
             report(step + 1, {"train/loss": loss_mean, "train/accuracy": accuracy_mean})
-    return backbone.eval().to(memory_format=torch.contiguous_format)
+    return backbone.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

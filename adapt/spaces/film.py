@@ -10,6 +10,7 @@ for.
 from torch import nn
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
+from adapt.errors import AdaptError
 from adapt.spaces.base import Space, select
 
 __all__ = ["film"]
@@ -17,22 +18,28 @@ __all__ = ["film"]
 NORMS = (FrozenBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
-def film(backbone: nn.Module) -> Space:
-    """The affine parameters of every normalisation layer of ``backbone``.
+def film(backbone: nn.Module, skip: int = 0) -> Space:
+    """The affine parameters of every normalisation layer of ``backbone`` after the first ``skip``.
+
+    What comes before the first adapted layer costs one pass, however many tangents follow: in convolutional
+    networks the first layers are the largest, and leaving them out makes tangents (and backprop) cheap.
 
     Raises:
-        AdaptError: no normalisation layer with affine parameters. Batch norm counts only once it is frozen
-            (``adapt.backbones.freeze_batch_norm``).
+        AdaptError: no such normalisation layer with affine parameters. Batch norm counts only once it is
+            frozen (``adapt.backbones.freeze_batch_norm``).
 
     Example:
         >>> from adapt.backbones import Conv4
-        >>> film(Conv4()).size
-        512
+        >>> film(Conv4()).size, film(Conv4(), skip=1).size
+        (512, 384)
     """
+    if skip < 0:
+        raise AdaptError(f"space.skip={skip}: the number of layers to leave out cannot be negative")
+    norms = [module for module in backbone.modules() if isinstance(module, NORMS)][skip:]
     return select(
         "film",
         backbone,
-        lambda module, _: isinstance(module, NORMS),
-        "it has no frozen normalisation with scale and shift; call "
+        lambda module, _: any(module is norm for norm in norms),
+        f"after the first {skip} it has no frozen normalisation with scale and shift; call "
         "adapt.backbones.freeze_batch_norm first, or use space=bias",
     )

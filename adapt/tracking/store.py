@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapt.errors import AdaptError
 from adapt.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:
@@ -42,18 +43,25 @@ def prepare_store(root: Path, uri: str | None = None) -> str:
     store while the others wait.
 
     Raises:
-        OSError, sqlite3.Error, mlflow.exceptions.MlflowException: the store cannot be created or opened.
+        AdaptError: SQLite cannot write there.
+        mlflow.exceptions.MlflowException: MLflow cannot use the store, for example one of another version.
     """
     if uri is None:
         uri = f"sqlite:///{root.resolve() / DATABASE}"
     if not uri.startswith("sqlite:///"):
         return uri
     path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with quiet(), _lock(path.with_name(f"{path.name}.lock")):
-        from mlflow import MlflowClient
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with quiet(), _lock(path.with_name(f"{path.name}.lock")):
+            _check_writable(path)
+            from mlflow import MlflowClient
 
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except (OSError, sqlite3.Error) as error:
+        raise AdaptError(
+            f"{path} cannot be written ({error}): set tracking.root to a folder that can"
+        ) from error
     return uri
 
 
@@ -110,6 +118,12 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def _check_writable(path: Path) -> None:
+    """Ask SQLite before MLflow does, which would try for minutes to open what cannot be opened."""
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
 
 
 @contextmanager

@@ -27,8 +27,8 @@ class Gaussian:
     Example:
         >>> import torch
         >>> generator = torch.Generator().manual_seed(0)
-        >>> value, gradient, info = Gaussian(tangents=4)(lambda z: (z**2).sum(), torch.ones(3),
-        generator=generator)
+        >>> estimator = Gaussian(tangents=4)
+        >>> value, gradient, info = estimator(lambda z: z.square().sum(), torch.ones(3), generator=generator)
         >>> info.exact
         False
     """

@@ -1,0 +1,65 @@
+"""The form of a benchmark result: one JSON file in ``bench/results``, with where and how it was measured."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapt.app.environment import environment
+from adapt.files import write_json
+
+__all__ = ["RESULTS", "Row", "table", "write"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number; ``ci95`` is the half-width of its 95 % interval, ``n`` what it is a mean of."""
+
+    case: str
+    metric: str
+    value: float
+    unit: str = ""
+    ci95: float | None = None
+    n: int | None = None
+    goal: float | None = None
+    higher_is_better: bool = True
+    note: str = ""
+
+
+def write(name: str, rows: Sequence[Row], *, quick: bool, folder: Path = RESULTS, **extra: Any) -> Path:
+    """Write ``<name>.json``; a quick run (the same code in miniature) never overwrites a real result."""
+    where = environment(torch.device("cpu"))
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
+    value = {
+        "name": name,
+        "commit": commit.stdout.strip() or None,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "device": where["device"],
+        "threads": where["threads"],
+        "versions": where["versions"],
+        "command": f"python bench/{Path(sys.argv[0]).name}",
+        **extra,
+        "rows": [asdict(row) for row in rows],
+    }
+    path = folder / (f"{name}.quick.json" if quick else f"{name}.json")
+    write_json(path, value)
+    return path
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text for the terminal."""
+    lines = []
+    for row in rows:
+        interval = f" ± {row.ci95:.3g}" if row.ci95 is not None else ""
+        count = f"  n={row.n}" if row.n is not None else ""
+        lines.append(
+            f"{row.case:44s} {row.metric:28s} {row.value:10.4g}{interval} {row.unit}{count} {row.note}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""Hyper-parameters of every method, chosen on validation tasks: glyph classes seen in no training.
+
+``python bench/selection.py [--quick]``. Every method gets the same tasks and at most nine settings. The
+winners are what ``conf/`` holds. Digits are not touched here, except that the rate of retraining is chosen on
+held-out images of the digits' *training* pool.
+"""
+
+import argparse
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from record import Row, table, write
+
+from adapt.adapter import Context, Forward, Method, load
+from adapt.app.config import config_folder
+from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
+from adapt.app.progress import progress
+from adapt.app.session import distribution
+from adapt.backbones import load_backbone
+from adapt.baselines import Backprop, Finetune, HeadOnly, Retrain
+from adapt.compare import Comparison, compare
+from adapt.heads import Logistic, Prototype, Ridge
+from adapt.inner import Descent, GaussNewton
+from tasks import ArraySource, Digits, Distribution
+
+
+def grids(head: Logistic) -> dict[str, dict[str, Method]]:
+    """Settings by method, at most nine each; the method's final head is the logistic one chosen first."""
+    heads = {f"l2={l2}": HeadOnly(Logistic(l2=l2)) for l2 in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)}
+    ridge = {f"l2={l2}": HeadOnly(Ridge(l2=l2)) for l2 in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
+    forward = {
+        f"steps={s} k={k} damping={d}": Forward(GaussNewton(s, d), head, k)
+        for s, k, d in [
+            (1, 8, 1.0),
+            (2, 8, 1.0),
+            (3, 8, 1.0),
+            (1, 8, 0.3),
+            (1, 8, 3.0),
+            (1, 4, 1.0),
+            (1, 2, 1.0),
+            (2, 4, 1.0),
+            (0, 8, 1.0),
+        ]
+    }
+    backprop = {
+        f"lr={lr} steps={s}": Backprop(Descent("adam", lr, s), head)
+        for lr, s in product((0.005, 0.02, 0.05), (5, 10, 20))
+    }
+    finetune = {
+        f"lr={lr} steps={s}": Finetune(lr, s, head) for lr, s in product((1e-4, 5e-4, 2e-3), (5, 10, 20))
+    }
+    return {"logistic": heads, "ridge": ridge, "forward": forward, "backprop": backprop, "finetune": finetune}
+
+
+def run(
+    methods: Mapping[str, Method], tasks: Distribution, context: Context, n: int, name: str
+) -> Comparison:
+    """All settings of one method, interleaved on the same tasks."""
+    return compare(
+        methods,
+        tasks,
+        context,
+        experiment=name,
+        task={},
+        tasks=n,
+        device=torch.device("cpu"),
+        progress=progress(name),
+    )
+
+
+def rows_of(result: Comparison, name: str) -> list[Row]:
+    """Accuracy and cost of every setting; chosen is the cheapest within half a standard error of the best."""
+    best = max(result.methods.values(), key=lambda m: m.mean_accuracy.mean)
+    near = [
+        m
+        for m in result.methods.values()
+        if best.mean_accuracy.mean - m.mean_accuracy.mean <= best.mean_accuracy.ci95 / 4
+    ]
+    chosen = min(near, key=lambda m: (m.forward_equivalents, -m.mean_accuracy.mean))
+    rows = []
+    for method in result.methods.values():
+        accuracy = method.mean_accuracy
+        case = f"{name}: {method.name}"
+        note = "chosen" if method is chosen else ""
+        rows.append(
+            Row(case, "eval/accuracy", 100 * accuracy.mean, "%", 100 * accuracy.ci95, accuracy.n, note=note)
+        )
+        rows.append(
+            Row(case, "cost/forward_equivalents", method.forward_equivalents, "FE", higher_is_better=False)
+        )
+    return rows
+
+
+def retrain_rows(context: Context, quick: bool) -> list[Row]:
+    """Rate and batch of retraining, judged on a fifth of the digits' training pool, trained on the rest."""
+    digits = Digits()
+    pool = digits.classes("support")
+    everything = digits.load(np.arange(digits.card.counts["examples"])).numpy()
+    members: dict[str, dict[str, np.ndarray]] = {"support": {}, "query": {}}
+    for label, rows in pool.items():
+        shuffled = np.random.default_rng(0).permutation(rows)
+        cut = len(shuffled) // 5
+        members["query"][label], members["support"][label] = shuffled[:cut], shuffled[cut:]
+    source = ArraySource(digits.card, everything, members)
+    tasks = Distribution(source, support_split="support", query_split="query", seed=10**6)
+
+    def train_pool(classes: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = [members["support"][name] for name in classes]
+        labels = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+        return source.load(np.concatenate(chosen)), torch.as_tensor(labels)
+
+    settings = list(product((1e-3, 3e-3, 1e-2), (16, 32, 64)))
+    methods = {
+        f"lr={lr} batch={b}": Retrain(lr=lr, batch=b, epochs=1 if quick else 8, max_tasks=None)
+        for lr, b in settings
+    }
+    n = 1 if quick else 3
+    result = run(methods, tasks, context._replace(pool=train_pool), n, "retrain")
+    rows = []
+    for method in result.methods.values():
+        reached = [c.first_reach(0.98) or s for c, s in zip(method.curves, method.seconds, strict=True)]
+        case = f"retrain: {method.name}"
+        rows.append(
+            Row(
+                case,
+                "eval/accuracy",
+                100 * method.mean_accuracy.mean,
+                "%",
+                100 * method.mean_accuracy.ci95,
+                n,
+            )
+        )
+        rows.append(
+            Row(case, "time/to_98_percent", float(np.median(reached)), "s", n=n, higher_is_better=False)
+        )
+    fastest = min((row for row in rows if row.metric.startswith("time/")), key=lambda row: row.value)
+    return [Row(**{**vars(row), "note": "chosen" if row.case == fastest.case else ""}) for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the JSON (default: bench/results)")
+    arguments = parser.parse_args()
+    overrides = ["experiment=meta_glyphs", *(["task.source.max_classes=60"] if arguments.quick else [])]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", overrides)
+    # Episodes that meta-training's own validation, the first hundred, has not seen.
+    tasks = distribution(config, split="validation", seed=10**6)
+    backbone, _ = load_backbone("conv4_glyphs")
+    context = Context(
+        backbone, load("conv4_glyphs_film", backbone), lambda classes: (torch.empty(0), torch.empty(0)), 0
+    )
+    n = 2 if arguments.quick else 100
+    rows = rows_of(run({"default": HeadOnly(Prototype())}, tasks, context, n, "prototype"), "prototype")
+    for name, methods in grids(Logistic()).items():
+        rows += rows_of(run(methods, tasks, context, n if name != "finetune" else min(n, 40), name), name)
+    rows += retrain_rows(context, arguments.quick)
+    print(table(rows))
+    print(
+        write(
+            "selection", rows, quick=arguments.quick, **({"folder": arguments.out} if arguments.out else {})
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

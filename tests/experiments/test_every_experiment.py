@@ -1,0 +1,124 @@
+"""Every file of conf/experiment runs in miniature, and leaves what it promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import adapt
+from adapt.app.config import config_folder
+from adapt.backbones import load_backbone
+from adapt.compare import Comparison
+from adapt.files import read_json
+from adapt.tracking import prepare_store
+from tests.command_line import call
+
+mlflow = pytest.importorskip("mlflow")
+
+EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+
+COMPARISON = ("comparison.json", "comparison.md", *(f"accuracy_against_seconds.{s}" for s in ("svg", "png")))
+SMALL_COMPARISON = (
+    "task.ways=2",
+    "task.queries=2",
+    "method.backprop.solver.steps=1",
+    "method.finetune.steps=1",
+    "method.retrain.epochs=1",
+    "method.retrain.max_tasks=1",
+)
+SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=1", "task.queries=2")
+
+
+@dataclass(frozen=True)
+class Miniature:
+    """What makes an experiment small, what it then leaves below its folder, and how many runs (with children)
+    it records."""
+
+    overrides: tuple[str, ...]
+    leaves: tuple[str, ...]
+    runs: int
+
+
+MINIATURES = {
+    "digits": Miniature(
+        (
+            *SMALL_COMPARISON,
+            "task.tasks=2",
+            "task.costly_tasks=1",
+            "hydra.sweeper.params={task.shots:'1,5',seed:'0'}",
+        ),
+        (
+            *(f"{job}/{name}" for job in (0, 1) for name in COMPARISON),
+            *(f"accuracy_against_shots.{suffix}" for suffix in ("svg", "png")),
+        ),
+        runs=16,
+    ),
+    "meta_glyphs": Miniature(
+        (
+            *SMALL_GLYPHS,
+            "meta.k=2",
+            "meta.basis_tasks=2",
+            "meta.steps=1",
+            "meta.tasks_per_step=1",
+            "meta.validation_tasks=1",
+        ),
+        ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md"),
+        runs=1,
+    ),
+    "pretrain_glyphs": Miniature(
+        (*SMALL_GLYPHS, "backbone.width=4", "meta.steps=2", "meta.batch=8"),
+        ("backbone/backbone.json", "backbone/backbone.safetensors"),
+        runs=1,
+    ),
+    "quickstart": Miniature((*SMALL_COMPARISON, "task.tasks=1"), COMPARISON, runs=8),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that all experiments share: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("tracking")
+    prepare_store(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_runs_in_miniature(name: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert name in MINIATURES, (
+        f"conf/experiment/{name}.yaml is never run: add '{name}' to MINIATURES in {Path(__file__).name}, with "
+        "overrides that make it finish in seconds, the files that it leaves, and the runs that it records"
+    )
+    miniature = MINIATURES[name]
+    run = tmp_path / "run"
+    folders = [f"tracking.root={root}", f"hydra.run.dir={run}", f"hydra.sweep.dir={run}"]
+
+    code = call([f"experiment={name}", *miniature.overrides, *folders], tmp_path)
+
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    assert [path for path in miniature.leaves if not (run / path).is_file()] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}, "wrote outside its folders"
+    for path in run.rglob("comparison.json"):
+        assert Comparison.from_dict(read_json(path)).experiment == name
+    if "adapter/adapter_config.json" in miniature.leaves:
+        assert adapt.load(run / "adapter").state.basis.shape[1] == 2
+    if "backbone/backbone.json" in miniature.leaves:
+        network, info = load_backbone(str(run / "backbone"))
+        assert info.arguments["width"] == 4 and not network.training
+    assert statuses(root, name) == ["FINISHED"] * miniature.runs
+
+
+def test_table_names_only_what_exists() -> None:
+    assert sorted(MINIATURES) == EXPERIMENTS, "MINIATURES and conf/experiment differ: mend the table"
+
+
+def statuses(root: Path, name: str) -> list[Any]:
+    """Of all runs of the MLflow experiment ``name``, children included."""
+    client = mlflow.MlflowClient(tracking_uri=prepare_store(root))
+    found = client.get_experiment_by_name(name)
+    assert found is not None, f"no MLflow experiment '{name}'"
+    return [run.info.status for run in client.search_runs([found.experiment_id])]
