@@ -1,4 +1,4 @@
-"""The digits experiment in full: 1, 5 and 10 shots, three seeds, 600 tasks each, all methods.
+"""The digits experiment in full: 1, 5 and 10 shots, 600 tasks each (200 a seed), all methods.
 
 ``python bench/digits.py [--quick]``. Each (shots, seed) is one run of ``python -m adapt experiment=digits``;
 finished ones are not run again.

@@ -44,9 +44,8 @@ def train(folder: Path) -> np.ndarray:
     adapter = adapt.load("conv4_glyphs_film")
     task = adapter.fit(x[support], names[support])
     task.save_pretrained(folder)
-    print(
-        f"accuracy on {len(new)} new images after {len(support)} labelled ones: {task.score(x[new], names[new]):.3f}"
-    )
+    accuracy = task.score(x[new], names[new])
+    print(f"accuracy on {len(new)} new images after {len(support)} labelled ones: {accuracy:.3f}")
     for image, row in zip(new[:3], task.predict_proba(x[new[:3]]), strict=True):
         by_class = ", ".join(f"{name} {p:.2f}" for name, p in zip(task.classes_, row, strict=True))
         print(f"  a {names[image]}: {by_class}")

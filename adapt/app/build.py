@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from adapt.errors import AdaptError
 
@@ -22,12 +22,16 @@ ALLOWED = ("adapt", "tasks")
 SCALARS = (bool, int, float, str)
 
 
-def build(config: DictConfig | ListConfig, where: str, allow: Sequence[str] = ()) -> Any:
+def build(config: Any, where: str, allow: Sequence[str] = ()) -> Any:
     """Instantiate a node after :func:`check`; ``where`` is its key, for messages.
 
     Raises:
-        AdaptError: a target that is not allowed or does not exist, or arguments that do not fit.
+        AdaptError: no component, a target that is not allowed or does not exist, or arguments that do not fit.
     """
+    if not isinstance(config, DictConfig) or "_target_" not in config:
+        raise AdaptError(
+            f"{where}={config} is not a component: give it a _target_, or choose an option of its group"
+        )
     plain = OmegaConf.to_container(config, resolve=True)
     check(plain, where, allow)
     try:

@@ -2,14 +2,16 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from adapt.app.config import Config, config_folder
 from adapt.errors import AdaptError
@@ -32,6 +34,10 @@ def main() -> None:
     try:
         _entry()()
     except MISTAKES as error:
+        _refuse(error)
+    except ValueError as error:
+        if not _raised_by_hydra(error):
+            raise
         _refuse(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -59,11 +65,30 @@ def _refuse(error: Exception) -> NoReturn:
 
 
 def _one_line(error: Exception) -> str:
-    """The message without Hydra's line breaks, indentation and full-key footers."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [
-        line
-        for line in lines
-        if line and not line.startswith(("full_key:", "object_type=", "reference_type="))
-    ]
-    return " ".join(kept) or type(error).__name__
+    """The message, and what OmegaConf found behind one of Hydra's, without line breaks and full-key footers."""
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        return _unknown_key(cause, cause.parent_node)
+    messages = [str(error), str(cause)] if isinstance(cause, OmegaConfBaseException) else [str(error)]
+    texts = [_without_footers(message) for message in messages]
+    return ": ".join(filter(None, texts)) or type(error).__name__
+
+
+def _unknown_key(error: OmegaConfBaseException, parent: DictConfig) -> str:
+    """Hydra would advise to append the key with ``+``, which is not what a typing mistake needs."""
+    known = [str(key) for key in parent if not str(key).startswith("_")]
+    close = get_close_matches(str(error.key), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
+    return f"{error.full_key or error.key} is not a setting: {hint}"
+
+
+def _without_footers(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines()]
+    footers = ("full_key:", "object_type=", "reference_type=")
+    return " ".join(line for line in lines if line and not line.startswith(footers))
+
+
+def _raised_by_hydra(error: ValueError) -> bool:
+    """Some of Hydra's complaints about what was typed are plain ValueErrors, as bugs elsewhere are too."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("hydra.")

@@ -7,7 +7,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adapt.app.build import build
-from adapt.errors import AdaptError
 from tasks import Distribution
 
 __all__ = ["Session", "distribution"]
@@ -29,12 +28,6 @@ def distribution(config: DictConfig, *, split: str | None = None, seed: int | No
     task = config.task
     source = build(task.source, "task.source", config.allow)
     transform = build(task.transform, "task.transform", config.allow) if task.transform is not None else None
-    for name, found in (("source", source), ("transform", transform)):
-        if isinstance(found, str | int | float | list):
-            raise AdaptError(
-                f"task.{name}={found} is not a component: give it a _target_, or choose another "
-                "task group option"
-            )
     return Distribution(
         source,
         ways=task.ways,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from adapt.backbones.conv4 import Conv4
@@ -89,6 +90,8 @@ def load_backbone(name: str | os.PathLike[str]) -> tuple[nn.Module, BackboneInfo
             f"the weights in {folder} are not those its backbone.json was written for: one of the "
             "two files was replaced"
         )
+    # Convolutions are faster with channels last, on CPU nearly twice; values and fingerprint are the same.
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return backbone.eval().requires_grad_(False), info
 
 

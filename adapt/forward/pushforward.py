@@ -52,13 +52,14 @@ def pushforward(f: Callable[[Pytree], Pytree], x: Pytree, tangents: Pytree) -> t
         return value, tree_map(lambda leaf: leaf.new_zeros(0, *leaf.shape), value)
 
     def along(v: Pytree) -> tuple[Pytree, Pytree]:
-        return jvp(f, (x,), (v,))
+        result = jvp(f, (x,), (v,))
+        return result[0], result[1]
 
     # The value does not depend on the tangent: vmap computes it once and hands it out as k views of the same
     # memory. (``out_dims=None`` would say so, but is refused under an outer vmap, as over tasks.)
     values, columns = vmap(along)(tangents)
     value = tree_map(lambda leaf: leaf[0], values)
-    # torch 2.13 makes float64 of the float32 tangent of a number (shape []) that meets a Python float under vmap.
+    # torch 2.13: the float32 tangent of a number (shape []) that meets a Python float under vmap is float64.
     return value, tree_map(lambda column, leaf: column.to(leaf.dtype), columns, value)
 
 

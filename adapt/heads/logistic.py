@@ -99,7 +99,7 @@ class Logistic:
             system = system.reshape(m * c, m * c) + ridge * identity
             step = torch.linalg.solve(system, (gradient + ridge * u).reshape(-1)).view(m, c)
             losses = vmap(lambda t: objective(u - t * step))(rates)  # noqa: B023 (used at once, in this iteration)
-            # The longest step that is best up to rounding: at the optimum all are, and a full one is what makes
+            # The longest step that is best up to rounding: at the optimum all are; a full one is what makes
             # the derivatives of u right. (A mask instead of an index: vmap can batch it.)
             best = losses <= losses.min() * (1 + 8 * torch.finfo(losses.dtype).eps)
             chosen = torch.nn.functional.one_hot(best.byte().argmax(), len(rates)).to(right.dtype)

@@ -239,8 +239,11 @@ def test_pushforward_is_the_dense_jacobian_times_the_tangents(row: Any, dtype: t
 
 @DTYPES
 def test_pushforward_takes_pytrees(dtype: torch.dtype) -> None:
-    x = {"w": randn(3, 2, dtype=dtype), "b": (randn(3, seed=1, dtype=dtype),)}
-    tangents = {"w": randn(4, 3, 2, seed=2, dtype=dtype), "b": (randn(4, 3, seed=3, dtype=dtype),)}
+    x: dict[str, Any] = {"w": randn(3, 2, dtype=dtype), "b": (randn(3, seed=1, dtype=dtype),)}
+    tangents: dict[str, Any] = {
+        "w": randn(4, 3, 2, seed=2, dtype=dtype),
+        "b": (randn(4, 3, seed=3, dtype=dtype),),
+    }
 
     def f(p: Any) -> Any:
         return {"out": torch.tanh(p["w"] @ p["w"].T + p["b"][0]), "sum": (p["w"].sum() * p["b"][0],)}
@@ -257,6 +260,7 @@ def test_pushforward_takes_pytrees(dtype: torch.dtype) -> None:
         assert distance(part, along_w + along_b) <= TOLERANCE[dtype]
         assert part.shape == (4, *expected.shape)
     assert distance(value["out"], f(x)["out"]) <= TOLERANCE[dtype]
+    assert distance(value["sum"][0], f(x)["sum"][0]) <= TOLERANCE[dtype]
 
 
 @DTYPES

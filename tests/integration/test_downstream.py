@@ -7,16 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from adapt.files import PRETRAINED
-
 EXAMPLE = Path(__file__).parents[2] / "examples" / "downstream.py"
 
 
-@pytest.mark.skipif(
-    not (PRETRAINED / "conv4_glyphs_film").is_dir(), reason="conv4_glyphs_film is not shipped yet"
-)
 def test_downstream_example(tmp_path: Path) -> None:
     """Run elsewhere, so that nothing depends on the working directory; accuracy is far above chance (1/3)."""
     done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, cwd=tmp_path)

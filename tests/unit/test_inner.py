@@ -55,6 +55,21 @@ def test_gauss_newton_steps_are_the_formula() -> None:
     assert trace.forward_equivalents == 2 * (1 + 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_repeated_directions_without_a_prior_are_no_singular_system(dtype: torch.dtype) -> None:
+    """Twenty drawn problems, each direction twice and one of zeros: the linear solver never gives up."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        columns = torch.randn(6, 2, generator=generator, dtype=dtype)
+        a = torch.cat([columns, columns, 0 * columns[:, :1]], 1)
+        targets = one_hot(torch.tensor([0, 1, 0]), 2, dtype)
+        prior = Prior(torch.zeros(5, dtype=dtype))
+        z, _ = GaussNewton(steps=3)(lambda z, a=a: (a @ z).view(3, 2), targets, SquaredError(), prior)
+        best = torch.linalg.lstsq(columns, targets.view(6, 1)).solution[:, 0]
+        assert torch.allclose(z[:2] + z[2:4], best, atol=1e-3)
+        assert z[4] == 0
+
+
 def test_more_damping_moves_less() -> None:
     moved = [
         GaussNewton(damping=damping)(bend, TARGETS.float(), CrossEntropy(), Prior(torch.ones(2)))[0].norm()
