@@ -1,4 +1,4 @@
-"""The command line as tests call it: in this process, which saves the seconds that a start takes, or a real one."""
+"""The command line as tests call it: in this process, which saves seconds, or in one of its own."""
 
 from __future__ import annotations
 

@@ -16,9 +16,20 @@ from adapt.errors import AdaptError
 
 __all__ = ["build", "check"]
 
-#: Modules that a ``_target_`` may come from. A config is code that somebody else may have written: nothing
-#: else is ever called.
-ALLOWED = ("adapt", "tasks")
+#: Modules that a ``_target_`` may come from: those of components, and none that writes files or runs things.
+#: A config may have been written by somebody else; nothing but these is ever called.
+ALLOWED = (
+    "adapt.adapter",
+    "adapt.backbones",
+    "adapt.baselines",
+    "adapt.forward",
+    "adapt.heads",
+    "adapt.inner",
+    "adapt.meta",
+    "adapt.spaces",
+    "adapt.tracking",
+    "tasks",
+)
 SCALARS = (bool, int, float, str)
 
 
@@ -26,7 +37,8 @@ def build(config: Any, where: str, allow: Sequence[str] = ()) -> Any:
     """Instantiate a node after :func:`check`; ``where`` is its key, for messages.
 
     Raises:
-        AdaptError: no component, a target that is not allowed or does not exist, or arguments that do not fit.
+        AdaptError: no component, a target that is not allowed or does not exist, or arguments that do not
+            fit.
     """
     if not isinstance(config, DictConfig) or "_target_" not in config:
         raise AdaptError(

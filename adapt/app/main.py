@@ -65,7 +65,7 @@ def _refuse(error: Exception) -> NoReturn:
 
 
 def _one_line(error: Exception) -> str:
-    """The message, and what OmegaConf found behind one of Hydra's, without line breaks and full-key footers."""
+    """The message, with what OmegaConf found behind one of Hydra's; no line breaks, no full-key footers."""
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return _unknown_key(cause, cause.parent_node)

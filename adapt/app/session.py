@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adapt.app.build import build
+from adapt.errors import AdaptError
 from tasks import Distribution
 
 __all__ = ["Session", "distribution"]
@@ -26,6 +27,8 @@ def distribution(config: DictConfig, *, split: str | None = None, seed: int | No
     """The distribution of ``config.task``; ``split`` replaces its support split (both roles), ``seed`` its
     seed."""
     task = config.task
+    if task.tasks < 1:
+        raise AdaptError(f"task.tasks={task.tasks}: at least one task is needed")
     source = build(task.source, "task.source", config.allow)
     transform = build(task.transform, "task.transform", config.allow) if task.transform is not None else None
     return Distribution(

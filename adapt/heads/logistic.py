@@ -75,8 +75,7 @@ class Logistic:
         return x.T @ u if dual else u
 
     def _newton(self, right: Tensor, left: Tensor | None, y: Tensor, mask: Tensor, ridge: float) -> Tensor:
-        """Unknowns u ``[m, C]`` with outputs ``right @ u``: u = W for ``left = right = X``, and "
-        "u = A for ``right = K``, no ``left``."""
+        """Unknowns u ``[m, C]`` with outputs right @ u: W for left = right = X; A for right = K, no left."""
         m, c = right.shape[1], y.shape[1]
         u = right.new_zeros(m, c)
         identity = torch.eye(m * c, dtype=right.dtype, device=right.device)

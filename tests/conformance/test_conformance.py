@@ -403,7 +403,8 @@ def test_backbone_survives_saving(row: Any, tmp_path: Any, monkeypatch: pytest.M
     )
     loaded, info = load_backbone(tmp_path / "it")
     x = randn(2, *shape, dtype=torch.float32)
-    assert torch.equal(loaded(x), network(x))
+    assert distance(loaded(x), network(x)) <= 1e-5  # the memory layout may differ
+    assert fingerprint(loaded) == fingerprint(network)
     assert info == saved
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())

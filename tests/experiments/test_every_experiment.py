@@ -89,8 +89,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_in_miniature(name: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert name in MINIATURES, (
-        f"conf/experiment/{name}.yaml is never run: add '{name}' to MINIATURES in {Path(__file__).name}, with "
-        "overrides that make it finish in seconds, the files that it leaves, and the runs that it records"
+        f"conf/experiment/{name}.yaml is never run: add '{name}' to MINIATURES in {Path(__file__).name}, "
+        "with overrides that make it finish in seconds, the files it leaves and the runs it records"
     )
     miniature = MINIATURES[name]
     run = tmp_path / "run"

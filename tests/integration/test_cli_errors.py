@@ -78,7 +78,9 @@ MISTAKES = [
     ),
     mistake("inner._target_=subprocess.run +inner.args=[touch,PROOF]", "inner._target_", "is not allowed"),
     mistake("+method.own={_target_:pathlib.Path.touch,self:PROOF}", "method.own._target_", "is not allowed"),
-    mistake("+method.own={_target_:adapt.files.os.mkdir,path:PROOF}", "method.own._target_=adapt.files.os.mkdir"),
+    mistake(
+        "+method.own={_target_:adapt.files.os.mkdir,path:PROOF}", "method.own._target_=adapt.files.os.mkdir"
+    ),
     mistake("+method.forward.deep=[[{_target_:os.mkdir,path:PROOF}]]", "method.forward.deep"),
     mistake("+task.source.more={_target_:os.mkdir,path:PROOF}", "task.source.more"),
     mistake("tracking._target_=os.mkdir +tracking.path=PROOF", "tracking._target_=os.mkdir", "allow=["),
@@ -87,9 +89,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("case", MISTAKES, ids=lambda case: " ".join(case.typed))
-def test_mistake_is_one_clear_line(
-    case: Mistake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistake_is_one_clear_line(case: Mistake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     proof = tmp_path / "proof"
 
     code = call([*TINY, *(word.replace(HERE, str(proof)) for word in case.typed)], tmp_path)

@@ -391,9 +391,8 @@ def test_a_shipped_backbone_is_found_by_name(
     made.save_pretrained(tmp_path / "small_film")
     loaded = adapt.load("small_film")
     assert loaded.backbone_name == "small"
-    assert np.array_equal(
-        loaded.fit(*support).predict_proba(support[0]), made.fit(*support).predict_proba(support[0])
-    )
+    ours, theirs = (it.fit(*support).predict_proba(support[0]) for it in (loaded, made))
+    assert np.allclose(ours, theirs, atol=1e-5)  # what is loaded has another memory layout: other rounding
 
 
 def test_a_backbone_of_ones_own_must_be_passed_and_be_the_same(

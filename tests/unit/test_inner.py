@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,6 +41,10 @@ def bend(z: Tensor) -> Tensor:
     return torch.sin(grid * z[0]) + z[1] * grid
 
 
+def linear(a: Tensor, z: Tensor) -> Tensor:
+    return (a @ z).view(3, 2)
+
+
 def test_gauss_newton_steps_are_the_formula() -> None:
     """Two damped steps, with a dense Jacobian and Hessian of the loss in the outputs."""
     precision = torch.tensor([0.5, 2.0], dtype=torch.float64)
@@ -64,7 +69,7 @@ def test_repeated_directions_without_a_prior_are_no_singular_system(dtype: torch
         a = torch.cat([columns, columns, 0 * columns[:, :1]], 1)
         targets = one_hot(torch.tensor([0, 1, 0]), 2, dtype)
         prior = Prior(torch.zeros(5, dtype=dtype))
-        z, _ = GaussNewton(steps=3)(lambda z, a=a: (a @ z).view(3, 2), targets, SquaredError(), prior)
+        z, _ = GaussNewton(steps=3)(partial(linear, a), targets, SquaredError(), prior)
         best = torch.linalg.lstsq(columns, targets.view(6, 1)).solution[:, 0]
         assert torch.allclose(z[:2] + z[2:4], best, atol=1e-3)
         assert z[4] == 0
