@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from adapt.adapter.inputs import as_examples
+from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.inner import Trace
 
@@ -46,7 +46,7 @@ class FittedTask:
         """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device."""
         examples = as_examples(x, self.adapter.input_shape, self.adapter.state.origin)
         with torch.no_grad():
-            features = functional_call(self.adapter.backbone, self.parameters, (examples,))
+            features = call(self.adapter.backbone, self.parameters, examples)
             return self.adapter.head.logits(self.head_state, features)
 
     def predict_proba(self, x: Tensor | np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ meta-training, so that both solve the same problem.
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from adapt.adapter.state import AdapterState
+from adapt.backbones import call
 from adapt.heads import Prototype
 from adapt.inner import CrossEntropy, Solver, Trace
 from adapt.spaces import Space, Subspace
@@ -24,7 +24,7 @@ def features_at(backbone: nn.Module, space: Space, state: AdapterState) -> Calla
     """The function ``(z [k], x [n, …]) → features [n, D]`` of the backbone with its parameters at φ₀ + U
     z."""
     subspace = Subspace(space, state.origin, state.basis)
-    return lambda z, x: functional_call(backbone, subspace.parameters(z), (x,))
+    return lambda z, x: call(backbone, subspace.parameters(z), x)
 
 
 def solve(

@@ -20,7 +20,8 @@ class AdapterState(NamedTuple):
 
     Attributes:
         origin: φ₀ ``[P]``.
-        basis: U ``[P, k]``, columns ordered by importance: a smaller k takes the leading ones.
+        basis: U ``[P, k]``; a smaller k takes the leading columns, which start as the leading task-gradient
+            directions.
         log_damping: log λ, scalar.
         log_sharpness: log of the factor on the leave-one-out logits in the support loss, scalar.
     """

@@ -49,7 +49,10 @@ def load(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> A
         AdaptError: missing or damaged files, an unknown format, or a backbone with other weights.
     """
     kind = read_json(shipped(folder) / CONFIG).get("kind")
-    return load_task(folder, backbone) if kind == "task" else load_adapter(folder, backbone)
+    readers: dict[Any, Any] = {"adapter": load_adapter, "task": load_task}
+    if kind not in readers:
+        raise AdaptError(f"{shipped(folder) / CONFIG} is of kind {kind!r}: known are {', '.join(readers)}")
+    return readers[kind](folder, backbone)
 
 
 def save_adapter(adapter: FewShotAdapter, folder: str | os.PathLike[str]) -> None:
@@ -88,6 +91,7 @@ def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None)
     path = shipped(folder)
     config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
     adapter = _adapter(path, config, tensors, backbone)
+    tensors = {name: value.to(adapter.state.origin.device) for name, value in tensors.items()}
     prefix = "parameters."
     try:
         parameters = {
@@ -189,7 +193,7 @@ def _adapter(
             tuple(shape) if shape else None,
             name,
             config.get("info", {}),
-        )
+        ).to(next(network.parameters()).device)
     except KeyError as error:
         raise AdaptError(
             f"{path} lacks {error}: it is not a complete adapter folder, save it again"

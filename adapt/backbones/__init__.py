@@ -1,5 +1,6 @@
 """Pretrained networks that turn examples into features."""
 
+from adapt.backbones.call import call
 from adapt.backbones.checkpoint import ARCHITECTURES, BackboneInfo, load_backbone, save_backbone, untrained
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
@@ -10,6 +11,7 @@ __all__ = [
     "BackboneInfo",
     "Conv4",
     "FrozenBatchNorm",
+    "call",
     "fingerprint",
     "freeze_batch_norm",
     "load_backbone",

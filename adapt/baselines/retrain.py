@@ -5,7 +5,7 @@ classes.
 
 What one does without a pretrained backbone. The support set is ignored: the pool, from which supports were
 drawn, holds far more. Accuracy is watched on the way, so that a comparison can say when it first reached that
-of an adapted model (DESIGN: time to accuracy), at no cost to its clock.
+of an adapted model (time to accuracy), at no cost to its clock.
 """
 
 import copy

@@ -134,7 +134,7 @@ class Comparison:
         return self.meta_seconds / saved if saved > 0 else None
 
     def metrics(self) -> dict[str, float]:
-        """The parent run's ``compare/…`` metrics (DESIGN §4); accuracies are differences in 0 … 1."""
+        """The parent run's ``compare/…`` metrics; accuracies are differences in 0 … 1."""
         ours = self.ours
         if ours is None:
             return {}
@@ -154,7 +154,7 @@ class Comparison:
         return values
 
     def method_metrics(self, method: MethodResult) -> dict[str, float]:
-        """A child run's metrics (DESIGN §4)."""
+        """A child run's metrics."""
         accuracy = method.mean_accuracy
         values = {
             "eval/accuracy": accuracy.mean,

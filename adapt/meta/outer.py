@@ -112,6 +112,10 @@ def meta_train(
 ) -> tuple[AdapterState, dict[str, float]]:
     """Train from ``start`` on tasks of ``train``; returns the state with the least validation loss, and its
     validation metrics."""
+    if min(train.shots, validation.shots) < 2:
+        raise AdaptError(
+            "task.shots=1: the support loss leaves one example out, so meta-training needs two a class"
+        )
     state = AdapterState(*(tensor.clone().requires_grad_(True) for tensor in start))
     groups: list[dict[str, Any]] = [
         {"params": [state.origin, state.basis]},

@@ -559,3 +559,22 @@ MODULES = [
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_threads_may_share_a_backbone(adapter: FewShotAdapter) -> None:
+    """functional_call swaps tensors inside the shared module; concurrent calls must not see each other's."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    generator = torch.Generator().manual_seed(0)
+    shape = adapter.input_shape or (1, 16, 16)
+    supports = [torch.rand(8, *shape, generator=generator) for _ in range(2)]
+    fitted = [adapter.fit(x, [0, 1] * 4) for x in supports]
+    expected = [task.logits(x) for task, x in zip(fitted, supports, strict=True)]
+    before = fingerprint(adapter.backbone)
+
+    def wrong(i: int) -> int:
+        return sum(not torch.equal(fitted[i].logits(supports[i]), expected[i]) for _ in range(100))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(wrong, (0, 1))) == [0, 0]
+    assert fingerprint(adapter.backbone) == before

@@ -1,0 +1,182 @@
+"""Examples in the documents and in docstrings do what they say."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import importlib
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import adapt.baselines
+import adapt.heads
+import tasks
+from adapt.app import build
+from tests.conformance import test_conformance as conformance
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDING = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+EXAMPLE = "adding_a_method"  # the module that the blocks of that page are run as
+
+#: Files with examples, found by reading: nothing is imported before its test runs.
+MODULES = sorted(
+    path
+    for package in ("adapt", "tasks")
+    for path in (ROOT / package).rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
+)
+#: Examples that say themselves that they are not to be run, by module, and why that is right.
+SKIPPED = {"adapt": 2}  # x and y are the reader's own; fit is run in the example of FewShotAdapter
+
+
+# ------------------------------------------------------------------------------------------ docstrings
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_examples_in_docstrings(path: Path) -> None:
+    name = module_name(path)
+    module = importlib.import_module(name)
+    found = [test for test in doctest.DocTestFinder().find(module) if test.examples]
+    written = len(re.findall(r"^\s*>>> ", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert sum(len(test.examples) for test in found) == written, "an example is in no docstring"
+    examples = [example for test in found for example in test.examples]
+    assert sum(doctest.SKIP in example.options for example in examples) == SKIPPED.get(name, 0)
+    report: list[str] = []
+    runner = doctest.DocTestRunner()
+    for test in found:
+        runner.run(test, out=report.append)
+    assert runner.failures == 0, "".join(report)
+
+
+# ------------------------------------------------------------------------------------- adding a method
+
+
+def blocks(language: str, text: str = ADDING) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def page() -> Any:
+    """What the Python blocks of the page define, run in order as one module."""
+    module = types.ModuleType(EXAMPLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, EXAMPLE, module)
+        for block in blocks("python"):
+            exec(compile(block, "docs/adding-a-method.md", "exec"), module.__dict__)
+        patch.setattr(adapt.heads, "NearestMedian", module.NearestMedian, raising=False)
+        patch.setattr(adapt.baselines, "NearestExample", module.NearestExample, raising=False)
+        patch.setattr(tasks, "Stripes", module.Stripes, raising=False)
+        yield module
+
+
+def test_page_has_the_blocks_that_are_tested_here() -> None:
+    assert len(blocks("python")) == 4
+    assert len(blocks("yaml")) == 3
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.splitlines()[0])
+def test_configs_of_the_page_fit_their_classes(block: str, page: Any) -> None:
+    assert block.startswith("# ")
+    build.check(yaml.safe_load(block), "docs", allow=[EXAMPLE])
+
+
+HEAD_TESTS = {
+    name: getattr(conformance, name)
+    for name in vars(conformance)
+    if re.match(r"test_(head|leave_one_out)_", name)
+}
+
+
+@pytest.mark.parametrize("name", HEAD_TESTS)
+def test_head_of_the_page_is_conformant(name: str, page: Any) -> None:
+    """Every conformance test of heads, in all its cases, on the row that the page adds."""
+    test = HEAD_TESTS[name]
+    row = conformance.HeadRow(*page.HEADS_ROW["median"])
+    cases: list[dict[str, Any]] = [{"row": row}]
+    for mark in test.pytestmark:
+        argument, values = mark.args
+        if argument != "row":
+            cases = [{**case, argument: value} for case in cases for value in values]
+    for case in cases:
+        test(**case)
+
+
+def test_head_of_the_page_can_be_used(page: Any) -> None:
+    adapter = adapt.load("conv4_glyphs_film").with_(head=page.NearestMedian())
+    source = page.Stripes()
+    rows = [*source.classes("support").values()]
+    x = source.load(np.concatenate([rows[0][:5], rows[8][:5]]))
+    task = adapter.fit(x, ["level"] * 5 + ["upright"] * 5)
+    assert task.score(x, ["level"] * 5 + ["upright"] * 5) > 0.5
+
+
+def test_source_of_the_page_is_conformant(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conformance.SOURCES, "stripes", lambda: page.Stripes(size=16))
+    conformance.test_source_keeps_its_contract("stripes")
+
+
+def test_method_of_the_page_is_conformant(page: Any, source: tasks.ArraySource) -> None:
+    method = page.NearestExample()
+    conformance.test_method_adapts_to_the_support_alone_and_keeps_its_promises(method, source)
+    conformance.test_method_predicts_each_query_alone(method, source)
+    conformance.test_method_adapts_to_a_single_shot(method, source)
+
+
+# ----------------------------------------------------------------------------------------- other pages
+
+
+def run_page(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Run the Python blocks of a page in order, with ``given`` for what it leaves to the reader."""
+    for block in blocks("python", (ROOT / "docs" / name).read_text(encoding="utf-8")):
+        exec(compile(block, f"docs/{name}", "exec"), given)
+    return given
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory to write to; the number of threads is put back."""
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def test_downstream(scratch: Path) -> None:
+    source = tasks.Digits()
+    rows = [*source.classes("support").values()]
+    x, y = source.load(np.concatenate([rows[0][:5], rows[1][:5]])), ["zero"] * 5 + ["one"] * 5
+    found = run_page("downstream.md", {"x": x, "y": y, "x_new": x, "y_new": y})
+    assert found["task"].classes_.tolist() == ["one", "zero"]
+    assert {path.name for path in (scratch / "my_task").iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_experiments(scratch: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    given = {"my_network": network, "load_my_network": lambda width: copy.deepcopy(network)}
+    found = run_page("experiments.md", given)
+    x = np.random.default_rng(0).random((20, 1, 32, 32), dtype=np.float32)
+    np.savez(scratch / "letters.npz", x=x, y=np.arange(20) % 2)
+    source = found["letters"](str(scratch / "letters.npz"))
+    episode = tasks.Distribution(source, 2, 3, 2, "support", "query").episode(0)
+    task = found["adapter"].fit(episode.support_x, episode.support_y)
+    assert task.predict(episode.query_x).shape == (4,)
+    assert found["backbone"]()[1].input_shape == source.shape
+    assert (scratch / "my_backbone" / "backbone.json").is_file()
