@@ -154,12 +154,12 @@ def _time_ratio(case: str, ours: Sequence[MethodResult], other: Sequence[MethodR
 
 
 def _compact(run: Comparison) -> dict[str, Any]:
-    """Numbers rounded to what can be seen in a figure, curves for the 5-shot tasks of one seed only."""
+    """Numbers rounded to what can be seen in a figure, curves for one seed only."""
     value = run.to_dict()
     for method in value["methods"].values():
         method["accuracy"] = [round(a, 4) for a in method["accuracy"]]
         method["seconds"] = [float(f"{s:.3g}") for s in method["seconds"]]
-        keep = method["curves"] if run.seed == SEEDS[0] and run.task["shots"] == 5 else []
+        keep = method["curves"] if run.seed == SEEDS[0] else []
         method["curves"] = [
             {k: [round(v, 4) for v in values] for k, values in curve.items()} for curve in keep
         ]

@@ -14,6 +14,7 @@ from record import RESULTS
 
 from adapt.compare import Comparison
 from adapt.compare.figures import accuracy_against_seconds, accuracy_against_shots, save
+from adapt.compare.verdict import verdict
 from adapt.files import read_json, write_text
 
 DOCS = RESULTS.parent.parent / "docs"
@@ -57,6 +58,7 @@ def _section(name: str, title: str, result: Mapping[str, Any]) -> list[str]:
     rows = result["rows"]
     parts = [f"## {title}", EXPLANATIONS[name], f"`{result['command']}` on {where}.", *_goals(rows)]
     if name == "digits":
+        parts.append(_verdicts())
         parts += ["![accuracy against seconds](figures/digits_seconds.svg)"]
         parts += ["![accuracy against shots](figures/digits_shots.svg)"]
     common = [
@@ -67,6 +69,20 @@ def _section(name: str, title: str, result: Mapping[str, Any]) -> list[str]:
     if rest:
         parts.append("\n".join(f"- {row['case']}: `{row['metric']}` {_cell(row)}" for row in rest))
     return parts
+
+
+def _runs() -> list[Comparison]:
+    """The single comparisons behind the digits table; empty if they are not committed."""
+    path = RESULTS / "digits.runs.json"
+    return [Comparison.from_dict(run) for run in read_json(path)["runs"]] if path.exists() else []
+
+
+def _verdicts() -> str:
+    """What the comparison itself recommends, in its own words, for every number of shots."""
+    runs = [run for run in _runs() if run.seed == 0]
+    return "\n".join(
+        f"- {run.task['shots']} shot{'s' * (run.task['shots'] > 1)}, seed 0: {verdict(run)}" for run in runs
+    )
 
 
 def _goals(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -118,10 +134,9 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 def figures() -> Iterable[Path]:
     """The figures of the page, and the picture of the README."""
-    path = RESULTS / "digits.runs.json"
-    if not path.exists():
+    runs = _runs()
+    if not runs:
         return []
-    runs = [Comparison.from_dict(run) for run in read_json(path)["runs"]]
     first = next(r for r in runs if r.task["shots"] == 5 and any(m.curves for m in r.methods.values()))
     seconds = save(accuracy_against_seconds(first), DOCS / "figures" / "digits_seconds")
     return [*seconds, *save(accuracy_against_shots(runs), DOCS / "figures" / "digits_shots")]

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests. Two threads at most: tests run beside other work."""
+"""Fixtures shared by all tests. One thread: the problems are too small for more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adapt.adapter import FewShotAdapter
 from tasks import ArraySource
 from tests.helpers import Untouchable, make_adapter, make_source, tiny_conv4
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture
