@@ -17,10 +17,11 @@ class SweepSummary(Callback):
     """Reads what the jobs of a sweep wrote, so it works with any launcher."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Draw accuracy against shots if the jobs differ in shots."""
+        """Draw accuracy against shots, if the jobs differ in shots and in nothing else but seeds."""
         folder = Path(config.hydra.sweep.dir)
         results = [Comparison.from_dict(read_json(path)) for path in sorted(folder.glob("*/comparison.json"))]
-        if len({result.task["shots"] for result in results}) < 2:
+        points = {(result.task["shots"], result.seed) for result in results}
+        if len({shots for shots, _ in points}) < 2 or len(points) < len(results):
             return
         from adapt.compare.figures import accuracy_against_shots, save
 

@@ -29,7 +29,7 @@ SMALL_COMPARISON = (
     "method.retrain.epochs=1",
     "method.retrain.max_tasks=1",
 )
-SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=1", "task.queries=2")
+SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=2", "task.queries=2")
 
 
 @dataclass(frozen=True)

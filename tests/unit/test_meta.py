@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,13 @@ def test_meta_training_lowers_validation_loss_and_returns_the_best_state(
         logits = query_logits(backbone, film(backbone), state, GaussNewton(), Logistic(steps=4), episode)
         total += nn.functional.cross_entropy(logits, episode.query_y).item() / 10
     assert total == pytest.approx(metrics["validation/loss"], rel=1e-4)
+
+
+def test_one_shot_tasks_are_refused(
+    backbone: nn.Module, train: Distribution, validation: Distribution
+) -> None:
+    with pytest.raises(AdaptError, match="needs two a class"):
+        run(backbone, replace(train, shots=1), validation)
 
 
 def test_a_start_that_only_gets_worse_is_returned(
