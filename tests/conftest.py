@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,11 @@ from tasks import ArraySource
 from tests.helpers import Untouchable, make_adapter, make_source, tiny_conv4
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+# New examples on every run at a developer's desk; the same ones on CI, where a red run must mean a change.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture
