@@ -80,8 +80,11 @@ $(VENV)/.stamp-run: $(VENV)/.stamp-venv
 $(VENV)/.stamp-test: $(VENV)/.stamp-run $(VENV)/.stamp-learn2learn
 	@touch $@
 
+# timm and learn2learn need torchvision. It comes first and without dependencies, so that it cannot replace the
+# installed torch; if it was built for another torch, adapt/backbones/libraries.py makes its import work.
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run
-	@echo "==> $(VENV): tests, linters and what the baselines need"
+	@echo "==> $(VENV): tests, linters, what the baselines need, and the networks of the benchmarks"
+	$(INSTALL) --no-deps torchvision
 	$(INSTALL) --group dev
 	@touch $@
 
@@ -90,11 +93,9 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-run
 # and wheel that group `baselines` has put into this environment (hence no build isolation). Its declared
 # dependencies cannot all be met (qpth wants numpy<2; gsutil is never imported), hence --no-deps: group `baselines`
 # holds those that `import learn2learn` does need. gym, unmaintained too, is built with the same pinned setuptools
-# rather than with whatever is newest. torchvision comes without dependencies, so that it cannot replace the
-# installed torch. A C compiler is needed.
+# rather than with whatever is newest. A C compiler is needed.
 $(VENV)/.stamp-learn2learn: $(VENV)/.stamp-dev
 	@echo "==> $(VENV): learn2learn, built from source"
 	$(INSTALL) --no-build-isolation gym
-	$(INSTALL) --no-deps torchvision
 	$(INSTALL) --use-pep517 --no-build-isolation --no-deps --config-settings=--global-option=build_ext learn2learn
 	@touch $@

@@ -5,16 +5,20 @@ from adapt.backbones.checkpoint import ARCHITECTURES, BackboneInfo, load_backbon
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
+from adapt.backbones.libraries import require
+from adapt.backbones.resnet12 import ResNet12
 
 __all__ = [
     "ARCHITECTURES",
     "BackboneInfo",
     "Conv4",
     "FrozenBatchNorm",
+    "ResNet12",
     "call",
     "fingerprint",
     "freeze_batch_norm",
     "load_backbone",
+    "require",
     "save_backbone",
     "untrained",
 ]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,8 +20,14 @@ def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Te
     ``torch.func.functional_call`` swaps tensors inside the module while it runs, which two threads must not
     do at once: calls on one backbone wait for each other.
     """
+    if torch.compiler.is_compiling():  # the compiler traces no locks, and compiles one call at a time
+        return _swapped(backbone, parameters, x)
     with _GUARD:
         lock = _LOCKS.setdefault(backbone, threading.RLock())
     with lock:
-        features: Tensor = functional_call(backbone, dict(parameters), (x,))
-        return features
+        return _swapped(backbone, parameters, x)
+
+
+def _swapped(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    features: Tensor = functional_call(backbone, dict(parameters), (x,))
+    return features

@@ -12,13 +12,14 @@ from torch import nn
 
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
+from adapt.backbones.resnet12 import ResNet12
 from adapt.errors import AdaptError
 from adapt.files import read_json, read_tensors, shipped, write_json, write_tensors
 
 __all__ = ["ARCHITECTURES", "BackboneInfo", "load_backbone", "save_backbone", "untrained"]
 
 #: Networks that a saved backbone may name.
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"conv4": Conv4}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"conv4": Conv4, "resnet12": ResNet12}
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,17 @@ from adapt.errors import AdaptError
 
 __all__ = ["FrozenBatchNorm", "freeze_batch_norm"]
 
+#: Forward passes that do nothing but normalise.
+PLAIN = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
+
 
 class FrozenBatchNorm(nn.Module):
     """``y = (x − μ)/√(σ²+ε)·γ + β`` with constant μ, σ² (buffers) and adaptable γ, β (parameters), each
     ``[C]``.
 
     Input ``[n, C, …]``. Parameter and buffer names are those of ``nn.BatchNorm2d``, so that state dicts are
-    interchangeable.
+    interchangeable. Child modules, if it is given any, are applied to y in their order: the activation of a
+    norm that comes with one.
     """
 
     running_mean: Tensor
@@ -38,15 +42,21 @@ class FrozenBatchNorm(nn.Module):
         scale = self.weight * (self.running_var + self.eps).rsqrt()  # [C]
         shift = self.bias - self.running_mean * scale
         per_channel = (-1,) + (1,) * (x.ndim - 2)
-        return x * scale.view(per_channel) + shift.view(per_channel)
+        y = torch.addcmul(shift.view(per_channel), x, scale.view(per_channel))  # one pass over memory
+        for then in self.children():
+            y = then(y)
+        return y
 
 
 def freeze_batch_norm(module: nn.Module) -> nn.Module:
     """Replace, in place, every ``nn.BatchNorm{1,2,3}d`` under ``module`` by a :class:`FrozenBatchNorm` with
     its values; return it.
 
+    timm's ``BatchNormAct2d``, a batch norm with an activation, keeps the latter.
+
     Raises:
-        AdaptError: a batch norm without running statistics: there is nothing to freeze.
+        AdaptError: a batch norm without running statistics: there is nothing to freeze; or one with a forward
+            pass of its own, of which nothing is known.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()
@@ -68,7 +78,18 @@ def _frozen(norm: nn.modules.batchnorm._BatchNorm) -> FrozenBatchNorm:
             "a BatchNorm with track_running_stats=False has no statistics to freeze: train it "
             "with them, or use GroupNorm"
         )
+    then = dict(norm.named_children())
+    if type(norm).forward not in PLAIN and list(then) != ["drop", "act"]:
+        raise AdaptError(
+            f"{type(norm).__name__} is a batch norm with a forward pass of its own, which freezing would "
+            "lose: replace it by nn.BatchNorm2d and what it does besides"
+        )
     frozen = FrozenBatchNorm(norm.num_features, norm.eps)
+    for name, child in then.items():
+        if hasattr(child, "inplace"):
+            # Writing over its input is not what a pure function does.
+            child.inplace = False  # type: ignore[assignment]
+        frozen.add_module(name, child)
     frozen.load_state_dict(
         {k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"}, strict=False
     )

@@ -15,13 +15,15 @@ from adapt import AdaptError
 from adapt.backbones import (
     Conv4,
     FrozenBatchNorm,
+    ResNet12,
     fingerprint,
     freeze_batch_norm,
     load_backbone,
+    require,
     save_backbone,
     untrained,
 )
-from tests.helpers import SIDE, tiny_conv4
+from tests.helpers import SIDE, randomised, tiny_conv4
 
 
 def trained(norm: nn.Module, *shape: int) -> nn.Module:
@@ -77,6 +79,38 @@ def test_a_norm_without_statistics_cannot_be_frozen() -> None:
         freeze_batch_norm(nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False)))
 
 
+def test_a_norm_with_an_activation_keeps_it() -> None:
+    """timm's ``BatchNormAct2d`` is a batch norm by inheritance, and more than that."""
+    require("timm")
+    from timm.layers import BatchNormAct2d
+
+    norm = trained(BatchNormAct2d(3, act_layer=nn.ReLU6, inplace=True), 3, 4, 5)
+    x = 5 * torch.randn(6, 3, 4, 5)
+    expected, kept, names = norm(x), x.clone(), {*norm.state_dict()} - {"num_batches_tracked"}
+    assert 0 == expected.min() < expected.max() == 6
+    frozen = freeze_batch_norm(nn.Sequential(norm)).get_submodule("0")
+    assert isinstance(frozen, FrozenBatchNorm)
+    assert set(frozen.state_dict()) == names
+    assert torch.allclose(frozen(x), expected, atol=1e-5)
+    with torch.no_grad():
+        frozen.weight.fill_(1)
+        frozen.bias.copy_(frozen.running_mean)
+        frozen.running_var.fill_(
+            1 - frozen.eps
+        )  # the identity, which must not hand its input to be overwritten
+        frozen(x)
+    assert torch.equal(x, kept)
+
+
+def test_a_norm_with_an_unknown_forward_pass_cannot_be_frozen() -> None:
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(input)
+
+    with pytest.raises(AdaptError, match=r"Doubled .*forward pass of its own"):
+        freeze_batch_norm(nn.Sequential(Doubled(2)))
+
+
 def test_conv4_frozen_is_conv4_with_batch_norms_in_evaluation_mode() -> None:
     network = Conv4(width=4, frozen=False)
     network(torch.randn(8, 1, SIDE, SIDE))  # moves the statistics
@@ -98,6 +132,40 @@ def test_conv4_is_the_network_of_the_papers() -> None:
         convolution, norm, pool, relu = block.children()
         y = pool(relu(norm(convolution(y))))
     assert torch.allclose(network(x), y.flatten(1))
+
+
+@pytest.mark.parametrize("size", [16, 17, 32])
+def test_resnet12_features(size: int) -> None:
+    assert ResNet12(channels=1, width=4)(torch.zeros(2, 1, size, size)).shape == (2, 40)
+
+
+def test_resnet12_is_the_network_of_the_papers() -> None:
+    """Its widths; and pooling before the last LeakyReLU of a block is the same as after it."""
+    names = dict(ResNet12(channels=3).named_parameters())
+    wide = [(value.shape[0], name) for name, value in names.items() if value.ndim == 4 and "residual" in name]
+    assert [width for width, _ in wide] == [64] * 3 + [160] * 3 + [320] * 3 + [640] * 3
+    assert names["blocks.0.residual.0.weight"].shape == (64, 3, 3, 3)
+    assert names["blocks.3.shortcut.0.weight"].shape == (640, 320, 1, 1)
+    assert not any("bias" in name for name, value in names.items() if value.ndim == 4)
+    assert (
+        sum(value.numel() for value in names.values()) == 12_424_320
+    )  # MetaOptNet's, without its classifier
+
+    network, x = randomised(ResNet12(width=4)), torch.randn(2, 3, 33, 33)
+    y = x
+    for block in network.get_submodule("blocks").children():
+        y = block.get_submodule("residual")(y) + block.get_submodule("shortcut")(y)
+        y = nn.functional.max_pool2d(nn.functional.leaky_relu(y, 0.1), 2)
+    assert torch.allclose(network(x), nn.functional.adaptive_avg_pool2d(y, 1).flatten(1), atol=1e-6)
+
+
+def test_resnet12_frozen_is_resnet12_with_batch_norms_in_evaluation_mode() -> None:
+    network = ResNet12(width=4, frozen=False)
+    network(torch.randn(8, 3, SIDE, SIDE))  # moves the statistics
+    x = torch.randn(2, 3, SIDE, SIDE)
+    frozen = ResNet12(width=4)
+    frozen.load_state_dict({k: v for k, v in network.state_dict().items() if "tracked" not in k})
+    assert torch.allclose(frozen(x), network.eval()(x), atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------- fingerprint

@@ -1,0 +1,63 @@
+"""The twelve-layer residual network of the few-shot literature.
+
+    block: y = conv 3×3 (norm, σ) → conv 3×3 (norm, σ) → conv 3×3 (norm) + conv 1×1 (norm) of the input
+           x ↦ σ(max-pool 2 (y)) ,   σ = LeakyReLU with slope 0.1
+    features = global average pool(block⁴(x)) ,   channels C, 5C/2, 5C, 10C with C = 64
+
+Oreshkin, Rodríguez López, Lacoste (2018), *TADAM*, section 4; with these widths Lee, Maji, Ravichandran,
+Soatto (2019), *Meta-Learning with Differentiable Convex Optimization* (MetaOptNet), section 4.1. Differences:
+there is no DropBlock, which regularises training only, and the maximum is taken before the last LeakyReLU of
+a block: the values are the same, as both are monotone, and it touches a quarter of the numbers.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapt.backbones.frozen_norm import FrozenBatchNorm
+
+__all__ = ["ResNet12"]
+
+SLOPE = 0.1
+
+
+class ResNet12(nn.Module):
+    """``[n, channels, H, W] → [n, 10·width]``; H and W at least 16, 84 in the papers.
+
+    Args:
+        channels: input channels.
+        width: channels of the first block, even (64 in the papers).
+        frozen: frozen normalisation statistics (adapting, the default) or batch statistics (training from
+            scratch).
+
+    Example:
+        >>> import torch
+        >>> ResNet12(width=4)(torch.zeros(2, 3, 84, 84)).shape
+        torch.Size([2, 40])
+    """
+
+    def __init__(self, channels: int = 3, width: int = 64, frozen: bool = True) -> None:
+        super().__init__()
+        norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
+        widths = [channels, width, 5 * width // 2, 5 * width, 10 * width]
+        self.blocks = nn.Sequential(*(_Block(i, o, norm) for i, o in pairwise(widths)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``[n, D]`` of images ``x [n, channels, H, W]``."""
+        return self.blocks(x).mean((2, 3))
+
+
+class _Block(nn.Module):
+    """``[n, inputs, H, W] → [n, outputs, ⌊H/2⌋, ⌊W/2⌋]``."""
+
+    def __init__(self, inputs: int, outputs: int, norm: type[nn.Module]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, o in pairwise([inputs, outputs, outputs, outputs]):
+            layers += [nn.Conv2d(i, o, 3, padding=1, bias=False), norm(o), nn.LeakyReLU(SLOPE)]
+        self.residual = nn.Sequential(*layers[:-1])  # the last LeakyReLU comes after the sum
+        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), norm(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(F.max_pool2d(self.residual(x) + self.shortcut(x), 2), SLOPE)
