@@ -1,0 +1,140 @@
+"""A tensor that carries its derivatives along k directions: the number system of the fast engine.
+
+    (u, u̇_1 … u̇_k) ,   g(u, u̇_j) = (g(u), g'(u) u̇_j)
+
+Dual numbers (Clifford 1873; Wengert 1964, *A Simple Automatic Derivative Evaluation Program*). A plain tensor
+that meets a :class:`Dual` has derivative zero *symbolically*: no zeros are stored or multiplied. What depends
+on no adapted parameter therefore stays a plain tensor and is computed once, however many tangents there are.
+
+Every torch function that is given a ``Dual`` comes to :meth:`Dual.__torch_function__`, which looks up its
+rule in ``RULES`` (``adapt.forward.fast.rules``) or has torch differentiate that one function (``fallback``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["RULES", "Dual", "Unsupported", "dual", "primal", "rule"]
+
+#: torch function → rule. A rule is called as ``rule(func, *args, **kwargs)`` with the names torch documents.
+RULES: dict[Any, Callable[..., Any]] = {}
+
+
+class Unsupported(Exception):
+    """The fast engine cannot differentiate ``operation`` soundly; the reference may still be able to."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(f"{operation}: {reason}")
+        self.operation, self.reason = operation, reason
+
+
+class Dual(Tensor):
+    """``primal`` and its k ``tangents``, each of the primal's shape and dtype."""
+
+    primal: Tensor
+    tangents: Sequence[Tensor]
+    version: int
+
+    @staticmethod
+    def __new__(cls, primal: Tensor, tangents: Sequence[Tensor]) -> Dual:
+        self: Dual = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, primal.shape, dtype=primal.dtype, device=primal.device
+        )
+        self.assign(primal, tangents)
+        return self
+
+    def assign(self, value: Tensor, tangents: Sequence[Tensor]) -> None:
+        """Take on another value (in-place operations)."""
+        self.primal, self.tangents, self.version = value, tangents, version(value)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not torch._C._is_fwd_grad_enabled():  # torch runs the forward of an autograd.Function so
+            raise Unsupported(_custom_function(), "an autograd.Function is opaque to the fast engine")
+        found = RULES.get(func)
+        if found is not None:
+            return found(func, *args, **(kwargs or {}))
+        from adapt.forward.fast.fallback import fallback
+
+        return fallback(func, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # Only code below Python's torch functions gets here: torch.func transforms inside f, C++ extensions.
+        raise Unsupported(str(func), "it is called below torch's Python interface")
+
+
+def primal(value: Any) -> Any:
+    """The value of a ``Dual``; anything else as it is."""
+    if type(value) is not Dual:
+        return value
+    if value.version != version(value.primal):
+        raise Unsupported(
+            "an in-place operation", "it changed a tensor of which other views are still in use"
+        )
+    return value.primal
+
+
+def dual(value: Any, push: Callable[..., Any], *operands: Any) -> Any:
+    """The result of an operation: its ``value``, and ``push`` applied to the operands' tangents.
+
+    ``push`` is the derivative of the operation, a linear map: it takes one tangent per operand, None for an
+    operand that has none (symbolic zero), and returns the tangent of the value, in a shape that broadcasts to
+    it. Where ``value`` is a tuple or list, so is what ``push`` returns.
+    """
+    count = next(len(operand.tangents) for operand in operands if type(operand) is Dual)
+    columns = [
+        push(*(operand.tangents[j] if type(operand) is Dual else None for operand in operands))
+        for j in range(count)
+    ]
+    if isinstance(value, Tensor):
+        return _wrap(value, columns)
+    parts = [_wrap(part, [column[i] for column in columns]) for i, part in enumerate(value)]
+    # A named tuple (torch.return_types) takes its parts as one sequence, as tuple and list do.
+    return type(value)(parts)
+
+
+def _wrap(value: Tensor, tangents: list[Tensor]) -> Tensor:
+    if not value.is_floating_point():  # indices, masks: piecewise constant
+        return value
+    return Dual(value, [_fit(tangent, value) for tangent in tangents])
+
+
+def _fit(tangent: Tensor, value: Tensor) -> Tensor:
+    if tangent.dtype != value.dtype:  # autocast chooses a dtype per operation
+        tangent = tangent.to(value.dtype)
+    return tangent if tangent.shape == value.shape else tangent.expand(value.shape)
+
+
+def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a rule for torch ``functions``."""
+
+    def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            RULES[function] = implementation
+        return implementation
+
+    return register
+
+
+def version(value: Tensor) -> int:
+    """Counts in-place changes of the memory that ``value`` views; all views of it share the count."""
+    return 0 if value.is_inference() else value._version
+
+
+def _custom_function() -> str:
+    """The name of the ``autograd.Function`` whose forward is running: torch passes it no other way."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code is torch.autograd.Function.apply.__func__.__code__:  # type: ignore[attr-defined]
+            return str(frame.f_locals["cls"].__name__)
+        frame = frame.f_back
+    return "an operation with forward mode switched off"

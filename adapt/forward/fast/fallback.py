@@ -1,0 +1,94 @@
+"""Operations without a rule: their own Python body where they have one, else torch's ``jvp`` of that one."""
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from adapt.forward.fast.dual import Dual, Unsupported, primal
+from adapt.forward.kernels import differentiable_kernels
+
+__all__ = ["fallback", "operation_name"]
+
+
+def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The result of ``func`` with its tangents, for any torch function.
+
+    Raises:
+        Unsupported: torch has no forward derivative of it.
+    """
+    if (body := _body(func)) is not None:
+        return body(*args, **kwargs)
+    leaves, structure = tree_flatten((tuple(args), dict(kwargs)))
+    moving = [i for i, leaf in enumerate(leaves) if type(leaf) is Dual]
+    constants = [primal(leaf) for leaf in leaves]
+
+    def of_moving(*values: Tensor) -> Any:
+        filled = list(constants)
+        for i, value in zip(moving, values, strict=True):
+            filled[i] = value
+        positional, named = tree_unflatten(filled, structure)
+        return func(*positional, **named)
+
+    points = tuple(constants[i] for i in moving)
+    try:
+        value, columns = _columns(of_moving, points, [leaves[i].tangents for i in moving])
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise Unsupported(operation_name(func), str(error).split("\n")[0]) from error
+    return value if columns is None else _wrap(value, columns)
+
+
+def _columns(
+    f: Callable[..., Any], points: tuple[Tensor, ...], tangents: list[Sequence[Tensor]]
+) -> tuple[Any, list[Any] | None]:
+    """``f(points)`` and its k tangents; None in place of these where nothing in it is a number."""
+
+    def along(directions: Sequence[Tensor]) -> tuple[Any, Any]:
+        result = jvp(f, points, tuple(directions))
+        return result[0], result[1]
+
+    with differentiable_kernels():
+        value = f(*points)
+        if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
+            return value, None
+        try:
+            _, stacked = vmap(along)(tuple(torch.stack(list(columns)) for columns in tangents))
+            leaves, structure = tree_flatten(stacked)
+            count = len(tangents[0])
+            return value, [tree_unflatten([leaf[j] for leaf in leaves], structure) for j in range(count)]
+        except (RuntimeError, NotImplementedError):  # it may know jvp, and not vmap
+            return value, [along(directions)[1] for directions in zip(*tangents, strict=True)]
+
+
+def _wrap(value: Any, columns: list[Any]) -> Any:
+    leaves, structure = tree_flatten(value)
+    tangents = [tree_flatten(column)[0] for column in columns]
+    wrapped = [
+        Dual(leaf, [column[i].to(leaf.dtype) for column in tangents]) if leaf.is_floating_point() else leaf
+        for i, leaf in enumerate(leaves)
+    ]
+    return tree_unflatten(wrapped, structure)
+
+
+@cache
+def _body(func: Any) -> Callable[..., Any] | None:
+    """A function of ``torch.nn.functional`` that is written in Python, without its detour to
+    ``__torch_function__``: the operations in its body then come by one at a time, most of them with rules."""
+    if not isinstance(func, types.FunctionType) or func.__module__ != "torch.nn.functional":
+        return None
+    checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    scope = {**func.__globals__, **dict.fromkeys(checks, lambda *_: False)}
+    body = types.FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
+    body.__kwdefaults__ = func.__kwdefaults__
+    return body
+
+
+def operation_name(func: Any) -> str:
+    """What a user knows ``func`` by."""
+    name = getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or str(func)
+    return str(func) if name in ("OpOverload", "OpOverloadPacket", "__get__") else str(name)
