@@ -17,7 +17,7 @@ from adapt.adapter.state import AdapterState
 from adapt.backbones import fingerprint, load_backbone
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
-from adapt.forward.estimators import Exact, Gaussian, Reverse
+from adapt.forward.estimators import SPSA, Exact, Gaussian, Orthogonal, Rademacher, Reverse
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton, Trace
 from adapt.spaces import named
@@ -30,7 +30,14 @@ FORMAT = 1
 #: Components that a config may name. Reading a folder can build these and nothing else.
 HEADS = {"logistic": Logistic, "prototype": Prototype, "ridge": Ridge}
 SOLVERS = {"gauss_newton": GaussNewton, "descent": Descent}
-ESTIMATORS = {"exact": Exact, "gaussian": Gaussian, "reverse": Reverse}
+ESTIMATORS = {
+    "exact": Exact,
+    "gaussian": Gaussian,
+    "orthogonal": Orthogonal,
+    "rademacher": Rademacher,
+    "reverse": Reverse,
+    "spsa": SPSA,
+}
 #: Fields that say what a component can do; they are no settings.
 FLAGS = ("exact", "supports_regression")
 

@@ -26,6 +26,8 @@ __all__ = ["Descent"]
 class Descent:
     """``steps`` steps of ``optimizer`` ("sgd" or "adam") with rate ``lr`` along gradients of ``gradient``.
 
+    An estimator that draws random directions draws them from ``seed``, the same in every call.
+
     Example:
         >>> import torch
         >>> from adapt.inner import Prior, SquaredError
@@ -40,6 +42,7 @@ class Descent:
     lr: float = 0.02
     steps: int = 10
     gradient: Estimator = field(default_factory=Reverse)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "adam"):
@@ -55,7 +58,7 @@ class Descent:
         self, model: Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, prior: Prior
     ) -> tuple[Tensor, Trace]:
         """See :class:`adapt.inner.Solver`; cost per step 3 passes by reverse mode, 1 + k by k forward
-        tangents."""
+        tangents, 1 + 2m by m samples of SPSA."""
         n = targets.shape[0]
 
         def objective(z: Tensor) -> Tensor:
@@ -64,9 +67,10 @@ class Descent:
         z = torch.zeros_like(prior.precision)
         first, second = torch.zeros_like(z), torch.zeros_like(z)
         losses: list[Tensor] = []
+        generator = torch.Generator(z.device).manual_seed(self.seed)
         cost = 0.0
         for step in range(1, self.steps + 1):
-            value, gradient, info = self.gradient(objective, z)
+            value, gradient, info = self.gradient(objective, z, generator=generator)
             losses.append(value * n - 0.5 * (prior.precision * z * z).sum())
             if self.optimizer == "sgd":
                 z = z - self.lr * gradient
@@ -77,5 +81,5 @@ class Descent:
                 # the whole at zero there.
                 scale = (second / (1 - 0.999**step)).clamp(min=torch.finfo(z.dtype).tiny).sqrt()
                 z = z - self.lr * (first / (1 - 0.9**step)) / (scale + 1e-8)
-            cost += 1.0 + (info.tangents or 2.0)
+            cost += 1.0 + info.tangents + info.passes
         return z, Trace(torch.stack(losses) if losses else z.new_zeros(0), cost)

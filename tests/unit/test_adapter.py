@@ -450,8 +450,8 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         r"space 'film' adapts layer9\.bias, which Conv4 does not have",
     ),
     "unknown estimator": (
-        {"solver": {"name": "descent", "gradient": {"name": "spsa"}}},
-        r"names 'spsa', .* known are exact, gaussian, reverse",
+        {"solver": {"name": "descent", "gradient": {"name": "sketch"}}},
+        r"names 'sketch', .* known are exact, gaussian, orthogonal, rademacher, reverse, spsa",
     ),
     "unknown setting": ({"head": {"name": "ridge", "c": 1}}, r"'ridge' does not take these settings .*'c'"),
     "bad setting": ({"head": {"name": "ridge", "l2": -1}}, r"head.l2=-1: .*positive"),

@@ -10,11 +10,13 @@ __all__ = ["Estimator", "GradientInfo"]
 
 
 class GradientInfo(NamedTuple):
-    """What an estimate is worth: ``exact`` is True only if it equals the gradient; ``tangents`` counts
-    forward directions (0 = none)."""
+    """What an estimate is worth and what it cost: ``exact`` is True only if it equals the gradient;
+    ``tangents`` counts forward directions (0 = none); ``passes`` is the nominal cost, in forward passes, of
+    whatever else came on top of the value (2 for a backward pass)."""
 
     exact: bool
     tangents: int
+    passes: float = 0.0
 
 
 class Estimator(Protocol):
