@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from bench.models import MODELS, PLACEMENTS, network, objective, problem
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,16 +19,55 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits", "selection"])
+@pytest.mark.parametrize("name", ["digits", "selection", "pushforward", "gpu"])
 def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None:
-    runs = ["--runs", str(tmp_path / "runs")] if name == "digits" else []
-    done = run(f"{name}.py", "--quick", "--out", str(tmp_path), *runs)
+    special = {"digits": ["--runs", str(tmp_path / "runs")], "gpu": ["--device", "cpu"]}
+    done = run(f"{name}.py", "--quick", "--out", str(tmp_path), *special.get(name, []))
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / f"{name}.quick.json").read_text())
+    (written,) = tmp_path.glob("*.quick.json")
+    assert written.name.split(".")[0] == name
+    result = json.loads(written.read_text())
     assert {"name", "commit", "date", "device", "threads", "versions", "command", "rows"} <= set(result)
     assert result["rows"]
+    assert not result.get("errors"), result["errors"]
     for row in result["rows"]:
         assert {"case", "metric", "value", "unit", "ci95", "n", "goal", "higher_is_better"} <= set(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_networks_of_the_benchmarks(name: str) -> None:
+    dtype = torch.float64 if name == "conv4" else torch.float32  # the others take long in double precision
+    net = network(name, dtype)
+    sizes = [net.spaces[placement].size for placement in PLACEMENTS]
+    assert sizes[0] > sizes[1] > 0, "the last third is part of everywhere"
+    assert set(net.spaces["last third"].shapes) < set(net.spaces["everywhere"].shapes)
+    with torch.no_grad():
+        expected = net.module(net.inputs)
+        assert expected.shape == (25, 5)
+        for placement in PLACEMENTS:
+            f, z, tangents = problem(name, placement, 2, dtype)
+            loss, phi = objective(name, placement, dtype)
+            assert torch.equal(tangents, torch.eye(2, dtype=dtype))
+            assert torch.allclose(f(z), expected, atol=1e-5)
+            assert torch.allclose(loss(phi), torch.nn.functional.cross_entropy(expected, net.labels))
+            moved = [f(z + direction) - expected for direction in tangents]
+            assert all(difference.abs().max() > 1e-6 for difference in moved), placement
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would measure")
+def test_without_a_gpu_nothing_is_measured_and_that_is_no_error(tmp_path: Path) -> None:
+    done = run("gpu.py", "--out", str(tmp_path))
+    assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
+    assert "No GPU here: nothing was measured" in done.stdout
+
+
+def test_gpu_benchmark_needs_nothing_but_the_core() -> None:
+    """It is meant for machines on which nothing but torch, numpy and safetensors is installed."""
+    others = "{'hydra', 'matplotlib', 'mlflow', 'PIL', 'rich', 'scipy', 'sklearn', 'timm', 'transformers'}"
+    code = f"import sys; sys.path.insert(0, 'bench'); import gpu; print(sorted({others} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_results_page_is_what_the_committed_json_says() -> None:

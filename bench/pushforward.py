@@ -1,0 +1,205 @@
+"""What k tangents cost: seconds and peak memory in units of one forward pass, beside one backprop gradient.
+
+``python bench/pushforward.py [--quick] [--models conv4,vit_tiny]``. Five networks (``bench/models.py``),
+three choices of what adapts, k = 1 … 32 directions; 25 examples, one process, all interleaved. A finished
+network is kept in a partial file, so that an interrupted run goes on where it was; the full run takes about a
+quarter of an hour on two cores.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from models import MODELS, PLACEMENTS, Placement, network, objective, problem
+from record import RESULTS, Row, table, write
+
+from adapt.compare.measure import peak_megabytes
+from adapt.compare.statistics import ratio_interval
+from adapt.files import read_json, write_json
+from adapt.forward import ENGINES, Engine, pushforward
+from adapt.tracking.git import git_state
+
+KS = (1, 2, 4, 8, 16, 32)
+COMPILED = ("conv4", "vit_tiny")  # compiling all would take longer than measuring all
+CENTRAL_K = 8  # the goals are set here, and compiled code is measured here
+GOALS = {("everywhere", CENTRAL_K): 9.0, ("last third", CENTRAL_K): 4.5}
+CPU = torch.device("cpu")
+
+#: Rounds for one (network, placement, k): at least so many, then until the seconds are used up.
+ROUNDS, QUICK_ROUNDS, MOST_ROUNDS = 3, 1, 25
+SECONDS, GOAL_SECONDS = 2.0, 15.0
+
+Work = Callable[[], object]
+
+
+def works(name: str, placement: Placement, k: int) -> dict[str, Work]:
+    """What is timed: one forward pass, one backprop gradient of all P parameters, k tangents by engine."""
+    f, z, tangents = problem(name, placement, k)
+    loss, phi = objective(name, placement)
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return f(z)
+
+    def backprop() -> object:
+        leaf = phi.clone().requires_grad_(True)
+        return torch.autograd.grad(loss(leaf), leaf)
+
+    def tangents_by(engine: Engine) -> object:
+        with torch.no_grad():  # as in ``FewShotAdapter.fit``
+            return pushforward(f, z, tangents, engine=engine)
+
+    return {
+        "forward": forward,
+        "backprop": backprop,
+        **{engine: partial(tangents_by, engine) for engine in ENGINES},
+    }
+
+
+def timed(work: Work) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def interleaved(
+    forward: Work, contenders: dict[str, Work], rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds of every contender in units of a forward pass, by round.
+
+    Each contender is divided by the mean of the forward passes just before and after it, since the speed of a
+    shared machine drifts. At least ``rounds`` rounds, then more until the ``seconds`` are used up; but
+    ``reference``, by far the slowest, gets no more than ``rounds``.
+    """
+    ratios: dict[str, list[float]] = {name: [] for name in contenders}
+    ratios["forward seconds"] = []
+    started = time.perf_counter()
+    for n in range(MOST_ROUNDS):
+        if n >= rounds and time.perf_counter() - started > seconds:
+            break
+        before = timed(forward)
+        for name, work in contenders.items():
+            if name == "reference" and n >= rounds:
+                continue
+            taken = timed(work)
+            after = timed(forward)
+            ratios[name].append(2 * taken / (before + after))
+            ratios["forward seconds"].append(after)
+            before = after
+    return ratios
+
+
+def measure(name: str, placement: Placement, k: int, *, compiled: bool, quick: bool) -> list[Row]:
+    """All rows of one (network, placement, k)."""
+    case = f"{name}, {placement}, k = {k}"
+    contenders = works(name, placement, k)
+    forward = contenders.pop("forward")
+    rows = []
+    if compiled and k == CENTRAL_K and name in COMPILED:
+        seconds = timed(contenders["compiled"])
+        rows.append(Row(case, "time/compile_seconds", seconds, "s", n=1, higher_is_better=False))
+    else:
+        del contenders["compiled"]
+    # Memory first: its passes also warm up what is timed afterwards.
+    unit = max(peak_megabytes(forward, CPU), 1e-6)
+    peaks = {which: peak_megabytes(work, CPU) for which, work in contenders.items()}
+    budget = 0.0 if quick else GOAL_SECONDS if (placement, k) in GOALS else SECONDS
+    ratios = interleaved(forward, contenders, QUICK_ROUNDS if quick else ROUNDS, budget)
+    pass_seconds = statistics.median(ratios.pop("forward seconds"))
+    for which, values in ratios.items():
+        found = ratio_interval(values, [1.0] * len(values))
+        goal = GOALS.get((placement, k)) if which == "fast" else None
+        note = f"{found.low:.3g} to {found.high:.3g}"
+        metric = f"cost/{which}"
+        rows.append(Row(case, metric, found.ratio, "×", None, found.n, goal, False, note))
+    for which, peak in peaks.items():
+        rows.append(Row(case, f"memory/{which}", peak / unit, "×", higher_is_better=False))
+        rows.append(Row(case, f"memory/{which}_mib", peak * 1e6 / 2**20, "MiB", higher_is_better=False))
+    weights = f"weights: {network(name, torch.float32).weights}"
+    rows.append(Row(case, "time/forward", pass_seconds, "s", higher_is_better=False, note=weights))
+    rows.append(Row(case, "memory/forward_mib", unit * 1e6 / 2**20, "MiB", higher_is_better=False))
+    return rows
+
+
+def measure_network(name: str, ks: Sequence[int], *, compiled: bool, quick: bool) -> list[Row]:
+    """All rows of one network, announced as they come."""
+    rows = []
+    started = time.perf_counter()
+    for placement in PLACEMENTS:
+        for k in ks:
+            found = measure(name, placement, k, compiled=compiled, quick=quick)
+            rows += found
+            costs = ", ".join(
+                f"{row.metric.removeprefix('cost/')} {row.value:.1f}×"
+                for row in found
+                if row.metric.startswith("cost/")
+            )
+            print(
+                f"{time.perf_counter() - started:6.0f} s  {name}, {placement}, k = {k}: {costs}", flush=True
+            )
+    return rows
+
+
+def kept(path: Path, commit: str | None) -> list[Row] | None:
+    """The rows of a partial file, unless there is none or it is of another commit."""
+    if not path.exists() or (value := read_json(path))["commit"] != commit:
+        return None
+    return [Row(**row) for row in value["rows"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    parser.add_argument("--models", default=None, help=f"some of {','.join(MODELS)}, with commas")
+    parser.add_argument(
+        "--compiled",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="measure compiled code too (default: in the full run)",
+    )
+    parser.add_argument(
+        "--partial",
+        type=Path,
+        default=Path("outputs") / "bench_pushforward",
+        help="folder of finished networks, kept until the JSON is written",
+    )
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    wanted = ("conv4", "vit_tiny") if quick else tuple(MODELS)
+    chosen = arguments.models.split(",") if arguments.models else wanted
+    if unknown := set(chosen) - set(MODELS):
+        parser.error(f"--models {','.join(sorted(unknown))}: choose from {','.join(MODELS)}")
+    torch.compiler.config.force_disable_caches = True  # or a second run would report no compilation
+    state = git_state(RESULTS)
+    commit = state and state[0]
+    rows: list[Row] = []
+    for name in chosen if quick else MODELS:
+        path = arguments.partial / f"{name}.json"
+        found = None if quick else kept(path, commit)
+        if found is not None:
+            print(f"{name}: kept from {path} (delete it to measure again)")
+        elif name in chosen:
+            compiled = not quick if arguments.compiled is None else arguments.compiled
+            found = measure_network(name, (1, 2) if quick else KS, compiled=compiled, quick=quick)
+            if not quick:
+                write_json(path, {"commit": commit, "rows": [asdict(row) for row in found]})
+        if found is None:
+            print(f"{name} is still to be measured; the JSON is written when all are")
+            return
+        rows += found
+    print(table(rows))
+    print(write("pushforward", rows, quick=quick, folder=arguments.out))
+    if not quick:
+        for name in MODELS:
+            (arguments.partial / f"{name}.json").unlink()
+
+
+if __name__ == "__main__":
+    main()
