@@ -34,7 +34,7 @@ from torch.nn import functional
 
 import adapt
 from adapt.adapter import FewShotAdapter
-from adapt.adapter.problem import features_at, solve
+from adapt.adapter.problem import features_of, solve
 from adapt.adapter.state import identity_state
 from adapt.app.environment import environment
 from adapt.backbones import call
@@ -186,12 +186,12 @@ def adapters(setting: Setting) -> dict[str, FewShotAdapter]:
 
 def adaptation(adapter: FewShotAdapter) -> Adaptation:
     """What ``adapter.fit`` computes, as a pure function: ``(x, targets) → (z, state of the head)``."""
-    features = features_at(adapter.backbone, adapter.space, adapter.state)
 
     def adapted(x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            z, _ = solve(adapter.backbone, adapter.space, adapter.state, adapter.solver, x, targets)
-            return z, adapter.head.fit(features(z, x), targets)
+            features = features_of(adapter.backbone, adapter.space, adapter.state, x)
+            z, _ = solve(features, adapter.state, adapter.solver, targets)
+            return z, adapter.head.fit(features(z), targets)
 
     return adapted
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import as_examples, as_labels
-from adapt.adapter.problem import features_at, solve
+from adapt.adapter.problem import features_of, solve
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, one_hot
@@ -81,9 +81,10 @@ class FewShotAdapter:
         classes, labels = as_labels(y, len(examples))
         targets = one_hot(labels.to(examples.device), len(classes), examples.dtype)
         with torch.no_grad():  # forward tangents do not need the autograd graph
-            z, trace = self._solve(examples, targets)
+            features = features_of(self.backbone, self.space, self.state, examples)
+            z, trace = self._solve(features, targets)
             parameters = self.space.parameters(self.state.origin + self.state.basis @ z)
-            state = self.head.fit(self._features(z, examples), targets)
+            state = self.head.fit(features(z), targets)
         return FittedTask(self, parameters, state, classes, z, trace)
 
     def with_(self, **changes: Any) -> "FewShotAdapter":
@@ -113,13 +114,9 @@ class FewShotAdapter:
 
         return load_adapter(folder, backbone)
 
-    def _solve(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Trace]:
+    def _solve(self, features: Callable[[Tensor], Tensor], targets: Tensor) -> tuple[Tensor, Trace]:
         if targets.sum(0).min() < 2:
             return self.state.origin.new_zeros(self.state.basis.shape[1]), Trace(
                 self.state.origin.new_zeros(0), 0.0
             )
-        return solve(self.backbone, self.space, self.state, self.solver, x, targets)
-
-    @property
-    def _features(self) -> Callable[[Tensor, Tensor], Tensor]:
-        return features_at(self.backbone, self.space, self.state)
+        return solve(features, self.state, self.solver, targets)

@@ -12,33 +12,36 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
-from adapt.backbones import call
+from adapt.backbones import FrozenPrefix
 from adapt.heads import Prototype
 from adapt.inner import CrossEntropy, Solver, Trace
 from adapt.spaces import Space, Subspace
 
-__all__ = ["features_at", "solve"]
+__all__ = ["features_of", "solve"]
 
 
-def features_at(backbone: nn.Module, space: Space, state: AdapterState) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function ``(z [k], x [n, …]) → features [n, D]`` of the backbone with its parameters at φ₀ + U
-    z."""
-    subspace = Subspace(space, state.origin, state.basis)
-    return lambda z, x: call(backbone, subspace.parameters(z), x)
+def features_of(
+    backbone: nn.Module, space: Space, state: AdapterState, x: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The function ``z [k] → features [n, D]`` of the backbone on ``x [n, …]``, its parameters at φ₀ + U z.
+
+    What does not depend on z is computed once, however often the function is called.
+    """
+    subspace, prefix = Subspace(space, state.origin, state.basis), FrozenPrefix(backbone, x)
+    return lambda z: prefix(subspace.parameters(z))
 
 
 def solve(
-    backbone: nn.Module, space: Space, state: AdapterState, solver: Solver, x: Tensor, targets: Tensor
+    features: Callable[[Tensor], Tensor], state: AdapterState, solver: Solver, targets: Tensor
 ) -> tuple[Tensor, Trace]:
-    """Solve for z on support examples ``x [n, …]`` with one-hot ``targets [n, C]``, at least two examples a
-    class.
+    """Solve for z on a support set of one-hot ``targets [n, C]``, at least two examples a class.
 
-    Returns z ``[k]`` and the solver's trace. Pure and differentiable in ``state``.
+    ``features`` is :func:`features_of` the support examples. Returns z ``[k]`` and the solver's trace. Pure
+    and differentiable in ``state``.
     """
-    features = features_at(backbone, space, state)
     head = Prototype()
 
     def model(z: Tensor) -> Tensor:
-        return state.log_sharpness.exp() * head.loo_logits(features(z, x), targets)
+        return state.log_sharpness.exp() * head.loo_logits(features(z), targets)
 
     return solver(model, targets, CrossEntropy(), state.prior)

@@ -6,6 +6,7 @@ from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
 from adapt.backbones.libraries import require
+from adapt.backbones.prefix import FrozenPrefix
 from adapt.backbones.resnet12 import ResNet12
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "BackboneInfo",
     "Conv4",
     "FrozenBatchNorm",
+    "FrozenPrefix",
     "ResNet12",
     "call",
     "fingerprint",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adapt.errors import AdaptError
-from adapt.forward import pushforward
+from adapt.forward import ENGINES, Engine, pushforward
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Prior, Trace
 
@@ -30,6 +30,7 @@ class GaussNewton:
     Args:
         steps: 0 stays at z = 0.
         damping: multiplies the prior precision (1 = as learned); larger moves less.
+        engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
 
     Example:
         >>> import torch
@@ -43,6 +44,7 @@ class GaussNewton:
 
     steps: int = 1
     damping: float = 1.0
+    engine: Engine = "fast"
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -53,6 +55,8 @@ class GaussNewton:
             raise AdaptError(
                 f"inner.damping={self.damping}: damping must be zero or positive (1 = as learned)"
             )
+        if self.engine not in ENGINES:
+            raise AdaptError(f"inner.engine={self.engine}: choose {', '.join(ENGINES)}")
 
     def __call__(
         self, model: Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, prior: Prior
@@ -63,7 +67,7 @@ class GaussNewton:
         identity = torch.eye(k, dtype=precision.dtype, device=precision.device)
         z, losses = torch.zeros_like(precision), []
         for _ in range(self.steps):
-            outputs, columns = pushforward(model, z, identity)  # [n, C], [k, n, C]
+            outputs, columns = pushforward(model, z, identity, engine=self.engine)  # [n, C], [k, n, C]
             gradient = torch.einsum("knc,nc->k", columns, loss.gradient(outputs, targets)) + precision * z
             hessian = torch.einsum("knc,lnc->kl", columns, loss.curvature(outputs, columns)) + torch.diag(
                 precision

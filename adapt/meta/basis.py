@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from adapt.adapter.problem import solve
+from adapt.adapter.problem import features_of, solve
 from adapt.adapter.state import AdapterState, identity_state
 from adapt.heads import one_hot
 from adapt.inner import CrossEntropy, Loss, Prior, Trace
@@ -34,7 +34,7 @@ def task_gradient_basis(
     for episode in episodes:
         ways = len(episode.meta.classes)
         x, y = episode.support_x.to(space.initial), one_hot(episode.support_y, ways).to(space.initial)
-        rows.append(solve(backbone, space, identity, _gradient, x, y)[0])
+        rows.append(solve(features_of(backbone, space, identity, x), identity, _gradient, y)[0])
     gradients = torch.stack(rows)  # [T, P]
     _, values, directions = torch.linalg.svd(gradients, full_matrices=False)
     k = min(k, len(values))

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.adapter.problem import features_at, solve
+from adapt.adapter.problem import features_of, solve
 from adapt.adapter.state import AdapterState
+from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.heads import Head, one_hot
 from adapt.inner import Solver
@@ -71,9 +72,10 @@ def query_logits(
     """Logits ``[N·Q, C]`` of the queries after adapting to the support; differentiable in ``state``."""
     x = episode.support_x.to(state.origin)
     targets = one_hot(episode.support_y.to(x.device), len(episode.meta.classes), x.dtype)
-    z, _ = solve(backbone, space, state, solver, x, targets)
-    features = features_at(backbone, space, state)
-    return head.logits(head.fit(features(z, x), targets), features(z, episode.query_x.to(x)))
+    support = features_of(backbone, space, state, x)
+    z, _ = solve(support, state, solver, targets)
+    parameters = space.parameters(state.origin + state.basis @ z)
+    return head.logits(head.fit(support(z), targets), call(backbone, parameters, episode.query_x.to(x)))
 
 
 def validate(

@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 
 from adapt import AdaptError
 from adapt.adapter import AdapterState, FewShotAdapter
-from adapt.adapter.problem import features_at, solve
+from adapt.adapter.problem import features_of, solve
 from adapt.backbones import Conv4, fingerprint
 from adapt.heads import Logistic, Prototype, one_hot
 from adapt.inner import CrossEntropy, GaussNewton
@@ -110,10 +110,10 @@ def test_training_and_adapting_solve_the_same_problem(adapter: FewShotAdapter, t
     task = adapter.fit(episode.support_x, episode.support_y)
     assert torch.allclose(task.logits(episode.query_x), ours, atol=1e-5)
     targets = one_hot(episode.support_y, 3)
-    z, _ = solve(adapter.backbone, adapter.space, adapter.state, adapter.solver, episode.support_x, targets)
+    features = features_of(adapter.backbone, adapter.space, adapter.state, episode.support_x)
+    z, _ = solve(features, adapter.state, adapter.solver, targets)
     assert torch.allclose(task.z, z)
-    features = features_at(adapter.backbone, adapter.space, adapter.state)(z, episode.support_x)
-    assert features.shape == (9, 4)
+    assert features(z).shape == (9, 4)
 
 
 def run(

@@ -1,0 +1,181 @@
+"""The frozen part of a network is computed once per task, for every solver, and changes no result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adapt.adapter import FewShotAdapter
+from adapt.adapter.problem import features_of, solve
+from adapt.backbones import Conv4, FrozenPrefix, require
+from adapt.forward import pushforward
+from adapt.forward.estimators import Exact, Gaussian
+from adapt.heads import one_hot
+from adapt.inner import Descent, GaussNewton, Solver
+from adapt.spaces import film
+from tests.helpers import SIDE, make_adapter, randomised
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is really computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count[func._schema.name.removeprefix("aten::")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def adapter_of_last_layers() -> FewShotAdapter:
+    backbone = randomised(Conv4(width=4))
+    adapter = make_adapter(backbone)
+    space = film(backbone, skip=3)
+    generator = torch.Generator().manual_seed(1)
+    basis = 0.3 * torch.randn(space.size, 2, generator=generator)
+    state = adapter.state._replace(origin=space.initial.clone(), basis=basis)
+    return adapter.with_(space=space, state=state)
+
+
+SOLVERS: dict[str, Solver] = {
+    "gauss_newton": GaussNewton(steps=3),
+    "backprop": Descent(steps=3),
+    "forward gradients": Descent(steps=3, gradient=Exact()),
+    "random tangents": Descent(steps=3, gradient=Gaussian(tangents=2)),
+}
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
+def test_frozen_layers_run_once_per_task(solver: Solver) -> None:
+    adapter = adapter_of_last_layers().with_(solver=solver)
+    x, y = torch.rand(6, 1, SIDE, SIDE), [0, 0, 1, 1, 2, 2]
+    with Operations() as operations:
+        adapter.fit(x, y)
+    # Three frozen blocks and the convolution before the adapted norm; pooling of the fourth block each time.
+    assert operations.count["max_pool2d_with_indices"] >= 3 + 4
+    assert operations.count["convolution"] == 4
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
+def test_results_are_those_of_plain_evaluations(solver: Solver) -> None:
+    adapter = adapter_of_last_layers()
+    x, y = torch.rand(6, 1, SIDE, SIDE), one_hot(torch.tensor([0, 0, 1, 1, 2, 2]), 3)
+
+    def plainly(z: Tensor) -> Tensor:
+        parameters = adapter.space.parameters(adapter.state.origin + adapter.state.basis @ z)
+        return functional_call(adapter.backbone, parameters, (x,))
+
+    with torch.no_grad():
+        features = features_of(adapter.backbone, adapter.space, adapter.state, x)
+        z, trace = solve(features, adapter.state, solver, y)
+        expected, expected_trace = solve(plainly, adapter.state, solver, y)
+    assert torch.equal(z, expected)
+    assert torch.equal(trace.losses, expected_trace.losses)
+    assert torch.equal(features(z), plainly(z))
+
+
+def test_only_what_adapted_layers_read_is_kept() -> None:
+    adapter = adapter_of_last_layers()
+    x = torch.rand(6, 1, SIDE, SIDE)
+    prefix = FrozenPrefix(adapter.backbone, x)
+    prefix(adapter.space.parameters(adapter.space.initial))
+    kept = [
+        leaf
+        for _, result in prefix._record._results
+        for leaf in (result if isinstance(result, tuple) else (result,))
+        if isinstance(leaf, Tensor) and not leaf.is_meta
+    ]
+    # The output of the last convolution, and the norm's frozen statistics in the shape it reads them.
+    assert sum(leaf.numel() for leaf in kept) <= 6 * 4 * 4 + 3 * 4
+
+
+def test_a_network_without_adapted_layers_runs_once() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    prefix = FrozenPrefix(net, torch.rand(1, 1, 8, 8))
+    with Operations() as operations, torch.no_grad():
+        first, second = prefix({}), prefix({})
+    assert operations.count["convolution"] == 1
+    assert torch.equal(first, second)
+
+
+class Branching(nn.Module):
+    """Takes another way, through frozen layers, when the adapted bias is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.other = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        moved = h + self.second.bias
+        return moved @ (self.other.weight.T if moved.detach().sum() > 50 else self.other.weight)
+
+
+class WritesInPlace(nn.Module):
+    """An adapted value is added into a frozen activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        h += self.second.bias
+        return h.relu_()
+
+
+@pytest.mark.parametrize("build", [Branching, WritesInPlace])
+def test_networks_that_do_not_repeat_themselves_are_computed_plainly(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    net, x = build().requires_grad_(False), torch.rand(2, 3)
+    prefix = FrozenPrefix(net, x)
+    for bias in (0.0, 100.0, 0.0, -1.0):
+        parameters = {"second.bias": torch.full((3,), bias)}
+        assert torch.equal(prefix(parameters), functional_call(net, parameters, (x,)))
+
+
+def test_an_error_in_the_network_leaves_nothing_behind() -> None:
+    net, x = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), torch.rand(1, 2)
+    prefix = FrozenPrefix(net, x)
+    with pytest.raises(RuntimeError, match="expanded size"):
+        prefix({"1.bias": torch.zeros(7)})
+    parameters = {"1.bias": torch.ones(2)}
+    assert torch.equal(prefix(parameters), functional_call(net, parameters, (x,)))
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_vision_transformer_computes_its_first_block_once(engine: Any) -> None:
+    timm = require("timm")
+    torch.manual_seed(0)
+    net = timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0
+    )
+    net.eval().requires_grad_(False)
+    x, weight = torch.rand(2, 3, 16, 16), net.blocks[1].norm1.weight
+    u = torch.randn(16, 3)
+    prefix = FrozenPrefix(net, x)
+
+    def f(z: Tensor) -> Tensor:
+        return prefix({"blocks.1.norm1.weight": weight + u @ z})
+
+    with Operations() as operations, torch.no_grad():
+        value, columns = pushforward(f, torch.zeros(3), torch.eye(3), engine=engine)
+        again = f(torch.zeros(3))
+    assert operations.count["convolution"] == 1
+    assert torch.allclose(again, net(x), atol=1e-6)
+    expected = pushforward(
+        lambda z: functional_call(net, {"blocks.1.norm1.weight": weight + u @ z}, (x,)),
+        torch.zeros(3),
+        torch.eye(3),
+        engine="reference",
+    )
+    assert torch.allclose(value, expected[0], atol=1e-6)
+    assert torch.allclose(columns, expected[1], atol=1e-6)
