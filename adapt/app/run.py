@@ -11,6 +11,7 @@ from adapt.app.compare_stage import run_compare
 from adapt.app.config import Stage
 from adapt.app.session import Session
 from adapt.app.train_stages import run_meta, run_pretrain
+from adapt.memory import keep_freed_memory
 
 __all__ = ["run"]
 
@@ -22,6 +23,7 @@ def run(config: DictConfig) -> float | None:
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     for key, node in plain.items():
         build.check(node, key, list(config.allow))
+    keep_freed_memory()
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     return STAGES[config.stage](config, Session(folder, plain, list(hydra.overrides.task)))
