@@ -1,10 +1,10 @@
 """The pushforward, compiled: ``torch.compile`` of the reference.
 
-The compiler fuses what the reference does one operation at a time, zeros of frozen weights included. Two things
-it gets wrong without help:
+The compiler fuses what the reference does one operation at a time, zeros of frozen weights included. Two
+things it gets wrong without help:
 
-- a layer norm with a frozen weight has no forward derivative in compiled code, and is rewritten while it is
-  traced:  layer_norm(x, w, b) → layer_norm(x) ⊙ w + b;
+- a layer norm with a frozen weight has no forward derivative in compiled code, and is written out while it is
+  traced (``norms``);
 - the ``jvp`` of a user's ``autograd.Function`` is silently ignored. The first result of every compilation is
   therefore held against the reference.
 """
@@ -14,14 +14,12 @@ from typing import Any
 
 import torch
 import torch._dynamo
-import torch.nn.functional as F
-from torch import Tensor
 from torch.func import jvp, vmap
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from adapt.errors import AdaptError
-from adapt.forward.kernels import differentiable_kernels
+from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
+from adapt.forward.norms import WrittenNorms
 from adapt.forward.reference import reference
 from adapt.forward.types import Function, Pytree
 
@@ -38,21 +36,24 @@ _checked: set[tuple[Any, ...]] = set()
 def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     """``(f(x), J·V)`` by compiled code; see :func:`adapt.forward.pushforward`.
 
-    Compiled code is reused for another f with the same code and another closure of the same shapes and dtypes.
-    It runs under ``torch.no_grad`` only, and outside ``torch.func`` transforms; elsewhere this is the reference.
-    (Transforms cannot call compiled code; the compiled backward pass of torch 2.13 reads freed memory.)
+    Compiled code is reused for another f with the same code and another closure of the same shapes and
+    dtypes. It runs under ``torch.no_grad`` only, and outside ``torch.func`` transforms; elsewhere this is the
+    reference. (Transforms cannot call compiled code; the compiled backward pass of torch 2.13 reads freed
+    memory.)
 
     Raises:
         AdaptError: f cannot be compiled, or its compiled derivative is wrong.
     """
     if torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
         return reference(f, x, tangents)
-    with torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS), differentiable_kernels(), _PlainNorms():
+    limit = torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS)
+    with ONE_AT_A_TIME, limit, differentiable_kernels(), WrittenNorms():
         try:
             result: tuple[Pytree, Pytree] = _push(f, x, tangents)
         except torch._dynamo.exc.TorchDynamoException as error:
+            words = str(error).splitlines()[0]
             raise AdaptError(
-                f"torch.compile cannot compile this function ({str(error).splitlines()[0]}): use engine='fast'"
+                f"torch.compile cannot compile this function ({words}): use engine='fast'"
             ) from error
     _check(f, x, tangents, result)
     return result
@@ -67,27 +68,6 @@ def _push(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     values, columns = vmap(along)(tangents)
     value = tree_map(lambda leaf: leaf[0], values)
     return value, tree_map(lambda column, leaf: column.to(leaf.dtype), columns, value)
-
-
-class _PlainNorms(TorchFunctionMode):
-    """Layer norms with their scale and shift written out."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.layer_norm:
-            return _layer_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _layer_norm(
-    input: Tensor,
-    normalized_shape: list[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    value = F.layer_norm(input, normalized_shape, None, None, eps)
-    value = value if weight is None else value * weight
-    return value if bias is None else value + bias
 
 
 def _check(f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytree]) -> None:

@@ -1,31 +1,101 @@
-"""Errors of forward mode in plain words: which operation, and what to do."""
+"""Errors of forward mode in plain words: which operation, what torch says of it, and what to do."""
+
+from __future__ import annotations
 
 import re
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
 
 from adapt.errors import AdaptError
-from adapt.forward.fast import Unsupported
 
-__all__ = ["FIXES", "explain"]
+if TYPE_CHECKING:  # the fast engine raises an error of this module itself
+    from adapt.forward.fast import Unsupported
 
-#: What is found in torch's message or the operation's name → what to do.
+__all__ = ["NotDifferentiable", "explain", "fix_for", "plain_name", "words"]
+
+RANDOM = "f is random, and so has no derivative: switch dropout off with backbone.eval()"
+STATISTICS = "it has batch statistics: call backbone.eval(), or adapt.backbones.freeze_batch_norm"
+NUMPY = "compute with torch what NumPy computes, or call detach() first if it is to be constant"
+GIVE = "give the autograd.Function"
+CUSTOM = (
+    "register it as CompositeImplicitAutograd, written with torch's own operators, or wrap it in an "
+    "autograd.Function with a jvp"
+)
+#: What is found in the operation's name or torch's message → what to do. The first that is found counts.
 FIXES = {
-    "random": "f is random, and so has no derivative: switch dropout off with backbone.eval()",
-    "dropout": "f is random, and so has no derivative: switch dropout off with backbone.eval()",
+    "random": RANDOM,
+    "dropout": RANDOM,
     "cdist": "write the squared Euclidean distance with a matrix product: |a|² − 2 a·b + |b|²",
     "embedding_bag": "use an embedding followed by a sum or mean",
-    "batch_norm": "it has batch statistics: call backbone.eval(), or adapt.backbones.freeze_batch_norm",
-    "running_mean": "it has batch statistics: call backbone.eval(), or adapt.backbones.freeze_batch_norm",
-    "setup_context": "give the autograd.Function a setup_context and a jvp static method",
-    "jvp": "give the autograd.Function a jvp static method",
-    "vmap": "give the autograd.Function generate_vmap_rule = True or a vmap static method",
+    "batch_norm": STATISTICS,
+    "running_mean": STATISTICS,
+    "setup_context": f"{GIVE} a setup_context and a jvp static method",
+    "implement the jvp": f"{GIVE} a jvp static method",
+    "vmap support": f"{GIVE} generate_vmap_rule = True or a vmap static method",
+    "numpy": NUMPY,
+    "__array__": NUMPY,
+    "data pointer": NUMPY,
+    "out= function": "write it without out=",
+    "requires_grad": "take derivatives inside f with torch.func.grad or torch.func.jvp",
+    "custom operator": CUSTOM,
+    "captured Tensor": "write it out of place",
+    "plain tensor": "write it out of place",
+    "in-place": "write it out of place",
+    "below torch's Python": "write it with torch's functions, instead of torch.func or C++ of your own",
 }
 REMEDY = "write it with operators that have a forward derivative, or adapt with method=backprop"
 
 
-def explain(error: Exception, refusal: Unsupported | None) -> AdaptError:
-    """One error for what torch said (``error``) after the fast engine had refused (``refusal``)."""
-    text = str(error).split("\n")[0]
+class NotDifferentiable(AdaptError):
+    """``operation`` has no forward derivative: ``reason`` in torch's words, and the ``fix``."""
+
+    def __init__(self, operation: str, reason: str, fix: str | None = None) -> None:
+        self.operation, self.reason = plain_name(operation), words(reason)
+        self.fix = fix or fix_for(self.operation, reason)
+        super().__init__(f"{self.operation} cannot be differentiated forward ({self.reason}): {self.fix}")
+
+
+def explain(error: Exception, refusal: Unsupported | None) -> NotDifferentiable:
+    """One error for what torch said (``error``) after the fast engine had refused (``refusal``).
+
+    The two may speak of different operations: the engine stops at the first that it leaves to the reference,
+    which may stop at a later one.
+    """
+    text = str(error)
     named = re.search(r"forward AD with (\w+)", text)
-    operation = refusal.operation if refusal else named.group(1) if named else "an operation of the model"
-    fix = next((fix for key, fix in FIXES.items() if key in f"{operation} {text}"), REMEDY)
-    return AdaptError(f"{operation} cannot be differentiated forward ({text}): {fix}")
+    same = refusal is not None and words(refusal.reason) == words(text)
+    if function := _function(error.__traceback__):
+        operation = function
+    elif refusal is not None and (same or named is None):
+        operation = refusal.operation
+    else:
+        operation = named.group(1) if named else "an operation of the model"
+    return NotDifferentiable(operation, text)
+
+
+def fix_for(operation: str, text: str) -> str:
+    """What to do about ``operation``, of which torch says ``text``."""
+    return next((fix for key, fix in FIXES.items() if key in f"{operation} {text}"), REMEDY)
+
+
+def plain_name(operation: str) -> str:
+    """The name a user knows: torch's internal classes and the names of kernels left out."""
+    name = re.sub(r"^_VariableFunctionsClass\.", "torch.", operation).replace("TensorBase.", "Tensor.")
+    return re.sub(r"^_([a-z]\w*?)(_forward)?$", r"\1", name)
+
+
+def words(text: str) -> str:
+    """The first sentence."""
+    return re.split(r"\.\s|\n", text.strip())[0].rstrip(".")
+
+
+def _function(traceback: TracebackType | None) -> str | None:
+    """The ``autograd.Function`` in which an error arose: torch's message does not always say."""
+    found = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code is torch.autograd.Function.apply.__func__.__code__:  # type: ignore[attr-defined]
+            found = str(traceback.tb_frame.f_locals["cls"].__name__)
+        traceback = traceback.tb_next
+    return found

@@ -12,7 +12,13 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["differentiable_kernels"]
+__all__ = ["ONE_AT_A_TIME", "differentiable_kernels"]
+
+#: Held while torch differentiates forward, and while a backbone runs with other parameters than its own: all
+#: threads share the levels of torch's ``jvp`` (2.13) and the modules. One lock for both, so that two threads
+#: cannot each hold what the other needs.
+ONE_AT_A_TIME = threading.RLock()
+
 
 _GUARD = threading.Lock()
 _SWITCH = ExitStack()

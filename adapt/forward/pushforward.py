@@ -8,6 +8,7 @@ basis of the input space.
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
@@ -60,6 +61,9 @@ def pushforward(
     if engine not in ENGINES:
         raise AdaptError(f"engine={engine!r} is not known: choose {', '.join(ENGINES)}")
     _check(x, tangents)
+    if torch.is_inference_mode_enabled():  # which switches forward mode off
+        with torch.inference_mode(False), torch.no_grad():
+            return pushforward(f, x, tangents, engine=engine, chunk=chunk)
     if all(len(column) == 0 for column in tree_leaves(tangents)):  # vmap cannot map over nothing
         value = f(x)
         return value, tree_map(lambda leaf: leaf.new_zeros(0, *leaf.shape), value)

@@ -7,11 +7,16 @@ spends more than it must: torch fills in zeros for tangents that are zero (a fro
 passes per tangent), and the k tangents travel as one large batch, whose buffers leave the cache.
 """
 
+from contextlib import nullcontext
+
+import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 from torch.utils._pytree import tree_map
 
-from adapt.forward.kernels import differentiable_kernels
+from adapt.forward.custom import TangentGuard
+from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
+from adapt.forward.norms import WrittenNorms
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["reference"]
@@ -31,7 +36,8 @@ def reference(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]
 
     # The value does not depend on the tangent: vmap computes it once and hands it out as k views of the same
     # memory. (``out_dims=None`` would say so, but is refused under an outer vmap, as over tasks.)
-    with differentiable_kernels():
+    norms = WrittenNorms() if torch.is_grad_enabled() else nullcontext()  # the outer derivative needs them
+    with ONE_AT_A_TIME, differentiable_kernels(), TangentGuard(), norms:
         values, columns = vmap(along)(tangents)
     value = tree_map(lambda leaf: leaf[0], values)
     return value, tree_map(column_of, columns, value)

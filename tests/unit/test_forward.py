@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm
 
 from adapt import AdaptError
 from adapt.forward import pushforward
@@ -74,3 +76,38 @@ def test_no_grad_around_it_does_not_stop_tangents() -> None:
 def test_errors_name_the_fault(x: Any, tangents: Any, message: str) -> None:
     with pytest.raises(AdaptError, match=message):
         pushforward(lambda p: p, x, tangents)
+
+
+def test_values_that_are_no_tensors_are_refused() -> None:
+    with pytest.raises(AdaptError, match=r"returns None \(NoneType\) among its values: return tensors only"):
+        pushforward(lambda z: (z * 2, None), torch.ones(2), torch.eye(2))
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(AdaptError, match=r"engine='quick' is not known: choose fast, reference, compiled"):
+        pushforward(torch.sin, torch.ones(2), torch.eye(2), engine="quick")  # type: ignore[arg-type]
+
+
+def test_the_reference_through_a_layer_norm_can_be_differentiated_again() -> None:
+    """Torch's own derivative of its forward derivative takes mean and deviation for constants."""
+    x, tangents = torch.randn(2, 5, dtype=torch.float64), torch.randn(1, 2, 5, dtype=torch.float64)
+
+    def columns(x: Tensor) -> Tensor:
+        return pushforward(lambda u: layer_norm(u, (5,)), x, tangents, engine="reference")[1]
+
+    assert torch.autograd.gradcheck(columns, x.requires_grad_(True))
+
+
+def test_inference_mode_around_it_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The fast engine does it by itself. (The package exports the function under the module's name.)
+    monkeypatch.setattr(sys.modules["adapt.forward.pushforward"], "reference", None)
+    with torch.inference_mode():
+        x = torch.tensor([3.0])
+        _, columns = pushforward(torch.square, x, torch.ones(1, 1))
+    assert columns.item() == 6
+
+
+def test_a_complex_number_has_no_rules_and_goes_to_the_reference() -> None:
+    x, tangents = torch.tensor([2.0, -1.0]), torch.eye(2)
+    _, columns = pushforward(lambda u: (u * 1j).abs(), x, tangents)
+    assert torch.allclose(columns, torch.diag(x.sign()))

@@ -49,4 +49,4 @@ class Gaussian:
             self.tangents, *x.shape, dtype=x.dtype, device=x.device, generator=generator
         )  # [k, P]
         value, slopes = pushforward(f, x, v)  # slopes [k]
-        return value, slopes @ v / self.tangents, GradientInfo(exact=False, tangents=self.tangents)
+        return value, (slopes / self.tangents) @ v, GradientInfo(exact=False, tangents=self.tangents)

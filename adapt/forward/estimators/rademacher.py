@@ -51,4 +51,4 @@ class Rademacher:
         bits = torch.randint(2, shape, dtype=x.dtype, device=x.device, generator=generator)  # [k, P]
         v = 2 * bits - 1
         value, slopes = pushforward(f, x, v)  # slopes [k]
-        return value, slopes @ v / self.tangents, GradientInfo(exact=False, tangents=self.tangents)
+        return value, (slopes / self.tangents) @ v, GradientInfo(exact=False, tangents=self.tangents)

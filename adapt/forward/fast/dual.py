@@ -43,7 +43,7 @@ class Dual(Tensor):
 
     @staticmethod
     def __new__(cls, primal: Tensor, tangents: Sequence[Tensor]) -> Dual:
-        self: Dual = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        self: Dual = Tensor._make_wrapper_subclass(
             cls, primal.shape, dtype=primal.dtype, device=primal.device
         )
         self.assign(primal, tangents)
@@ -57,6 +57,10 @@ class Dual(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not torch._C._is_fwd_grad_enabled():  # torch runs the forward of an autograd.Function so
             raise Unsupported(_custom_function(), "an autograd.Function is opaque to the fast engine")
+        if kwargs and kwargs.get("out") is not None:  # rules would write the tangents there as well
+            from adapt.forward.fast.fallback import operation_name
+
+            raise Unsupported(operation_name(func), "it is an out= function")
         found = RULES.get(func)
         if found is not None:
             return found(func, *args, **(kwargs or {}))
@@ -103,6 +107,8 @@ def dual(value: Any, push: Callable[..., Any], *operands: Any) -> Any:
 
 
 def _wrap(value: Tensor, tangents: list[Tensor]) -> Tensor:
+    if value.is_complex():
+        raise Unsupported("a complex number", "it has no rules")
     if not value.is_floating_point():  # indices, masks: piecewise constant
         return value
     return Dual(value, [_fit(tangent, value) for tangent in tangents])

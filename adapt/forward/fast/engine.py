@@ -8,8 +8,9 @@ processor's cache, was tried as well and gained nothing measurable.
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from adapt.errors import AdaptError
 from adapt.forward.fast import rules  # noqa: F401 (fills the table of rules)
 from adapt.forward.fast.dual import Dual, primal
 from adapt.forward.types import Function, Pytree
@@ -44,6 +45,11 @@ def fast(f: Function, x: Pytree, tangents: Pytree, chunk: int | None = None) -> 
 
 
 def _split(result: Pytree, count: int) -> tuple[Pytree, Pytree]:
+    for leaf in tree_leaves(result):
+        if not isinstance(leaf, Tensor):
+            raise AdaptError(
+                f"f returns {leaf!r} ({type(leaf).__name__}) among its values: return tensors only"
+            )
     value = tree_map(primal, result)
     columns = tree_map(
         lambda leaf: (

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -10,10 +11,14 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from adapt.forward.custom import CUSTOM, TangentGuard
 from adapt.forward.fast.dual import Dual, Unsupported, primal
-from adapt.forward.kernels import differentiable_kernels
+from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 
-__all__ = ["fallback", "operation_name"]
+__all__ = ["dense", "differentiate", "fallback", "listener", "operation_name"]
+
+#: Told of every function that torch differentiates by itself (``adapt.forward.preflight`` listens).
+listener: ContextVar[Callable[[Any], None] | None] = ContextVar("listener", default=None)
 
 
 def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -21,9 +26,14 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
     Raises:
         Unsupported: torch has no forward derivative of it.
+        NotDifferentiable: a custom operator that drops tangents, which the reference would take for zeros.
     """
     if (body := _body(func)) is not None:
         return body(*args, **kwargs)
+    if (name := getattr(func, "__name__", "")).endswith("_") and (name == "__set__" or name[-2] != "_"):
+        raise Unsupported(operation_name(func), "it changes its operand; write it out of place")
+    if (told := listener.get()) is not None:
+        told(func)
     leaves, structure = tree_flatten((tuple(args), dict(kwargs)))
     moving = [i for i, leaf in enumerate(leaves) if type(leaf) is Dual]
     constants = [primal(leaf) for leaf in leaves]
@@ -35,12 +45,27 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         positional, named = tree_unflatten(filled, structure)
         return func(*positional, **named)
 
-    points = tuple(constants[i] for i in moving)
+    points = tuple(dense(constants[i]) for i in moving)
     try:
         value, columns = _columns(of_moving, points, [leaves[i].tangents for i in moving])
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise Unsupported(operation_name(func), str(error).split("\n")[0]) from error
     return value if columns is None else _wrap(value, columns)
+
+
+def differentiate(
+    f: Callable[..., Any], points: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+) -> tuple[Any, Any]:
+    """Torch's ``jvp`` of one operation, one at a time: all threads share its levels (torch 2.13), and the
+    first that leaves one takes the tangents of the others with it."""
+    with ONE_AT_A_TIME:
+        result = jvp(f, points, directions)
+    return result[0], result[1]
+
+
+def dense(value: Tensor) -> Tensor:
+    """``value`` with memory of its own for every number: torch's ``jvp`` takes no expanded tensors."""
+    return value.clone() if 0 in value.stride() else value
 
 
 def _columns(
@@ -49,10 +74,9 @@ def _columns(
     """``f(points)`` and its k tangents; None in place of these where nothing in it is a number."""
 
     def along(directions: Sequence[Tensor]) -> tuple[Any, Any]:
-        result = jvp(f, points, tuple(directions))
-        return result[0], result[1]
+        return differentiate(f, points, tuple(directions))
 
-    with differentiable_kernels():
+    with differentiable_kernels(), TangentGuard():
         value = f(*points)
         if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
             return value, None
@@ -61,12 +85,16 @@ def _columns(
             leaves, structure = tree_flatten(stacked)
             count = len(tangents[0])
             return value, [tree_unflatten([leaf[j] for leaf in leaves], structure) for j in range(count)]
-        except (RuntimeError, NotImplementedError):  # it may know jvp, and not vmap
+        except (RuntimeError, NotImplementedError) as error:  # it may know jvp, and not vmap
+            if "random operation" in str(error):  # every direction would see another f
+                raise
             return value, [along(directions)[1] for directions in zip(*tangents, strict=True)]
 
 
 def _wrap(value: Any, columns: list[Any]) -> Any:
     leaves, structure = tree_flatten(value)
+    if any(leaf.is_complex() for leaf in leaves):
+        raise Unsupported("a complex number", "it has no rules")
     tangents = [tree_flatten(column)[0] for column in columns]
     wrapped = [
         Dual(leaf, [column[i].to(leaf.dtype) for column in tangents]) if leaf.is_floating_point() else leaf
@@ -90,5 +118,7 @@ def _body(func: Any) -> Callable[..., Any] | None:
 
 def operation_name(func: Any) -> str:
     """What a user knows ``func`` by."""
+    if isinstance(func, CUSTOM):
+        return str(func).removesuffix(".default")
     name = getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or str(func)
     return str(func) if name in ("OpOverload", "OpOverloadPacket", "__get__") else str(name)

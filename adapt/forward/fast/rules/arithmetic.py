@@ -38,8 +38,8 @@ def accumulate(fresh: Tensor | None, a: Tensor, b: Tensor, value: float = 1) -> 
 
 
 def _may_write(fresh: Tensor, other: Tensor) -> bool:
-    """New buffers are dear (the system clears every page of them); but where a transform or autograd looks on,
-    or the result is larger, memory is left alone."""
+    """New buffers are dear (the system clears every page of them); but where a transform or autograd looks
+    on, or the result is larger, memory is left alone."""
     if torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     return other.dtype == fresh.dtype and torch.broadcast_shapes(fresh.shape, other.shape) == fresh.shape
@@ -48,22 +48,28 @@ def _may_write(fresh: Tensor, other: Tensor) -> bool:
 @rule(Tensor.add, torch.add, Tensor.__add__, Tensor.__radd__)
 def add(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
     """ȧ + α ḃ."""
-    a, b = primal(input), primal(other)
+    value = torch.add(primal(input), primal(other), alpha=alpha)
     if alpha == 1:
-        return dual(a + b, plus, input, other)
-    return dual(a + alpha * b, lambda da, db: plus(da, None if db is None else alpha * db), input, other)
+        return dual(value, plus, input, other)
+    return dual(value, lambda da, db: plus(da, None if db is None else alpha * db), input, other)
 
 
 @rule(Tensor.sub, torch.sub, Tensor.__sub__, Tensor.subtract, torch.subtract)
 def sub(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
     """ȧ − α ḃ."""
-    return add(func, input, other, alpha=-alpha)
+
+    def push(da: Tensor | None, db: Tensor | None) -> Any:
+        if db is None:
+            return da
+        return -alpha * db if da is None else torch.sub(da, db, alpha=alpha)
+
+    return dual(torch.sub(primal(input), primal(other), alpha=alpha), push, input, other)
 
 
 @rule(Tensor.__rsub__, torch.rsub)
-def rsub(func: Any, input: Any, other: Any) -> Any:
-    """ḃ − ȧ."""
-    return add(func, other, input, alpha=-1)
+def rsub(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """ḃ − α ȧ."""
+    return sub(func, other, input, alpha=alpha)
 
 
 @rule(Tensor.mul, torch.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.multiply, torch.multiply)
@@ -127,10 +133,10 @@ def addcmul(func: Any, input: Any, tensor1: Any, tensor2: Any, *, value: float =
 
 
 @rule(torch.where, Tensor.where)
-def where(func: Any, *args: Any) -> Any:
+def where(func: Any, *args: Any, **kwargs: Any) -> Any:
     """ȧ where the condition holds, ḃ elsewhere."""
     if len(args) != 3:
-        return fallback(func, args, {})
+        return fallback(func, args, kwargs)
     # The method's first argument is the tensor, the function's is the condition.
     condition, a, b = args if func is torch.where else (args[1], args[0], args[2])
     condition = primal(condition)

@@ -3,8 +3,8 @@
     P = softmax(Q Kᵀ s + M) ,   O = P V
     Ȯ = Ṗ V + P V̇ ,   Ṗ = P ⊙ (Ṡ − Σ P Ṡ) ,   Ṡ = (Q̇ Kᵀ + Q K̇ᵀ) s
 
-Vaswani et al. (2017), *Attention Is All You Need*, equation 1. The probabilities P are kept for the tangents of this
-one layer, so that the fused kernels, which never form them, cannot be used.
+Vaswani et al. (2017), *Attention Is All You Need*, equation 1. The probabilities P are kept for the tangents
+of this one layer, so that the fused kernels, which never form them, cannot be used.
 """
 
 from typing import Any
@@ -32,16 +32,19 @@ def attention(
     enable_gqa: bool = False,
 ) -> Any:
     """See the module; masks may be boolean (True = attend) or added to the scores."""
-    if dropout_p > 0 or type(attn_mask) is Dual:
-        named = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
-        return fallback(func, (query, key, value, attn_mask), named)
     if enable_gqa:  # several query heads share one key and value head
-        repeats = query.shape[-3] // key.shape[-3]
-        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
+        key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+    batches = {t.shape[:-2] for t in (query, key, value)}
+    two_masks = is_causal and attn_mask is not None  # an error
+    if dropout_p > 0 or len(batches) > 1 or two_masks or type(attn_mask) is Dual:
+        named = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+        return fallback(func, (query, key, value, attn_mask), named)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = primal(query) * factor, primal(key), primal(value)
     scores = q @ k.mT
-    probabilities = (scores if (mask := _mask(attn_mask, is_causal, q, k)) is None else scores + mask).softmax(-1)
+    mask = _mask(attn_mask, is_causal, q, k)
+    # Where all is masked, P is zero.
+    probabilities = scores.softmax(-1) if mask is None else torch._safe_softmax(scores + mask, -1)
     result = probabilities @ v
     # One batch axis and contiguous memory, prepared once: otherwise every product would copy them again.
     p, q, k, v = _flat(probabilities), _flat(q), _flat(k * factor), _flat(v)

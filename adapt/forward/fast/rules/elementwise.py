@@ -1,8 +1,8 @@
 """Functions of each number by itself: u̇ ↦ g'(u) ⊙ u̇.
 
 The derivative g'(u) is computed once, by torch's own ``jvp`` along a tangent of ones, and costs about two
-evaluations of g; every tangent then costs one multiplication, less than g itself (a GELU takes an error function
-per number).
+evaluations of g; every tangent then costs one multiplication, less than g itself (a GELU takes an error
+function per number).
 """
 
 from typing import Any
@@ -10,21 +10,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import jvp
 
 from adapt.forward.fast.dual import Dual, dual, primal, rule
-from adapt.forward.fast.fallback import fallback
+from adapt.forward.fast.fallback import dense, differentiate, fallback
 
 __all__: list[str] = []
 
 OPERATORS = (
-    "abs acos acosh asin asinh atan atanh clamp clamp_max clamp_min clip cos cosh deg2rad digamma erf erfc erfinv exp "
-    "exp2 expm1 lgamma log log10 log1p log2 logit pow rad2deg reciprocal rsqrt sigmoid sin sinc sinh sqrt square tan "
-    "tanh nan_to_num"
+    "abs acos acosh asin asinh atan atanh clamp clamp_max clamp_min clip cos cosh deg2rad digamma erf erfc "
+    "erfinv exp exp2 expm1 lgamma log log10 log1p log2 logit pow rad2deg reciprocal rsqrt sigmoid sin sinc "
+    "sinh sqrt square tan tanh nan_to_num"
 )
 ACTIVATIONS = (
-    "celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 selu silu softplus "
-    "softshrink softsign tanhshrink threshold sigmoid tanh"
+    "celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 selu silu "
+    "softplus softshrink softsign tanhshrink threshold sigmoid tanh"
 )
 
 
@@ -44,8 +43,10 @@ def elementwise(func: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
     ):  # an exponent or a bound may move too
         return fallback(func, (input, *args), kwargs)
     inplace = kwargs.pop("inplace", False)
-    point = primal(input)
-    value, slope = jvp(lambda u: func(u, *args, **kwargs), (point,), (torch.ones_like(point),))
+    point = dense(primal(input))
+    if inplace and torch.is_grad_enabled():  # autograd keeps the point, which is about to be written over
+        point = point.clone()
+    value, slope = differentiate(lambda u: func(u, *args, **kwargs), (point,), (torch.ones_like(point),))
     return _finish(input, dual(value, lambda t: t * slope, input), inplace)
 
 

@@ -1,37 +1,45 @@
 """Operations that change their first operand: the value is written into its memory, as torch would.
 
-Views of that memory see the new value but not the new tangents. Whether one is used afterwards shows in torch's
-count of changes (see ``dual.primal``), and such an f is left to the reference.
+Views of that memory see the new value but not the new tangents. Whether one is used afterwards shows in
+torch's count of changes (see ``dual.primal``), and such an f is left to the reference.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adapt.forward.fast.dual import RULES, Dual, Unsupported, primal, rule
-from adapt.forward.fast.fallback import operation_name
+from adapt.forward.fast.fallback import fallback, operation_name
 
 __all__: list[str] = []
 
-DUNDERS = {"__iadd__": "__add__", "__isub__": "__sub__", "__imul__": "__mul__", "__itruediv__": "__truediv__"}
+#: These change more than the numbers, or are random.
+REFUSED = (
+    "as_strided_ bernoulli_ detach_ rename_ resize_ resize_as_ squeeze_ swapaxes_ swapdims_ t_ transpose_ "
+    "unsqueeze_"
+)
 
 
 def _pairs() -> dict[Any, Any]:
-    """In-place method → the method that leaves its operand alone, where that has a rule."""
-    named = [name for name in dir(Tensor) if name.endswith("_") and not name.endswith("__")]
-    pairs = {**{name: name[:-1] for name in named if hasattr(Tensor, name[:-1])}, **DUNDERS}
-    found = {getattr(Tensor, name): getattr(Tensor, plain) for name, plain in pairs.items()}
-    return {method: plain for method, plain in found.items() if plain in RULES}
+    """In-place method → the method that leaves its operand alone."""
+    names = set(dir(Tensor)) - set(REFUSED.split())
+    pairs = {name: name[:-1] for name in names if name.endswith("_") and not name.endswith("__")}
+    pairs |= {name: f"__{name[3:]}" for name in names if name.startswith("__i")}  # __iadd__ → __add__
+    return {getattr(Tensor, name): getattr(Tensor, plain) for name, plain in pairs.items() if plain in names}
 
 
 def _rule(plain: Any) -> Callable[..., Any]:
     def in_place(func: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
         _must_move(func, input)
-        result = RULES[plain](plain, input, *args, **kwargs)
-        if result is not input:
-            input.assign(input.primal.copy_(result.primal), result.tangents)
-        return input
+        # Autograd keeps the operand, which is about to be written over.
+        operand = Dual(primal(input).clone(), input.tangents) if torch.is_grad_enabled() else input
+        found = RULES.get(plain)
+        result = (
+            found(plain, operand, *args, **kwargs) if found else fallback(plain, (operand, *args), kwargs)
+        )
+        return _write(input, result)
 
     return in_place
 
@@ -39,6 +47,21 @@ def _rule(plain: Any) -> Callable[..., Any]:
 for _method, _plain in _pairs().items():
     if _method not in RULES:
         RULES[_method] = _rule(_plain)
+
+
+@rule(Tensor.copy_)
+def copy_(func: Any, input: Any, src: Any, non_blocking: bool = False) -> Any:
+    """The tangents of the source, 0 where it is plain."""
+    _must_move(func, input)
+    return _write(input, src.expand(input.shape))
+
+
+@rule(Tensor.fill_, Tensor.zero_)
+def fill_(func: Any, input: Any, value: Any = 0) -> Any:
+    """The tangent of the number, 0 where it is plain."""
+    _must_move(func, input)
+    number = value if isinstance(value, Tensor) else input.primal.new_full((), value)
+    return _write(input, number.expand(input.shape))
 
 
 @rule(Tensor.__setitem__)
@@ -51,6 +74,16 @@ def setitem(func: Any, input: Any, index: Any, value: Any) -> None:
     content = primal(input)
     content[index] = primal(value)
     input.assign(content, tangents)
+
+
+def _write(input: Dual, result: Any) -> Dual:
+    """``input`` with the value and the tangents of ``result``, in its own memory and dtype."""
+    value = input.primal.copy_(primal(result))
+    if type(result) is Dual:
+        input.assign(value, [tangent.to(value.dtype) for tangent in result.tangents])
+    else:
+        input.assign(value, [torch.zeros_like(tangent) for tangent in input.tangents])
+    return input
 
 
 def _must_move(func: Any, input: Any) -> None:

@@ -1,4 +1,4 @@
-"""Losses, from operations that have rules. (``nll_loss`` is linear in the log-probabilities: ``rules.linear``.)"""
+"""Losses, from operations that have rules. (``nll_loss`` is linear: see ``rules.linear``.)"""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def mse_loss(func: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> A
 def cross_entropy(func: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
     """−log softmax(x)_y, for class indices without smoothing."""
     smoothing = kwargs.pop("label_smoothing", 0.0)
-    if args or smoothing or isinstance(target, Tensor) and target.is_floating_point():
+    if args or smoothing or (isinstance(target, Tensor) and target.is_floating_point()):
         return fallback(func, (input, target, *args), {**kwargs, "label_smoothing": smoothing})
     log_p = torch.log_softmax(input, 1 if input.ndim > 1 else 0)
     return F.nll_loss(log_p, target, **kwargs)

@@ -1,4 +1,4 @@
-"""What is read off a tensor without being differentiable: shapes, dtypes, comparisons, numbers for control flow."""
+"""What is read off a tensor without being differentiable: shapes, comparisons, numbers for control flow."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from adapt.forward.fast.fallback import operation_name
 __all__: list[str] = []
 
 PROPERTIES = (
-    "shape dtype device ndim layout requires_grad is_leaf grad grad_fn names itemsize nbytes is_cpu is_cuda is_meta "
-    "is_mps is_nested is_quantized is_sparse is_xpu"
+    "shape dtype device ndim layout requires_grad is_leaf grad grad_fn names itemsize nbytes is_cpu is_cuda "
+    "is_meta is_mps is_nested is_quantized is_sparse is_xpu"
 )
 METHODS = (
     "size dim ndimension numel nelement stride storage_offset element_size is_contiguous is_floating_point "
-    "is_complex is_inference get_device data_ptr __len__ __bool__ __float__ __int__ __index__ item tolist __repr__ "
-    "__format__ __hash__ __contains__ detach eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ argmax "
-    "argmin argsort any all isnan isinf isfinite isclose allclose equal sign signbit floor ceil round trunc "
-    "new_zeros new_ones new_full new_empty new_tensor logical_not bool int long"
+    "is_complex is_inference get_device data_ptr __len__ __bool__ __float__ __int__ __index__ item tolist "
+    "__repr__ __format__ __hash__ __contains__ detach eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ "
+    "__ge__ argmax argmin argsort any all isnan isinf isfinite isclose allclose equal sign signbit "
+    "floor ceil round trunc new_zeros new_ones new_full new_empty new_tensor logical_not bool int long"
 )
 FUNCTIONS = (
     "is_floating_point is_complex numel eq ne lt le gt ge argmax argmin argsort isnan isinf isfinite isclose "
@@ -46,7 +46,7 @@ def requires_grad_(func: Any, self: Any, requires_grad: bool = True) -> Any:
     return self
 
 
-@rule(Tensor.numpy, Tensor.__array__)
+@rule(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.untyped_storage)
 def leaves_torch(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """Derivatives end where NumPy begins."""
+    """Derivatives end where NumPy, or any other reader of the memory, begins."""
     raise Unsupported(operation_name(func), "what NumPy computes has no derivative")

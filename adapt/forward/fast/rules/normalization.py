@@ -1,7 +1,8 @@
 """Normalisations and softmaxes.
 
-Both the standardisation x ↦ (x − μ)/σ and the softmax have a *symmetric* Jacobian. Torch's fused kernels for their
-backward pass multiply by its transpose, hence they push tangents forward just as well, in one pass over memory:
+Both the standardisation x ↦ (x − μ)/σ and the softmax have a *symmetric* Jacobian. Torch's fused kernels for
+their backward pass multiply by its transpose, hence they push tangents forward just as well, in one pass over
+memory:
 
     standardise:  ẏ = (ẋ − mean(ẋ) − y mean(y ẋ)) / σ           softmax:  ṗ = p ⊙ (ẋ − Σ p ẋ)
 """
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapt.forward.fast.dual import Dual, dual, primal, rule
+from adapt.forward.fast.dual import Dual, Unsupported, dual, primal, rule
 from adapt.forward.fast.fallback import fallback
 from adapt.forward.fast.rules.arithmetic import accumulate, plus, scaled, summed
 
@@ -32,9 +33,9 @@ def layer_norm(
     """Ba, Kiros, Hinton (2016): y = x̂ ⊙ w + b."""
     x, w, shape = primal(input), primal(weight), list(normalized_shape)
     value, mean, inverse = torch.native_layer_norm(x, shape, w, primal(bias), eps)
-    push = _affine(
-        _standardise(x, shape, mean, inverse), w, lambda: (x - mean) * inverse, type(weight) is Dual
-    )
+    # Not (x − mean) ⊙ inverse: torch takes these two for constants where it differentiates in reverse.
+    standardise = _standardise(x, shape, mean, inverse)
+    push = _affine(standardise, w, lambda: F.layer_norm(x, shape, eps=eps), type(weight) is Dual)
     return dual(value, push, input, weight, bias)
 
 
@@ -74,8 +75,8 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Ioffe and Szegedy (2015) with running statistics: an affine map of every channel. Batch statistics mix the
-    examples and change buffers: torch has the derivative, if nothing is tracked."""
+    """Ioffe and Szegedy (2015) with running statistics: an affine map of every channel. Batch statistics mix
+    the examples and change buffers: torch has the derivative, if nothing is tracked."""
     if training or type(running_mean) is Dual or type(running_var) is Dual:
         return fallback(func, (input, running_mean, running_var, weight, bias, training, momentum, eps), {})
     x, w = primal(input), primal(weight)
@@ -91,6 +92,26 @@ def batch_norm(
         weight,
         bias,
     )
+
+
+@rule(F.instance_norm)
+def instance_norm(
+    func: Any,
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Ulyanov, Vedaldi, Lempitsky (2016): a group norm with a group per channel."""
+    if not use_input_stats:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    if running_mean is not None:
+        raise Unsupported("instance_norm", "it changes its running statistics")
+    return F.group_norm(input, input.shape[1], weight, bias, eps)
 
 
 @rule(F.rms_norm)
@@ -131,9 +152,11 @@ def log_softmax(func: Any, input: Any, dim: Any = None, *args: Any, **kwargs: An
 
 
 def _standardise(x: Tensor, shape: list[int], mean: Tensor, inverse: Tensor) -> Callable[[Tensor], Tensor]:
+    x = x.to(mean.dtype)  # under autocast the statistics are float32 although x is not
+
     def push(t: Tensor) -> Tensor:
         return torch.ops.aten.native_layer_norm_backward(
-            t.contiguous(), x, shape, mean, inverse, None, None, [True, False, False]
+            t.to(x.dtype).contiguous(), x, shape, mean, inverse, None, None, [True, False, False]
         )[0]
 
     return push
@@ -145,7 +168,7 @@ def _affine(
     standard: Callable[[], Tensor],
     weighs: bool,
 ) -> Callable[..., Any]:
-    """The tangent of ``standard(x) ⊙ w + b``; ``standard`` is computed only if the weight moves (``weighs``)."""
+    """The tangent of ``standard(x) ⊙ w + b``; ``standard`` is computed if the weight moves (``weighs``)."""
     factor = standard() if weighs else None
 
     def push(dx: Tensor | None, dw: Tensor | None, db: Tensor | None) -> Any:

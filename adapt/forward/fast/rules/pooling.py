@@ -1,4 +1,4 @@
-"""Maximum pooling: the tangent of the winner of each window. (Average pooling is linear: ``rules.linear``.)"""
+"""Maximum pooling: the tangent of the winner of each window. (Averages are linear: ``rules.linear``.)"""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,9 +45,7 @@ def _pick(x: Tensor, indices: Tensor, dims: int) -> Callable[[Tensor], Tensor]:
         image = torch.arange(n, device=x.device).view(n, 1, 1, 1) * spatial
         places = (image + inner) * channels + torch.arange(channels, device=x.device)
         flat, shape = places.flatten(), inner.shape
-        return lambda t: (
-            t.permute(0, 2, 3, 1).flatten().index_select(0, flat).view(shape).permute(0, 3, 1, 2)
-        )
+        return lambda t: t.permute(0, 2, 3, 1).flatten().index_select(0, flat).view(shape).permute(0, 3, 1, 2)
     planes = indices.flatten(-dims).flatten(0, -2)  # [planes, windows]
     places = planes + torch.arange(len(planes), device=x.device)[:, None] * spatial
     flat, shape = places.flatten(), indices.shape

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapt.forward.fast.dual import dual, primal, rule
+from adapt.forward.fast.fallback import fallback
 from adapt.forward.fast.rules.arithmetic import plus, summed
 
 __all__: list[str] = []
@@ -14,15 +15,17 @@ __all__: list[str] = []
 
 @rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm)
 @rule(torch.mv, Tensor.mv, torch.dot, Tensor.dot, torch.outer, Tensor.outer, torch.inner, torch.linalg.vecdot)
-def bilinear(func: Any, input: Any, other: Any, **kwargs: Any) -> Any:
+def bilinear(func: Any, input: Any, *others: Any, **kwargs: Any) -> Any:
     """Ȧ B + A Ḃ."""
-    a, b = primal(input), primal(other)
+    if len(others) != 1:  # named, differently by each function
+        return fallback(func, (input, *others), kwargs)
+    a, b = primal(input), primal(others[0])
 
     def push(da: Tensor | None, db: Tensor | None) -> Any:
         left = None if da is None else func(da, b, **kwargs)
         return plus(left, None if db is None else func(a, db, **kwargs))
 
-    return dual(func(a, b, **kwargs), push, input, other)
+    return dual(func(a, b, **kwargs), push, input, others[0])
 
 
 @rule(Tensor.__rmatmul__)
@@ -49,16 +52,18 @@ def einsum(func: Any, equation: str, *operands: Any) -> Any:
 
 
 @rule(torch.addmm, Tensor.addmm, torch.addmv, Tensor.addmv, torch.baddbmm, Tensor.baddbmm)
-def addmm(func: Any, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+def addmm(func: Any, input: Any, *factors: Any, beta: float = 1, alpha: float = 1, **kwargs: Any) -> Any:
     """β Ċ + α (Ȧ B + A Ḃ)."""
-    c, a, b = primal(input), primal(mat1), primal(mat2)
+    if len(factors) != 2:  # named, differently by each function
+        return fallback(func, (input, *factors), {**kwargs, "beta": beta, "alpha": alpha})
+    c, a, b = primal(input), primal(factors[0]), primal(factors[1])
 
     def push(dc: Tensor | None, da: Tensor | None, db: Tensor | None) -> Any:
         product = plus(None if da is None else da @ b, None if db is None else a @ db)
         scaled = product if product is None or alpha == 1 else alpha * product
         return plus(scaled, dc if dc is None or beta == 1 else beta * dc)
 
-    return dual(func(c, a, b, beta=beta, alpha=alpha), push, input, mat1, mat2)
+    return dual(func(c, a, b, beta=beta, alpha=alpha), push, input, *factors)
 
 
 @rule(F.linear)
@@ -87,8 +92,10 @@ def convolution(func: Any, input: Any, weight: Any, bias: Any = None, *args: Any
 
 
 @rule(F.embedding)
-def embedding(func: Any, input: Tensor, weight: Any, *args: Any, **kwargs: Any) -> Any:
+def embedding(
+    func: Any, input: Tensor, weight: Any, padding_idx: int | None = None, *args: Any, **kwargs: Any
+) -> Any:
     """Rows of Ẇ."""
-    return dual(
-        func(input, primal(weight), *args, **kwargs), lambda dw: func(input, dw, *args, **kwargs), weight
-    )
+    if args or kwargs.get("max_norm") is not None:  # it changes the weight
+        return fallback(func, (input, weight, padding_idx, *args), kwargs)
+    return dual(func(input, primal(weight), padding_idx), lambda dw: func(input, dw, padding_idx), weight)

@@ -1,0 +1,43 @@
+"""Custom operators that drop tangents, which torch silently takes for zeros.
+
+Where torch cannot look into an operator (``torch.library.custom_op``, a kernel of one's own without an
+autograd formula) its result has no tangent, and ``jvp`` says zero. A wrong derivative is worse than none.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from adapt.forward.errors import NotDifferentiable
+
+__all__ = ["CUSTOM", "TangentGuard"]
+
+#: The types of what ``torch.ops`` holds.
+CUSTOM = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+
+
+class TangentGuard(TorchFunctionMode):
+    """While torch differentiates forward: raises where a custom operator takes tangents and returns none.
+
+    Raises:
+        NotDifferentiable: names the operator.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(func, CUSTOM) and not str(func).startswith("aten."):
+            given, returned = _moving((args, kwargs)), _moving(result)
+            if any(given) and not all(returned):
+                reason = "torch passes no tangents through this custom operator"
+                raise NotDifferentiable(str(func).removesuffix(".default"), reason)
+        return result
+
+
+def _moving(values: Any) -> list[bool]:
+    """Whether they have a tangent, of all tensors of numbers in ``values``."""
+    leaves = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return [forward_ad.unpack_dual(leaf).tangent is not None for leaf in leaves]
