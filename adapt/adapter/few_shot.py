@@ -13,7 +13,7 @@ from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import as_examples, as_labels
 from adapt.adapter.problem import features_of, solve
 from adapt.adapter.state import AdapterState
-from adapt.errors import AdaptError
+from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, one_hot
 from adapt.inner import GaussNewton, Solver, Trace
 from adapt.spaces import Space
@@ -53,15 +53,7 @@ class FewShotAdapter:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, module in self.backbone.named_modules():
-            if module.training and isinstance(
-                module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
-            ):
-                raise AdaptError(
-                    f"backbone.{name} ({type(module).__name__}) is in training mode, where it "
-                    "changes with every batch or at random: "
-                    "call backbone.eval(), and adapt.backbones.freeze_batch_norm to adapt its scale and shift"
-                )
+        Preflight(tuple(modes(self.backbone))).raise_if_blocked()
 
     def fit(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[Any]) -> FittedTask:
         """Adapt to the task given by its labelled examples.
