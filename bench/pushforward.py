@@ -9,7 +9,7 @@ quarter of an hour on two cores.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from pathlib import Path
 import torch
 from models import MODELS, PLACEMENTS, Placement, network, objective, problem
 from record import RESULTS, Row, table, write
+from timing import Work, interleaved, timed
 
 from adapt.compare.measure import peak_megabytes
 from adapt.compare.statistics import ratio_interval
 from adapt.files import read_json, write_json
 from adapt.forward import ENGINES, Engine, pushforward
+from adapt.memory import keep_freed_memory
 from adapt.tracking.git import git_state
 
 KS = (1, 2, 4, 8, 16, 32)
@@ -31,10 +33,8 @@ GOALS = {("everywhere", CENTRAL_K): 9.0, ("last third", CENTRAL_K): 4.5}
 CPU = torch.device("cpu")
 
 #: Rounds for one (network, placement, k): at least so many, then until the seconds are used up.
-ROUNDS, QUICK_ROUNDS, MOST_ROUNDS = 3, 1, 25
+ROUNDS, QUICK_ROUNDS = 3, 1
 SECONDS, GOAL_SECONDS = 2.0, 15.0
-
-Work = Callable[[], object]
 
 
 def works(name: str, placement: Placement, k: int) -> dict[str, Work]:
@@ -59,40 +59,6 @@ def works(name: str, placement: Placement, k: int) -> dict[str, Work]:
         "backprop": backprop,
         **{engine: partial(tangents_by, engine) for engine in ENGINES},
     }
-
-
-def timed(work: Work) -> float:
-    """Seconds."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def interleaved(
-    forward: Work, contenders: dict[str, Work], rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    """Seconds of every contender in units of a forward pass, by round.
-
-    Each contender is divided by the mean of the forward passes just before and after it, since the speed of a
-    shared machine drifts. At least ``rounds`` rounds, then more until the ``seconds`` are used up; but
-    ``reference``, by far the slowest, gets no more than ``rounds``.
-    """
-    ratios: dict[str, list[float]] = {name: [] for name in contenders}
-    ratios["forward seconds"] = []
-    started = time.perf_counter()
-    for n in range(MOST_ROUNDS):
-        if n >= rounds and time.perf_counter() - started > seconds:
-            break
-        before = timed(forward)
-        for name, work in contenders.items():
-            if name == "reference" and n >= rounds:
-                continue
-            taken = timed(work)
-            after = timed(forward)
-            ratios[name].append(2 * taken / (before + after))
-            ratios["forward seconds"].append(after)
-            before = after
-    return ratios
 
 
 def measure(name: str, placement: Placement, k: int, *, compiled: bool, quick: bool) -> list[Row]:
@@ -171,6 +137,7 @@ def main() -> None:
         help="folder of finished networks, kept until the JSON is written",
     )
     arguments = parser.parse_args()
+    keep_freed_memory()  # as ``python -m adapt`` does
     quick = arguments.quick
     wanted = ("conv4", "vit_tiny") if quick else tuple(MODELS)
     chosen = arguments.models.split(",") if arguments.models else wanted

@@ -1,6 +1,7 @@
-"""docs/results.md and its figures from the committed JSON of ``bench/results``; no number in it is typed.
+"""docs/results.md, the tables of docs/forward-mode.md and their figures from the committed JSON of
+``bench/results``; no number in them is typed.
 
-``python bench/render.py`` writes; with ``--check`` it fails if the page is not what it would write.
+``python bench/render.py`` writes; with ``--check`` it fails if a page is not what it would write.
 """
 
 import argparse
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import forward_mode
+from figures import memory_against_depth, training_curves
 from record import RESULTS
 
 from adapt.compare import Comparison
@@ -134,12 +137,21 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 def figures() -> Iterable[Path]:
     """The figures of the page, and the picture of the README."""
+    yield from _forward_figures()
     runs = _runs()
     if not runs:
-        return []
+        return
     first = next(r for r in runs if r.task["shots"] == 5 and any(m.curves for m in r.methods.values()))
     seconds = save(accuracy_against_seconds(first), DOCS / "figures" / "digits_seconds")
-    return [*seconds, *save(accuracy_against_shots(runs), DOCS / "figures" / "digits_shots")]
+    yield from [*seconds, *save(accuracy_against_shots(runs), DOCS / "figures" / "digits_shots")]
+
+
+def _forward_figures() -> Iterable[Path]:
+    path = RESULTS / "forward_vs_backprop.json"
+    if path.exists():
+        result = read_json(path)
+        yield from save(training_curves(result), DOCS / "figures" / "forward_training")
+        yield from save(memory_against_depth(result), DOCS / "figures" / "forward_memory")
 
 
 def main() -> None:
@@ -148,12 +160,15 @@ def main() -> None:
         "--check", action="store_true", help="compare instead of writing; exit code 1 if out of date"
     )
     arguments = parser.parse_args()
-    target = DOCS / "results.md"
+    explained = forward_mode.PAGE.read_text(encoding="utf-8")
+    pages = {DOCS / "results.md": page(), forward_mode.PAGE: forward_mode.filled(explained)}
     if arguments.check:
-        if not target.exists() or target.read_text(encoding="utf-8") != page():
-            sys.exit("docs/results.md is not what bench/results says: run python bench/render.py")
+        for target, text in pages.items():
+            if not target.exists() or target.read_text(encoding="utf-8") != text:
+                sys.exit(f"docs/{target.name} is not what bench/results says: run python bench/render.py")
         return
-    write_text(target, page())
+    for target, text in pages.items():
+        write_text(target, text)
     for path in figures():
         print(path)
 

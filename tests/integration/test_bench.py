@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.figures import cost_against_depth, memory_against_depth, training_curves
 from bench.models import MODELS, PLACEMENTS, network, objective, problem
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits", "selection", "pushforward", "gpu"])
+@pytest.mark.parametrize("name", ["digits", "selection", "pushforward", "gpu", "forward_vs_backprop"])
 def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None:
     special = {"digits": ["--runs", str(tmp_path / "runs")], "gpu": ["--device", "cpu"]}
     done = run(f"{name}.py", "--quick", "--out", str(tmp_path), *special.get(name, []))
@@ -32,6 +33,25 @@ def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None
     assert not result.get("errors"), result["errors"]
     for row in result["rows"]:
         assert {"case", "metric", "value", "unit", "ci95", "n", "goal", "higher_is_better"} <= set(row)
+
+
+def test_figures_of_forward_vs_backprop() -> None:
+    rows = [
+        {"case": f"{kind}, depth {depth}", "metric": metric, "value": float(depth)}
+        for kind in ("MLP of width 8", "CNN of 2 channels")
+        for depth in (1, 4)
+        for metric in ("cost/forward_gradient", "cost/backprop", "memory/backprop_mib")
+    ]
+    curve = [[0.0, 0, 2.3, 0.1], [0.5, 10, 1.0, 0.6], [1.0, 20, 0.1, 0.9]]
+    result = {"rows": rows, "curves": {"backprop": curve, "SPSA": curve[:2], "lost": curve[:1]}}
+    seconds, steps = (training_curves(result, against).axes[0].lines for against in ("seconds", "steps"))
+    assert [line.get_xdata().tolist() for line in seconds] == [[0.5, 1.0], [0.5]], (
+        "nothing is drawn of what got lost"
+    )
+    assert [line.get_xdata().tolist() for line in steps] == [[10, 20], [10]]
+    cost, memory = cost_against_depth(result).axes[0], memory_against_depth(result).axes[0]
+    assert [line.get_xdata().tolist() for line in cost.lines] == [[1, 4]] * 4
+    assert (len(memory.lines), memory.get_yscale(), cost.get_yscale()) == (2, "log", "linear")
 
 
 @pytest.mark.slow

@@ -1,0 +1,106 @@
+"""Figures of ``bench/forward_vs_backprop.py``, from its JSON, in the style of ``adapt/compare/figures``.
+
+matplotlib is imported by what draws, as there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from adapt.compare.figures import COLOURS, _figure
+from adapt.compare.verdict import seconds_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["cost_against_depth", "memory_against_depth", "training_curves"]
+
+#: What is not backprop or the forward gradient itself, from the same palette (Okabe and Ito 2008).
+OTHERS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#332288", "#555555")
+GRADIENTS = {
+    "forward_gradient": ("forward gradient", COLOURS["forward"]),
+    "pushforward": ("pushforward alone", "#E69F00"),
+    "backprop": ("backprop", COLOURS["backprop"]),
+}
+DEEP = re.compile(r"(.+), depth (\d+)")
+
+
+def training_curves(result: Mapping[str, Any], against: Literal["seconds", "steps"] = "seconds") -> Figure:
+    """Training loss (log) against seconds or steps of training (log), a line for every estimator, the mean
+    over seeds; names from the highest loss at the end to the lowest."""
+    others = iter(OTHERS)
+    column = ("seconds", "steps").index(against)
+    with _figure() as (figure, axes):
+        lines = []
+        for name, points in result["curves"].items():
+            trained = [point for point in points if point[1] > 0]  # a log axis has no start
+            if not trained:
+                continue
+            fixed = {"backprop": COLOURS["backprop"], "Gaussian, k = 1": COLOURS["forward"]}
+            (line,) = axes.plot(
+                [point[column] for point in trained],
+                [point[2] for point in trained],
+                color=fixed.get(name) or next(others),
+                lw=2 if name in fixed else 1.3,
+                label=name,
+            )
+            lines.append((trained[-1][2], line))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        if against == "seconds":
+            axes.xaxis.set_major_formatter(lambda value, _: seconds_text(value).replace(".0 ", " "))
+        axes.set_xlabel(f"{against} of training (log scale)")
+        axes.set_ylabel("training loss (log scale)")
+        axes.set_title("An MLP trained from scratch on real digits")
+        handles = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        return figure
+
+
+def cost_against_depth(result: Mapping[str, Any]) -> Figure:
+    """Seconds of one gradient in units of one evaluation of the loss, against hidden layers (log)."""
+    return _against_depth(result, "cost/{}", "time ÷ one evaluation of the loss", log=False)
+
+
+def memory_against_depth(result: Mapping[str, Any]) -> Figure:
+    """Peak memory of one gradient (MiB, log) against hidden layers (log)."""
+    return _against_depth(result, "memory/{}_mib", "peak memory, MiB (log scale)", log=True)
+
+
+def _against_depth(result: Mapping[str, Any], metric: str, label: str, *, log: bool) -> Figure:
+    """The gradients by colour, the kinds of networks by dash."""
+    lines: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
+    for row in result["rows"]:
+        found = DEEP.fullmatch(row["case"])
+        for key in GRADIENTS:
+            if found and row["metric"] == metric.format(key):
+                lines[found[1], key].append((int(found[2]), row["value"]))
+    kinds = list(dict.fromkeys(kind for kind, _ in lines))
+    depths = sorted({depth for points in lines.values() for depth, _ in points})
+    with _figure() as (figure, axes):
+        for (kind, key), points in lines.items():
+            name, colour = GRADIENTS[key]
+            dash, marker = (("-", "o"), ("--", "s"))[kinds.index(kind) % 2]
+            axes.plot(
+                *zip(*sorted(points), strict=True),
+                color=colour,
+                ls=dash,
+                marker=marker,
+                ms=4.5,
+                label=f"{name}, {kind}",
+            )
+        axes.set_xscale("log")
+        axes.set_xticks(depths, [str(depth) for depth in depths])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("hidden layers (log scale)")
+        axes.set_ylabel(label)
+        if log:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_title("One gradient of all parameters, 64 digits")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        return figure
