@@ -6,18 +6,14 @@ autograd formula) its result has no tangent, and ``jvp`` says zero. A wrong deri
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from adapt.forward.errors import NotDifferentiable
+from adapt.forward.errors import CUSTOM_TYPES, NotDifferentiable
 
-__all__ = ["CUSTOM", "TangentGuard"]
-
-#: The types of what ``torch.ops`` holds.
-CUSTOM = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+__all__ = ["TangentGuard"]
 
 
 class TangentGuard(TorchFunctionMode):
@@ -29,7 +25,7 @@ class TangentGuard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(func, CUSTOM) and not str(func).startswith("aten."):
+        if isinstance(func, CUSTOM_TYPES) and not str(func).startswith("aten."):
             given, returned = _moving((args, kwargs)), _moving(result)
             if any(given) and not all(returned):
                 reason = "torch passes no tangents through this custom operator"

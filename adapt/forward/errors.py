@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
 from adapt.errors import AdaptError
 
-if TYPE_CHECKING:  # the fast engine raises an error of this module itself
-    from adapt.forward.fast import Unsupported
+__all__ = [
+    "CUSTOM_TYPES",
+    "NotDifferentiable",
+    "Unsupported",
+    "explain",
+    "fix_for",
+    "operation_name",
+    "plain_name",
+    "words",
+]
 
-__all__ = ["NotDifferentiable", "explain", "fix_for", "plain_name", "words"]
+#: The types of what ``torch.ops`` holds.
+CUSTOM_TYPES = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 RANDOM = "f is random, and so has no derivative: switch dropout off with backbone.eval()"
 STATISTICS = "it has batch statistics: call backbone.eval(), or adapt.backbones.freeze_batch_norm"
@@ -48,6 +57,14 @@ FIXES = {
 REMEDY = "write it with operators that have a forward derivative, or adapt with method=backprop"
 
 
+class Unsupported(Exception):
+    """The fast engine cannot differentiate ``operation`` soundly; the reference may still be able to."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(f"{operation}: {reason}")
+        self.operation, self.reason = operation, reason
+
+
 class NotDifferentiable(AdaptError):
     """``operation`` has no forward derivative: ``reason`` in torch's words, and the ``fix``."""
 
@@ -78,6 +95,14 @@ def explain(error: Exception, refusal: Unsupported | None) -> NotDifferentiable:
 def fix_for(operation: str, text: str) -> str:
     """What to do about ``operation``, of which torch says ``text``."""
     return next((fix for key, fix in FIXES.items() if key in f"{operation} {text}"), REMEDY)
+
+
+def operation_name(func: Any) -> str:
+    """What a user knows ``func`` by."""
+    if isinstance(func, CUSTOM_TYPES):
+        return str(func).removesuffix(".default")
+    name = getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or str(func)
+    return str(func) if name in ("OpOverload", "OpOverloadPacket", "__get__") else str(name)
 
 
 def plain_name(operation: str) -> str:

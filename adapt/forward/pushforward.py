@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from adapt.errors import AdaptError
-from adapt.forward.errors import explain
-from adapt.forward.fast import Unsupported, fast
+from adapt.forward.errors import Unsupported, explain
+from adapt.forward.fast import fast
 from adapt.forward.reference import reference
 from adapt.forward.types import Function, Pytree
 

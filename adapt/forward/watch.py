@@ -16,10 +16,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from adapt.forward.errors import FIXES, NotDifferentiable, fix_for, plain_name, words
-from adapt.forward.fast import Dual, Unsupported, fast
+from adapt.forward.errors import (
+    FIXES,
+    NotDifferentiable,
+    Unsupported,
+    fix_for,
+    operation_name,
+    plain_name,
+    words,
+)
+from adapt.forward.fast import Dual, fast
 from adapt.forward.fast.dual import RULES, version
-from adapt.forward.fast.fallback import _body, listener, operation_name
+from adapt.forward.fast.fallback import _body, listener
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["EVAL", "Finding", "Watch"]

@@ -17,8 +17,8 @@ from torch.func import functional_call, grad, jacrev, jvp, vmap
 
 from adapt.errors import AdaptError
 from adapt.forward import Engine, pushforward
-from adapt.forward.errors import NotDifferentiable
-from adapt.forward.fast import Unsupported, fast
+from adapt.forward.errors import NotDifferentiable, Unsupported
+from adapt.forward.fast import fast
 from adapt.forward.fast.fallback import listener
 from adapt.forward.kernels import differentiable_kernels
 from adapt.forward.reference import reference

@@ -14,7 +14,8 @@ from torch.func import vmap
 from torch.utils._pytree import tree_leaves
 
 import adapt.forward.fast.fallback as fallback_module
-from adapt.forward.fast import Unsupported, fast
+from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.fast import fast
 from adapt.forward.fast.dual import RULES
 from adapt.forward.fast.rules import (
     arithmetic,
@@ -43,7 +44,7 @@ def rules_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that is left to torch's ``jvp`` fails the test."""
 
     def refuse(func: Any, *_: Any) -> NoReturn:
-        raise AssertionError(f"no rule for {fallback_module.operation_name(func)} called like this")
+        raise AssertionError(f"no rule for {operation_name(func)} called like this")
 
     users = (arithmetic, attention, elementwise, inplace, linear, losses, normalization, products)
     for module in (fallback_module, *users):

@@ -20,18 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["RULES", "Dual", "Unsupported", "dual", "primal", "rule"]
+from adapt.forward.errors import Unsupported, operation_name
+
+__all__ = ["RULES", "Dual", "dual", "primal", "rule"]
 
 #: torch function → rule. A rule is called as ``rule(func, *args, **kwargs)`` with the names torch documents.
 RULES: dict[Any, Callable[..., Any]] = {}
-
-
-class Unsupported(Exception):
-    """The fast engine cannot differentiate ``operation`` soundly; the reference may still be able to."""
-
-    def __init__(self, operation: str, reason: str) -> None:
-        super().__init__(f"{operation}: {reason}")
-        self.operation, self.reason = operation, reason
 
 
 class Dual(Tensor):
@@ -58,8 +52,6 @@ class Dual(Tensor):
         if not torch._C._is_fwd_grad_enabled():  # torch runs the forward of an autograd.Function so
             raise Unsupported(_custom_function(), "an autograd.Function is opaque to the fast engine")
         if kwargs and kwargs.get("out") is not None:  # rules would write the tangents there as well
-            from adapt.forward.fast.fallback import operation_name
-
             raise Unsupported(operation_name(func), "it is an out= function")
         found = RULES.get(func)
         if found is not None:

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from adapt.forward.custom import CUSTOM, TangentGuard
-from adapt.forward.fast.dual import Dual, Unsupported, primal
+from adapt.forward.custom import TangentGuard
+from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.fast.dual import Dual, primal
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 
-__all__ = ["dense", "differentiate", "fallback", "listener", "operation_name"]
+__all__ = ["dense", "differentiate", "fallback", "listener"]
 
 #: Told of every function that torch differentiates by itself (``adapt.forward.preflight`` listens).
 listener: ContextVar[Callable[[Any], None] | None] = ContextVar("listener", default=None)
@@ -114,11 +115,3 @@ def _body(func: Any) -> Callable[..., Any] | None:
     body = types.FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
     body.__kwdefaults__ = func.__kwdefaults__
     return body
-
-
-def operation_name(func: Any) -> str:
-    """What a user knows ``func`` by."""
-    if isinstance(func, CUSTOM):
-        return str(func).removesuffix(".default")
-    name = getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or str(func)
-    return str(func) if name in ("OpOverload", "OpOverloadPacket", "__get__") else str(name)

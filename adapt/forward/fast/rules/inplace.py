@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.forward.fast.dual import RULES, Dual, Unsupported, primal, rule
-from adapt.forward.fast.fallback import fallback, operation_name
+from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.fast.dual import RULES, Dual, primal, rule
+from adapt.forward.fast.fallback import fallback
 
 __all__: list[str] = []
 

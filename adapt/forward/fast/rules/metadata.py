@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.forward.fast.dual import Unsupported, primal, rule
-from adapt.forward.fast.fallback import operation_name
+from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.fast.dual import primal, rule
 
 __all__: list[str] = []
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapt.forward.fast.dual import Dual, Unsupported, dual, primal, rule
+from adapt.forward.errors import Unsupported
+from adapt.forward.fast.dual import Dual, dual, primal, rule
 from adapt.forward.fast.fallback import fallback
 from adapt.forward.fast.rules.arithmetic import accumulate, plus, scaled, summed
 
