@@ -50,7 +50,7 @@ def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     with ONE_AT_A_TIME, limit, differentiable_kernels(), WrittenNorms():
         try:
             result: tuple[Pytree, Pytree] = _push(f, x, tangents)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except (torch._dynamo.exc.TorchDynamoException, RuntimeError, NotImplementedError) as error:
             words = str(error).splitlines()[0]
             raise AdaptError(
                 f"torch.compile cannot compile this function ({words}): use engine='fast'"

@@ -16,6 +16,7 @@ from adapt.forward import compiled as module
 from adapt.forward import pushforward
 from adapt.inner import GaussNewton
 from tests.helpers import distance, randomised
+from tests.networks import NETWORKS, problem
 
 pytestmark = pytest.mark.slow  # the compiler takes some ten seconds for each
 
@@ -119,3 +120,22 @@ def test_an_adapter_adapts_by_compiled_code(adapter: FewShotAdapter, support: An
     expected = adapter.fit(*support)
     task = adapter.with_(solver=GaussNewton(engine="compiled")).fit(*support)
     assert torch.allclose(task.z, expected.z, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_traced_and_decomposed_rightly(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the compiler but the last step, writing code for the processor, which takes minutes here."""
+    push = torch.compile(
+        module._push._torchdynamo_orig_callable, backend="aot_eager", fullgraph=True, dynamic=False
+    )
+    monkeypatch.setattr(module, "_push", push)
+    p = problem(name, "last third", dtype)
+    arguments = (lambda z: p.f(z, p.basis, p.x)), p.z, torch.eye(len(p.z), dtype=dtype)
+    with torch.no_grad():
+        results = pushforward(*arguments, engine="compiled")
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-10
+    for ours, theirs in zip(results, pushforward(*arguments, engine="reference"), strict=True):
+        assert distance(ours, theirs) <= tolerance
