@@ -18,6 +18,7 @@ from torch.func import jvp, vmap
 from torch.utils._pytree import tree_leaves, tree_map
 
 from adapt.errors import AdaptError
+from adapt.forward.agreement import difference
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 from adapt.forward.norms import WrittenNorms
 from adapt.forward.reference import reference
@@ -27,8 +28,6 @@ __all__ = ["compiled"]
 
 #: Torch gives up after so many compilations of one function; here each f with each shape is one.
 RECOMPILATIONS = 256
-#: What a compiled pass may differ by from the reference, relative to the largest number, by dtype.
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 _checked: set[tuple[Any, ...]] = set()
 
@@ -75,12 +74,9 @@ def _check(f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytre
     key = (code, *((leaf.shape, leaf.dtype, leaf.device) for leaf in tree_leaves((tangents, result))))
     if key in _checked:
         return
-    expected = reference(f, x, tangents)
-    for ours, theirs in zip(tree_leaves(result), tree_leaves(expected), strict=True):
-        tolerance = TOLERANCE.get(theirs.dtype, 0.1)
-        if theirs.numel() and (ours - theirs).abs().max() > tolerance * theirs.abs().max().clamp(min=1e-6):
-            raise AdaptError(
-                "the compiled derivative of this function is wrong, as happens with an autograd.Function of "
-                "one's own, whose jvp torch.compile ignores: use engine='fast'"
-            )
+    if reason := difference(reference(f, x, tangents), result):
+        raise AdaptError(
+            f"the compiled derivative of this function is wrong ({reason}), as happens with an "
+            "autograd.Function of one's own, whose jvp torch.compile ignores: use engine='fast'"
+        )
     _checked.add(key)

@@ -11,7 +11,7 @@ without a pass (``modes``) whenever a ``FewShotAdapter`` is made:
   well as behind them: f would differ from call to call, and a prefix computed once would freeze one mask.
 - **Custom operators** that drop tangents are refused: torch would take their derivative for zero.
 - **Autocast** is respected: values and tangents are computed under the autocast that the caller is in. The
-  engines then agree within the rounding of the lower precision (``TOLERANCE``).
+  engines then agree within the rounding of the lower precision (``agreement.TOLERANCE``).
 - **Batch norm** uses its running statistics. Batch statistics (training mode, or none were tracked) are
   refused: the features of an example would depend on the others, and buffers would change.
 - **Any floating-point dtype** will do, but one for all adapted parameters: they are one vector.
@@ -33,6 +33,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from adapt.errors import AdaptError
+from adapt.forward.agreement import difference
 from adapt.forward.errors import NotDifferentiable, explain, words
 from adapt.forward.fast.dual import version
 from adapt.forward.pushforward import pushforward
@@ -40,10 +41,7 @@ from adapt.forward.reference import reference
 from adapt.forward.types import Pytree
 from adapt.forward.watch import EVAL, Finding, Watch
 
-__all__ = ["TOLERANCE", "Finding", "Preflight", "modes", "preflight"]
-
-#: Largest difference of two results, relative to the largest number, that is put down to rounding.
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+__all__ = ["Finding", "Preflight", "modes", "preflight"]
 
 
 @dataclass(frozen=True)
@@ -289,26 +287,9 @@ def _differences(expected: tuple[Pytree, Pytree | Exception], result: tuple[Pytr
     found = []
     fix = "do not adapt this backbone with the fast engine (engine='reference'), and report it"
     for name, right, computed in zip(("value", "tangents"), expected, result, strict=True):
-        if not isinstance(right, Exception) and (reason := _difference(right, computed)):
+        if not isinstance(right, Exception) and (reason := difference(right, computed)):
             found.append(Finding(name, "", reason, fix))
     return found
-
-
-def _difference(right: Pytree, computed: Pytree) -> str | None:
-    for a, b in zip(tree_leaves(right), tree_leaves(computed), strict=True):
-        if not isinstance(a, Tensor) or not a.is_floating_point() or not a.numel():
-            continue
-        error = float((a.double() - b.double()).abs().max()) / max(float(a.double().abs().max()), 1e-30)
-        if not error <= _tolerance(a):  # NaN included
-            return f"off by {error:.1e} of the largest number"
-    return None
-
-
-def _tolerance(like: Tensor) -> float:
-    """Of the coarsest dtype that was computed in."""
-    kind = like.device.type
-    coarse = [torch.get_autocast_dtype(kind)] if torch.is_autocast_enabled(kind) else []
-    return max(TOLERANCE[dtype] for dtype in (like.dtype, *coarse))
 
 
 def _grouped(findings: Sequence[Finding]) -> list[str]:

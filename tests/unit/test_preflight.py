@@ -17,8 +17,9 @@ from adapt.backbones import fingerprint, require
 from adapt.errors import AdaptError
 from adapt.forward import Engine, pushforward
 from adapt.forward import preflight as module
+from adapt.forward.agreement import TOLERANCE
 from adapt.forward.fast import dual
-from adapt.forward.preflight import TOLERANCE, Preflight, modes, preflight
+from adapt.forward.preflight import Preflight, modes, preflight
 from tests.helpers import distance, randomised
 
 EXACT: tuple[Engine, ...] = ("fast", "reference")

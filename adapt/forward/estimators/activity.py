@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adapt.errors import AdaptError
-from adapt.forward.estimators.base import GradientInfo
+from adapt.forward.estimators.base import GradientInfo, check_tangents
 from adapt.forward.estimators.layered import Layered, Stage
 from adapt.forward.pushforward import pushforward
 
@@ -50,8 +50,7 @@ class ActivityPerturbation:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.tangents < 1:
-            raise AdaptError(f"tangents={self.tangents}: a forward gradient needs at least one tangent")
+        check_tangents(self.tangents)
 
     def __call__(
         self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None

@@ -6,7 +6,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Estimator", "GradientInfo"]
+from adapt.errors import AdaptError
+
+__all__ = ["Estimator", "GradientInfo", "check_tangents"]
 
 
 class GradientInfo(NamedTuple):
@@ -33,3 +35,9 @@ class Estimator(Protocol):
     ) -> tuple[Tensor, Tensor, GradientInfo]:
         """Return ``f(x)`` (scalar), the gradient ``[P]`` at ``x [P]``, and what it is worth."""
         ...
+
+
+def check_tangents(tangents: int) -> None:
+    """Refuse a number of tangents that estimates nothing."""
+    if tangents < 1:
+        raise AdaptError(f"tangents={tangents}: a forward gradient needs at least one tangent")

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
-from adapt.forward.estimators.base import GradientInfo
+from adapt.forward.estimators.base import GradientInfo, check_tangents
 from adapt.forward.pushforward import pushforward
 
 __all__ = ["Gaussian"]
@@ -37,8 +36,7 @@ class Gaussian:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.tangents < 1:
-            raise AdaptError(f"tangents={self.tangents}: a forward gradient needs at least one tangent")
+        check_tangents(self.tangents)
 
     def __call__(
         self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None
