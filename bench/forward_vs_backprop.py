@@ -166,7 +166,7 @@ def works(module: nn.Module) -> tuple[dict[str, Work], int]:
         with torch.no_grad():
             v = torch.randn(1, space.size, generator=generator)
             value, slopes = pushforward(f, x, v, engine="reference")
-            return value, slopes @ v / len(v)  # as Gaussian
+            return value, (slopes / len(v)) @ v  # as Gaussian
 
     def tangent_only() -> object:
         with torch.no_grad():

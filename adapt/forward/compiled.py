@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from torch.func import jvp, vmap
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from adapt.errors import AdaptError
 from adapt.forward.agreement import difference
+from adapt.forward.errors import words
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 from adapt.forward.norms import WrittenNorms
-from adapt.forward.reference import reference
+from adapt.forward.reference import batched_jvp, reference
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["compiled"]
@@ -29,6 +29,7 @@ __all__ = ["compiled"]
 #: Torch gives up after so many compilations of one function; here each f with each shape is one.
 RECOMPILATIONS = 256
 
+_push = torch.compile(batched_jvp, fullgraph=True, dynamic=False)
 _checked: set[tuple[Any, ...]] = set()
 
 
@@ -50,23 +51,11 @@ def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
         try:
             result: tuple[Pytree, Pytree] = _push(f, x, tangents)
         except (torch._dynamo.exc.TorchDynamoException, RuntimeError, NotImplementedError) as error:
-            words = str(error).splitlines()[0]
             raise AdaptError(
-                f"torch.compile cannot compile this function ({words}): use engine='fast'"
+                f"torch.compile cannot compile this function ({words(str(error))}): use engine='fast'"
             ) from error
     _check(f, x, tangents, result)
     return result
-
-
-@torch.compile(fullgraph=True, dynamic=False)
-def _push(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
-    def along(v: Pytree) -> tuple[Pytree, Pytree]:
-        result = jvp(f, (x,), (v,))
-        return result[0], result[1]
-
-    values, columns = vmap(along)(tangents)
-    value = tree_map(lambda leaf: leaf[0], values)
-    return value, tree_map(lambda column, leaf: column.to(leaf.dtype), columns, value)
 
 
 def _check(f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytree]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from types import TracebackType
+import sys
+from collections.abc import Iterator
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -16,13 +18,16 @@ __all__ = [
     "Unsupported",
     "explain",
     "fix_for",
+    "frames",
     "operation_name",
     "plain_name",
+    "running_function",
     "words",
 ]
 
 #: The types of what ``torch.ops`` holds.
 CUSTOM_TYPES = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 RANDOM = "f is random, and so has no derivative: switch dropout off with backbone.eval()"
 STATISTICS = "it has batch statistics: call backbone.eval(), or adapt.backbones.freeze_batch_norm"
@@ -116,11 +121,24 @@ def words(text: str) -> str:
     return re.split(r"\.\s|\n", text.strip())[0].rstrip(".")
 
 
+def frames() -> Iterator[FrameType]:
+    """The caller's frame and all that called it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def running_function() -> type[torch.autograd.Function] | None:
+    """The ``autograd.Function`` whose forward is running: torch passes it no other way."""
+    return next((frame.f_locals["cls"] for frame in frames() if frame.f_code is _APPLY), None)
+
+
 def _function(traceback: TracebackType | None) -> str | None:
     """The ``autograd.Function`` in which an error arose: torch's message does not always say."""
     found = None
     while traceback is not None:
-        if traceback.tb_frame.f_code is torch.autograd.Function.apply.__func__.__code__:  # type: ignore[attr-defined]
+        if traceback.tb_frame.f_code is _APPLY:
             found = str(traceback.tb_frame.f_locals["cls"].__name__)
         traceback = traceback.tb_next
     return found

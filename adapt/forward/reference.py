@@ -19,11 +19,18 @@ from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 from adapt.forward.norms import WrittenNorms
 from adapt.forward.types import Function, Pytree
 
-__all__ = ["reference"]
+__all__ = ["batched_jvp", "reference"]
 
 
 def reference(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     """``(f(x), J·V)`` by ``vmap(jvp)``; see :func:`adapt.forward.pushforward`."""
+    norms = WrittenNorms() if torch.is_grad_enabled() else nullcontext()  # the outer derivative needs them
+    with ONE_AT_A_TIME, differentiable_kernels(), TangentGuard(), norms:
+        return batched_jvp(f, x, tangents)
+
+
+def batched_jvp(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
+    """The reference in itself, without the settings that torch needs for it; also what is compiled."""
 
     def along(v: Pytree) -> tuple[Pytree, Pytree]:
         result = jvp(f, (x,), (v,))
@@ -36,8 +43,6 @@ def reference(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]
 
     # The value does not depend on the tangent: vmap computes it once and hands it out as k views of the same
     # memory. (``out_dims=None`` would say so, but is refused under an outer vmap, as over tasks.)
-    norms = WrittenNorms() if torch.is_grad_enabled() else nullcontext()  # the outer derivative needs them
-    with ONE_AT_A_TIME, differentiable_kernels(), TangentGuard(), norms:
-        values, columns = vmap(along)(tangents)
+    values, columns = vmap(along)(tangents)
     value = tree_map(lambda leaf: leaf[0], values)
     return value, tree_map(column_of, columns, value)

@@ -4,8 +4,6 @@ An operator that has no forward derivative is noted, its result taken as a const
 that all of them are found at once.
 """
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,8 +19,10 @@ from adapt.forward.errors import (
     NotDifferentiable,
     Unsupported,
     fix_for,
+    frames,
     operation_name,
     plain_name,
+    running_function,
     words,
 )
 from adapt.forward.fast import Dual, fast
@@ -121,7 +121,7 @@ class Watch(TorchFunctionMode):
             name = plain_name(operation_name(func)) if func else type(error).__name__
             finding = Finding(name, path, words(str(error)), fix_for(name, str(error)))
             self._note(self.certain, finding)
-        elif (function := _autograd_function()) is not None:
+        elif (function := running_function()) is not None:
             missing = _missing(function)
             reason = f"no {missing}" if missing else "the fast engine cannot enter an autograd.Function"
             fix = MISSING[missing] if missing else "nothing must be done"
@@ -146,23 +146,10 @@ class Watch(TorchFunctionMode):
 
     def _path(self) -> str:
         """Of the innermost module that is running."""
-        return next((self.paths[id(f.f_locals["self"])] for f in _frames() if self._is_module(f)), "")
+        return next((self.paths[id(f.f_locals["self"])] for f in frames() if self._is_module(f)), "")
 
     def _is_module(self, frame: FrameType) -> bool:
         return id(frame.f_locals.get("self")) in self.paths
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _autograd_function() -> type[torch.autograd.Function] | None:
-    """The ``autograd.Function`` whose forward is running."""
-    code = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
-    return next((frame.f_locals["cls"] for frame in _frames() if frame.f_code is code), None)
 
 
 def _missing(function: type[torch.autograd.Function]) -> str | None:

@@ -12,17 +12,15 @@ rule in ``RULES`` (``adapt.forward.fast.rules``) or has torch differentiate that
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.errors import Unsupported, operation_name, running_function
 
-__all__ = ["RULES", "Dual", "dual", "primal", "rule"]
+__all__ = ["RULES", "Dual", "dual", "primal", "rule", "version", "wrap"]
 
 #: torch function → rule. A rule is called as ``rule(func, *args, **kwargs)`` with the names torch documents.
 RULES: dict[Any, Callable[..., Any]] = {}
@@ -47,10 +45,21 @@ class Dual(Tensor):
         """Take on another value (in-place operations)."""
         self.primal, self.tangents, self.version = value, tangents, version(value)
 
+    def overwrite(self, result: Tensor) -> Dual:
+        """Take on the value and tangents (0 if it is plain) of ``result``, in the same memory and dtype."""
+        value = self.primal.copy_(primal(result))
+        if type(result) is Dual:
+            self.assign(value, [tangent.to(value.dtype) for tangent in result.tangents])
+        else:
+            self.assign(value, [torch.zeros_like(tangent) for tangent in self.tangents])
+        return self
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not torch._C._is_fwd_grad_enabled():  # torch runs the forward of an autograd.Function so
-            raise Unsupported(_custom_function(), "an autograd.Function is opaque to the fast engine")
+            function = running_function()
+            name = function.__name__ if function else "an operation with forward mode switched off"
+            raise Unsupported(name, "an autograd.Function is opaque to the fast engine")
         if kwargs and kwargs.get("out") is not None:  # rules would write the tangents there as well
             raise Unsupported(operation_name(func), "it is an out= function")
         found = RULES.get(func)
@@ -92,13 +101,14 @@ def dual(value: Any, push: Callable[..., Any], *operands: Any) -> Any:
         for j in range(count)
     ]
     if isinstance(value, Tensor):
-        return _wrap(value, columns)
-    parts = [_wrap(part, [column[i] for column in columns]) for i, part in enumerate(value)]
+        return wrap(value, columns)
+    parts = [wrap(part, [column[i] for column in columns]) for i, part in enumerate(value)]
     # A named tuple (torch.return_types) takes its parts as one sequence, as tuple and list do.
     return type(value)(parts)
 
 
-def _wrap(value: Tensor, tangents: list[Tensor]) -> Tensor:
+def wrap(value: Tensor, tangents: list[Tensor]) -> Tensor:
+    """``value`` with its ``tangents``; as it is if it is not made of real numbers."""
     if value.is_complex():
         raise Unsupported("a complex number", "it has no rules")
     if not value.is_floating_point():  # indices, masks: piecewise constant
@@ -126,13 +136,3 @@ def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def version(value: Tensor) -> int:
     """Counts in-place changes of the memory that ``value`` views; all views of it share the count."""
     return 0 if value.is_inference() else value._version
-
-
-def _custom_function() -> str:
-    """The name of the ``autograd.Function`` whose forward is running: torch passes it no other way."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        if frame.f_code is torch.autograd.Function.apply.__func__.__code__:  # type: ignore[attr-defined]
-            return str(frame.f_locals["cls"].__name__)
-        frame = frame.f_back
-    return "an operation with forward mode switched off"

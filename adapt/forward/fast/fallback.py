@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from adapt.forward.custom import TangentGuard
 from adapt.forward.errors import Unsupported, operation_name
-from adapt.forward.fast.dual import Dual, primal
+from adapt.forward.fast.dual import Dual, primal, wrap
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 
 __all__ = ["dense", "differentiate", "fallback", "listener"]
@@ -94,13 +94,8 @@ def _columns(
 
 def _wrap(value: Any, columns: list[Any]) -> Any:
     leaves, structure = tree_flatten(value)
-    if any(leaf.is_complex() for leaf in leaves):
-        raise Unsupported("a complex number", "it has no rules")
     tangents = [tree_flatten(column)[0] for column in columns]
-    wrapped = [
-        Dual(leaf, [column[i].to(leaf.dtype) for column in tangents]) if leaf.is_floating_point() else leaf
-        for i, leaf in enumerate(leaves)
-    ]
+    wrapped = [wrap(leaf, [column[i] for column in tangents]) for i, leaf in enumerate(leaves)]
     return tree_unflatten(wrapped, structure)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapt.forward.fast.dual import Dual, dual, primal, rule
+from adapt.forward.fast.dual import dual, primal, rule
 from adapt.forward.fast.fallback import dense, differentiate, fallback
 
 __all__: list[str] = []
@@ -47,20 +47,13 @@ def elementwise(func: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
     if inplace and torch.is_grad_enabled():  # autograd keeps the point, which is about to be written over
         point = point.clone()
     value, slope = differentiate(lambda u: func(u, *args, **kwargs), (point,), (torch.ones_like(point),))
-    return _finish(input, dual(value, lambda t: t * slope, input), inplace)
+    result = dual(value, lambda t: t * slope, input)
+    return input.overwrite(result) if inplace else result
 
 
 @rule(F.relu, torch.relu, Tensor.relu)
 def relu(func: Any, input: Any, inplace: bool = False) -> Any:
     """[u > 0] ⊙ u̇, by the kernel that torch has for it."""
     value = torch.relu(primal(input))
-    return _finish(
-        input, dual(value, lambda t: torch.ops.aten.threshold_backward(t, value, 0), input), inplace
-    )
-
-
-def _finish(input: Dual, result: Dual, inplace: bool) -> Dual:
-    if not inplace:
-        return result
-    input.assign(input.primal.copy_(result.primal), result.tangents)
-    return input
+    result = dual(value, lambda t: torch.ops.aten.threshold_backward(t, value, 0), input)
+    return input.overwrite(result) if inplace else result

@@ -40,7 +40,7 @@ def _rule(plain: Any) -> Callable[..., Any]:
         result = (
             found(plain, operand, *args, **kwargs) if found else fallback(plain, (operand, *args), kwargs)
         )
-        return _write(input, result)
+        return input.overwrite(result)
 
     return in_place
 
@@ -54,7 +54,7 @@ for _method, _plain in _pairs().items():
 def copy_(func: Any, input: Any, src: Any, non_blocking: bool = False) -> Any:
     """The tangents of the source, 0 where it is plain."""
     _must_move(func, input)
-    return _write(input, src.expand(input.shape))
+    return input.overwrite(src.expand(input.shape))
 
 
 @rule(Tensor.fill_, Tensor.zero_)
@@ -62,7 +62,7 @@ def fill_(func: Any, input: Any, value: Any = 0) -> Any:
     """The tangent of the number, 0 where it is plain."""
     _must_move(func, input)
     number = value if isinstance(value, Tensor) else input.primal.new_full((), value)
-    return _write(input, number.expand(input.shape))
+    return input.overwrite(number.expand(input.shape))
 
 
 @rule(Tensor.__setitem__)
@@ -75,16 +75,6 @@ def setitem(func: Any, input: Any, index: Any, value: Any) -> None:
     content = primal(input)
     content[index] = primal(value)
     input.assign(content, tangents)
-
-
-def _write(input: Dual, result: Any) -> Dual:
-    """``input`` with the value and the tangents of ``result``, in its own memory and dtype."""
-    value = input.primal.copy_(primal(result))
-    if type(result) is Dual:
-        input.assign(value, [tangent.to(value.dtype) for tangent in result.tangents])
-    else:
-        input.assign(value, [torch.zeros_like(tangent) for tangent in input.tangents])
-    return input
 
 
 def _must_move(func: Any, input: Any) -> None:
