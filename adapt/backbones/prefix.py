@@ -26,8 +26,6 @@ __all__ = ["FrozenPrefix"]
 
 #: Attribute of tensors that depend on adapted parameters.
 _MARK = "_moves_with_adaptation"
-#: Methods that write into their first argument, beside those whose name ends with an underscore.
-_WRITERS = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 
 
 class FrozenPrefix:
@@ -103,7 +101,7 @@ class _Record(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if any(self._moves(tensor) for tensor in _tensors((args, kwargs))):
-            if _writes(func) and not self._moves(args[0]):
+            if (target := _written(func, args, kwargs)) is not None and not self._moves(target):
                 self._spoilt = True  # what has been noted is being changed
             self.needed((args, kwargs))
             return _mark(func(*args, **kwargs))
@@ -165,6 +163,10 @@ def _outline(value: Any) -> Any:
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
-def _writes(func: Any) -> bool:
+def _written(func: Any, args: Any, kwargs: Any) -> Any:
+    """The operand that ``func`` changes, as an in-place method or operator (``x += …``) or by ``out=``."""
     name = getattr(func, "__name__", "")
-    return name in _WRITERS or (name.endswith("_") and not name.endswith("__"))
+    plain = name.endswith("_") and not name.endswith("__")
+    if plain or name == "__setitem__" or (name.startswith("__i") and hasattr(Tensor, f"__{name[3:]}")):
+        return args[0]
+    return kwargs.get("out")

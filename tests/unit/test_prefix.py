@@ -132,7 +132,21 @@ class WritesInPlace(nn.Module):
         return h.relu_()
 
 
-@pytest.mark.parametrize("build", [Branching, WritesInPlace])
+class Writes(nn.Module):
+    """As before, by an operator and into memory that is handed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, buffer = self.first(x).abs(), torch.zeros_like(x)
+        before = buffer.sum()
+        h **= self.second.bias
+        return torch.add(h, self.second.bias, out=buffer) + before
+
+
+@pytest.mark.parametrize("build", [Branching, WritesInPlace, Writes])
 def test_networks_that_do_not_repeat_themselves_are_computed_plainly(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     net, x = build().requires_grad_(False), torch.rand(2, 3)
