@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS
+from record import RESULTS, provenance
 
 from adapt.files import read_json
 
@@ -26,15 +26,6 @@ def filled(text: str) -> str:
 def _result(name: str) -> Result | None:
     path = RESULTS / f"{name}.json"
     return read_json(path) if path.exists() else None
-
-
-def _where(result: Result) -> str:
-    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
-    commit = (result["commit"] or "none")[:8]
-    return (
-        f"`{result['command']}` on {result['device']}, {result['threads']} threads; {result['date']}; commit "
-        f"{commit}; {versions}.\n"
-    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -77,7 +68,7 @@ def _pushforward() -> str:
                 for network in networks
             ],
         ),
-        _where(result),
+        provenance(result) + "\n",
     ]
     return "\n".join(parts)
 
@@ -169,7 +160,7 @@ def _training() -> str:
             [_row_of_training(rows, case) for case in trained],
         ),
         "![loss against seconds](figures/forward_training.svg)\n",
-        _where(result),
+        provenance(result) + "\n",
     ]
     return "\n".join(parts)
 
@@ -246,4 +237,4 @@ def _gpu_table(path: Path) -> str:
         [row["case"], f"`{row['metric']}`", f"{row['value']:.4g} {row['unit']}".strip()]
         for row in result["rows"]
     ]
-    return _table(["case", "metric", "value"], rows) + "\n" + _where(result)
+    return _table(["case", "metric", "value"], rows) + "\n" + provenance(result) + "\n"

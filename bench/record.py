@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from adapt.app.environment import environment
 from adapt.files import write_json
 
-__all__ = ["RESULTS", "Row", "table", "write"]
+__all__ = ["RESULTS", "Row", "provenance", "table", "write"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,6 +51,16 @@ def write(name: str, rows: Sequence[Row], *, quick: bool, folder: Path = RESULTS
     path = folder / (f"{name}.quick.json" if quick else f"{name}.json")
     write_json(path, value)
     return path
+
+
+def provenance(result: Mapping[str, Any]) -> str:
+    """Command, device, date, commit and versions of a result, for a page."""
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    commit = (result["commit"] or "none")[:8]
+    return (
+        f"`{result['command']}` on {result['device']}, {result['threads']} threads; {result['date']}; commit "
+        f"{commit}; {versions}."
+    )
 
 
 def table(rows: Sequence[Row]) -> str:

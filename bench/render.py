@@ -13,7 +13,7 @@ from typing import Any
 
 import forward_mode
 from figures import memory_against_depth, training_curves
-from record import RESULTS
+from record import RESULTS, provenance
 
 from adapt.compare import Comparison
 from adapt.compare.figures import accuracy_against_seconds, accuracy_against_shots, save
@@ -55,11 +55,8 @@ def page() -> str:
 
 
 def _section(name: str, title: str, result: Mapping[str, Any]) -> list[str]:
-    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
-    commit = (result["commit"] or "none")[:8]
-    where = f"{result['device']}, {result['threads']} threads; {result['date']}; commit {commit}; {versions}"
     rows = result["rows"]
-    parts = [f"## {title}", EXPLANATIONS[name], f"`{result['command']}` on {where}.", *_goals(rows)]
+    parts = [f"## {title}", EXPLANATIONS[name], provenance(result), *_goals(rows)]
     if name == "digits":
         parts.append(_verdicts())
         parts += ["![accuracy against seconds](figures/digits_seconds.svg)"]

@@ -13,7 +13,16 @@ from adapt.backbones import Conv4
 from adapt.spaces import film
 from tasks import ArraySource, Card
 
-__all__ = ["SIDE", "Untouchable", "distance", "make_adapter", "make_source", "randomised", "tiny_conv4"]
+__all__ = [
+    "SIDE",
+    "NoJvp",
+    "Untouchable",
+    "distance",
+    "make_adapter",
+    "make_source",
+    "randomised",
+    "tiny_conv4",
+]
 
 SIDE = 16  # the smallest image that four poolings leave a pixel of
 
@@ -83,3 +92,21 @@ def make_source(per_class: int = 12, classes: int = 6, seed: int = 0) -> ArraySo
     }
     card = Card("patterns", "noise", "made here", "CC0", "none", {"examples": len(images)}, (), "none")
     return ArraySource(card, images, members)
+
+
+class NoJvp(torch.autograd.Function):
+    """A user's own function, with everything but a forward derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient

@@ -22,7 +22,7 @@ from adapt.forward.fast import fast
 from adapt.forward.fast.fallback import listener
 from adapt.forward.kernels import differentiable_kernels
 from adapt.forward.reference import reference
-from tests.helpers import distance, randomised
+from tests.helpers import NoJvp, distance, randomised
 
 X = torch.linspace(-2, 2, 12, dtype=torch.float64).view(4, 3)
 
@@ -68,42 +68,12 @@ def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -
 # -------------------------------------------------------------------------------------- autograd.Function
 
 
-class Straight(torch.autograd.Function):
+class Straight(NoJvp):
     """Rounds; its derivative is *defined* as 2, which no differentiation of its code would find."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.round()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return 2 * gradient
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         return 2 * tangent
-
-
-class NoJvp(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.round()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return 2 * gradient
 
 
 class OldStyle(torch.autograd.Function):

@@ -20,7 +20,7 @@ from adapt.forward import preflight as module
 from adapt.forward.agreement import TOLERANCE
 from adapt.forward.fast import dual
 from adapt.forward.preflight import Preflight, modes, preflight
-from tests.helpers import distance, randomised
+from tests.helpers import NoJvp, distance, randomised
 
 EXACT: tuple[Engine, ...] = ("fast", "reference")
 
@@ -35,18 +35,6 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.f(x, self.weight)
-
-
-class NoJvp(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.round()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
 
 X = torch.linspace(-2, 2, 12).view(4, 3)
