@@ -31,9 +31,14 @@ run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="
 test: lint ## lint, types, import contracts and tests: what CI runs (pytest flags: ARGS="-k heads")
 	$(BIN)/python -m pytest $(ARGS)
 
-pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapter (about a quarter of an hour on two cores)
+pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
 	$(BIN)/python -m adapt experiment=meta_glyphs output=adapt/pretrained/conv4_glyphs_film
+	for task in sinusoid vehicle_dynamics; do \
+		$(BIN)/python -m adapt experiment=meta_$$task output=adapt/pretrained/mlp_$$task && \
+		$(BIN)/python -m adapt experiment=meta_$$task meta=maml inner=backprop output=adapt/pretrained/mlp_$${task}_maml && \
+		$(BIN)/python -m adapt experiment=meta_$$task meta=cavia inner=cavia output=adapt/pretrained/mlp_$${task}_cavia || exit 1; \
+	done
 
 ui: $(VENV)/.stamp-run ## open the runs in the MLflow UI (another port: PORT=5001)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)

@@ -5,10 +5,10 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,12 +18,15 @@ __all__ = [
     "PRETRAINED",
     "json_text",
     "read_json",
+    "read_metadata",
     "read_tensors",
     "shipped",
     "write_json",
     "write_tensors",
     "write_text",
 ]
+
+_Value = TypeVar("_Value")
 
 #: Folder of the artifacts that ship inside the package.
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -109,10 +112,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         AdaptError: the file is missing, truncated or not safetensors.
     """
+    return _read_safetensors(path, load_file)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts beside the tensors of a safetensors file.
+
+    Raises:
+        AdaptError: the file is missing, truncated or not safetensors.
+    """
+
+    def read(path: Path) -> dict[str, str]:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+
+    return _read_safetensors(path, read)
+
+
+def _read_safetensors(path: Path, read: Callable[[Path], _Value]) -> _Value:
     if not path.is_file():
         raise AdaptError(f"{path} does not exist: {path.parent} is not a complete artifact folder")
     try:
-        return load_file(path)
+        return read(path)
     except SafetensorError as error:
         raise AdaptError(
             f"{path} is not a readable safetensors file ({error}): it is damaged or of another format"

@@ -14,7 +14,7 @@ from typing import Any
 
 from record import RESULTS, Row, table, write
 
-from adapt.compare import Comparison, MethodResult
+from adapt.compare import ACCURACY, Comparison, MethodResult
 from adapt.compare.statistics import Interval, mean_interval, paired_difference, ratio_interval
 from adapt.files import read_json, write_json
 
@@ -52,7 +52,7 @@ def pooled(runs: Sequence[Comparison], shots: int) -> list[Row]:
     for name, first in runs[0].methods.items():
         results = [run.methods[name] for run in runs]
         case = f"{name}, {shots}-shot"
-        accuracy = mean_interval([a for r in results for a in r.accuracy])
+        accuracy = mean_interval([a for r in results for a in r.score])
         add = _adder(rows, case)
         add("eval/accuracy", _percent(accuracy), "%")
         seconds = sorted(s for r in results for s in r.seconds)
@@ -105,7 +105,7 @@ def _adder(rows: list[Row], case: str):  # type: ignore[no-untyped-def]
 
 
 def _mean(runs: Sequence[Comparison], name: str) -> float:
-    return sum(run.methods[name].mean_accuracy.mean for run in runs)
+    return sum(run.methods[name].mean_score.mean for run in runs)
 
 
 def _percent(interval: Interval) -> Interval:
@@ -113,9 +113,7 @@ def _percent(interval: Interval) -> Interval:
 
 
 def _paired(ours: Sequence[MethodResult], other: Sequence[MethodResult]) -> Interval:
-    pairs = [
-        (a, b) for x, y in zip(ours, other, strict=True) for a, b in zip(x.accuracy, y.accuracy, strict=False)
-    ]
+    pairs = [(a, b) for x, y in zip(ours, other, strict=True) for a, b in zip(x.score, y.score, strict=False)]
     return paired_difference([a for a, _ in pairs], [b for _, b in pairs])
 
 
@@ -124,9 +122,9 @@ def _speedup(case: str, ours: Sequence[MethodResult], retrain: Sequence[MethodRe
     other, own, never = [], [], 0
     for mine, theirs in zip(ours, retrain, strict=True):
         for accuracy, seconds, curve, total in zip(
-            mine.accuracy, mine.seconds, theirs.curves, theirs.seconds, strict=False
+            mine.score, mine.seconds, theirs.curves, theirs.seconds, strict=False
         ):
-            reached = curve.first_reach(accuracy)
+            reached = curve.first_reach(accuracy, ACCURACY)
             never += reached is None
             other.append(total if reached is None else reached)
             own.append(seconds)
@@ -157,7 +155,7 @@ def _compact(run: Comparison) -> dict[str, Any]:
     """Numbers rounded to what can be seen in a figure, curves for one seed only."""
     value = run.to_dict()
     for method in value["methods"].values():
-        method["accuracy"] = [round(a, 4) for a in method["accuracy"]]
+        method["score"] = [round(a, 4) for a in method["score"]]
         method["seconds"] = [float(f"{s:.3g}") for s in method["seconds"]]
         keep = method["curves"] if run.seed == SEEDS[0] else []
         method["curves"] = [

@@ -1,4 +1,5 @@
-"""Figures of ``bench/forward_vs_backprop.py``, from its JSON, in the style of ``adapt/compare/figures``.
+"""Figures of ``bench/forward_vs_backprop.py`` and ``bench/memory.py``, from their JSON, in the style of
+``adapt/compare/figures``.
 
 matplotlib is imported by what draws, as there.
 """
@@ -16,7 +17,7 @@ from adapt.compare.verdict import seconds_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["cost_against_depth", "memory_against_depth", "training_curves"]
+__all__ = ["adaptation_memory", "cost_against_depth", "memory_against_depth", "training_curves"]
 
 #: What is not backprop or the forward gradient itself, from the same palette (Okabe and Ito 2008).
 OTHERS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#332288", "#555555")
@@ -24,6 +25,13 @@ GRADIENTS = {
     "forward_gradient": ("forward gradient", COLOURS["forward"]),
     "pushforward": ("pushforward alone", "#E69F00"),
     "backprop": ("backprop", COLOURS["backprop"]),
+}
+#: As in ``bench/memory.py``.
+ADAPTATIONS = {
+    "forward": "forward, all examples at once",
+    "forward_rows": "forward, few examples at a time",
+    "backprop": "backprop",
+    "backprop_checkpointed": "backprop, checkpointed",
 }
 DEEP = re.compile(r"(.+), depth (\d+)")
 
@@ -68,6 +76,29 @@ def cost_against_depth(result: Mapping[str, Any]) -> Figure:
 def memory_against_depth(result: Mapping[str, Any]) -> Figure:
     """Peak memory of one gradient (MiB, log) against hidden layers (log)."""
     return _against_depth(result, "memory/{}_mib", "peak memory, MiB (log scale)", log=True)
+
+
+def adaptation_memory(result: Mapping[str, Any]) -> Figure:
+    """Peak memory of an adaptation in units of inference (log) against the depth of a chain (log)."""
+    points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in result["rows"]:
+        found = re.fullmatch(r"chain of (\d+)", row["case"])
+        if found and row["unit"] == "× inference":
+            points[row["metric"].removeprefix("memory/")].append((int(found[1]), row["value"]))
+    with _figure() as (figure, axes):
+        for index, (key, values) in enumerate(points.items()):
+            axes.plot(*zip(*values, strict=True), marker="os^D"[index], ms=4.5, label=ADAPTATIONS[key])
+        depths = [depth for depth, _ in next(iter(points.values()))]
+        axes.axhline(1, color="0.6", lw=1, ls=":")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(depths, [str(depth) for depth in depths])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("layers (log scale)")
+        axes.set_ylabel("peak memory ÷ inference (log scale)")
+        axes.set_title("Adapting all norms of a chain of convolutions, 25 examples")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        return figure
 
 
 def _against_depth(result: Mapping[str, Any], metric: str, label: str, *, log: bool) -> Figure:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from blocks import Result, committed, fill, markdown_table
 from record import RESULTS, provenance
 
 from adapt.files import read_json
@@ -11,26 +12,11 @@ from adapt.files import read_json
 __all__ = ["PAGE", "filled"]
 
 PAGE = RESULTS.parent.parent / "docs" / "forward-mode.md"
-Result = Mapping[str, Any]
 
 
 def filled(text: str) -> str:
     """``text`` with every generated block replaced by what the results say."""
-    for name, block in (("pushforward", _pushforward), ("forward_vs_backprop", _training), ("gpu", _gpu)):
-        start, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
-        head, rest = text.split(start, 1)
-        text = head + start + block() + end + rest.split(end, 1)[1]
-    return text
-
-
-def _result(name: str) -> Result | None:
-    path = RESULTS / f"{name}.json"
-    return read_json(path) if path.exists() else None
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+    return fill(text, {"pushforward": _pushforward, "forward_vs_backprop": _training, "gpu": _gpu})
 
 
 # ----------------------------------------------------------------------------------------- pushforward
@@ -39,7 +25,7 @@ PLACEMENTS = ("everywhere", "last third", "head")
 
 
 def _pushforward() -> str:
-    result = _result("pushforward")
+    result = committed("pushforward")
     if result is None:
         return "Not measured yet.\n"
     found = {(*_case(row["case"]), row["metric"]): row for row in result["rows"]}
@@ -51,13 +37,13 @@ def _pushforward() -> str:
         "examples; in brackets the 95 % interval of the ratio. *Everywhere* adapts scale and shift of all "
         "norms, *last third* those of the last third, *head* the last layer; backprop is one gradient of all "
         "these parameters, not only of k directions. Freed memory is kept, for all alike.\n",
-        _table(
+        markdown_table(
             [*header, "memory `fast`", "memory backprop"],
             [_row_of_k8(found, network, placement) for network in networks for placement in PLACEMENTS],
         ),
         "\n".join([*_goals(result["rows"]), _per_gradient(found, networks)]) + "\n",
         "The same for other numbers of tangents (`fast`, everywhere):\n",
-        _table(
+        markdown_table(
             ["", *(f"k = {k}" for k in ks), "backprop"],
             [
                 [
@@ -135,7 +121,7 @@ COSTS = ("pushforward", "forward_gradient", "backprop")
 
 
 def _training() -> str:
-    result = _result("forward_vs_backprop")
+    result = committed("forward_vs_backprop")
     if result is None:
         return "Not measured yet.\n"
     rows = {(row["case"], row["metric"]): row for row in result["rows"]}
@@ -146,7 +132,7 @@ def _training() -> str:
         "**Time of one gradient**, in evaluations of the loss on 64 digits: one tangent pushed through the "
         "network; the whole forward gradient, which also draws the direction and scales it; one backprop "
         "gradient; and forward gradient ÷ backprop. Depths count hidden layers.\n",
-        _table(
+        markdown_table(
             ["", "pushforward", "forward gradient", "backprop", "forward ÷ backprop", "memory"],
             [_row_of_cost(rows, case) for case in costly],
         ),
@@ -155,7 +141,7 @@ def _training() -> str:
         "![memory against depth](figures/forward_memory.svg)\n",
         "**Training an MLP on real digits from scratch**, the same seconds for everyone, learning rates "
         "chosen on validation images, three seeds:\n",
-        _table(
+        markdown_table(
             ["", "test accuracy", "loss", "steps", "rate", "seconds to 90 %", "cosine to ∇, untrained"],
             [_row_of_training(rows, case) for case in trained],
         ),
@@ -237,4 +223,4 @@ def _gpu_table(path: Path) -> str:
         [row["case"], f"`{row['metric']}`", f"{row['value']:.4g} {row['unit']}".strip()]
         for row in result["rows"]
     ]
-    return _table(["case", "metric", "value"], rows) + "\n" + provenance(result) + "\n"
+    return markdown_table(["case", "metric", "value"], rows) + "\n" + provenance(result) + "\n"

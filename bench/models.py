@@ -26,7 +26,17 @@ from adapt.backbones import ResNet12, call, freeze_batch_norm, load_backbone, re
 from adapt.spaces import Space, Subspace, named
 from adapt.spaces.film import NORMS
 
-__all__ = ["MODELS", "PLACEMENTS", "Network", "network", "objective", "problem"]
+__all__ = [
+    "MODELS",
+    "PLACEMENTS",
+    "Network",
+    "Placement",
+    "data_root",
+    "network",
+    "norm_space",
+    "objective",
+    "problem",
+]
 
 Placement = Literal["everywhere", "last third", "head"]
 PLACEMENTS: tuple[Placement, ...] = ("everywhere", "last third", "head")
@@ -110,16 +120,21 @@ def network(name: str, dtype: torch.dtype) -> Network:
         backbone, features, inputs, weights = MODELS[name]()
         module = Classifier(backbone, features).to(dtype).eval().requires_grad_(False)
     labels = torch.arange(CLASSES).repeat_interleave(SHOTS)
-    norms = [key for key, part in module.named_modules() if isinstance(part, NORMS)]
-    late = norms[len(norms) - round(len(norms) / 3) :]
     spaces: dict[Placement, Space] = {
-        "everywhere": _space("everywhere", module, norms),
-        "last third": _space("last third", module, late),
+        "everywhere": norm_space(module, "everywhere"),
+        "last third": norm_space(module, "last third"),
         "head": _space("head", module, ["head"]),
     }
     if inputs.is_floating_point():
         inputs = inputs.to(dtype)
     return Network(module, inputs, labels, spaces, weights)
+
+
+def norm_space(module: nn.Module, placement: Literal["everywhere", "last third"]) -> Space:
+    """Scale and shift of all norms of ``module``, or of the last third of them."""
+    norms = [key for key, part in module.named_modules() if isinstance(part, NORMS)]
+    late = norms[len(norms) - round(len(norms) / 3) :]
+    return _space(placement, module, norms if placement == "everywhere" else late)
 
 
 def _space(name: str, module: nn.Module, parts: list[str]) -> Space:
@@ -182,7 +197,7 @@ def _resnet12() -> Parts:
 def _mobilenetv2() -> Parts:
     # Padding as in TensorFlow, where the weights come from.
     backbone = require("timm").create_model("mobilenetv2_100", pad_type="same", num_classes=0)
-    file = _weights_folder() / "mobilenetv2_100_imagenet.safetensors"
+    file = data_root() / "weights" / "mobilenetv2_100_imagenet.safetensors"
     if file.is_file():
         tensors = load_file(file)
         backbone.load_state_dict({key: value for key, value in tensors.items() if "classifier" not in key})
@@ -214,10 +229,12 @@ def _channels_last(backbone: nn.Module) -> nn.Module:
     return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _weights_folder() -> Path:
-    """``$ADAPT_DATA/weights``, or the folder shared between checkouts."""
-    data = os.environ.get("ADAPT_DATA")
-    return (Path(data) if data else ROOT.parent / "shared" / "data") / "weights"
+def data_root() -> Path:
+    """The folder of the data sets and weights that are not ours: ``$ADAPT_DATA``, the folder shared between
+    checkouts if there is one, or ``~/.cache/adapt``."""
+    shared = ROOT.parent / "shared" / "data"
+    default = shared if shared.is_dir() else Path.home() / ".cache" / "adapt"
+    return Path(os.environ.get("ADAPT_DATA") or default)
 
 
 MODELS: dict[str, Callable[[], Parts]] = {

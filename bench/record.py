@@ -33,9 +33,19 @@ class Row:
     note: str = ""
 
 
-def write(name: str, rows: Sequence[Row], *, quick: bool, folder: Path = RESULTS, **extra: Any) -> Path:
-    """Write ``<name>.json``; a quick run (the same code in miniature) never overwrites a real result."""
-    where = environment(torch.device("cpu"))
+def write(
+    name: str,
+    rows: Sequence[Row],
+    *,
+    quick: bool,
+    folder: Path = RESULTS,
+    device: torch.device | None = None,
+    **extra: Any,
+) -> Path:
+    """Write ``<name>.json``, or ``<name>.<device>.json`` if that is no CPU; a quick run (the same code in
+    miniature) never overwrites a real result."""
+    where = environment(device or torch.device("cpu"))
+    suffix = f".{device.type}" if device is not None and device.type != "cpu" else ""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
     value = {
         "name": name,
@@ -48,7 +58,7 @@ def write(name: str, rows: Sequence[Row], *, quick: bool, folder: Path = RESULTS
         **extra,
         "rows": [asdict(row) for row in rows],
     }
-    path = folder / (f"{name}.quick.json" if quick else f"{name}.json")
+    path = folder / (f"{name}{suffix}.quick.json" if quick else f"{name}{suffix}.json")
     write_json(path, value)
     return path
 

@@ -1,5 +1,5 @@
-"""docs/results.md, the tables of docs/forward-mode.md and their figures from the committed JSON of
-``bench/results``; no number in them is typed.
+"""docs/results.md, the tables of docs/forward-mode.md and docs/when.md and their figures from the committed
+JSON of ``bench/results``; no number in them is typed.
 
 ``python bench/render.py`` writes; with ``--check`` it fails if a page is not what it would write.
 """
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import forward_mode
-from figures import memory_against_depth, training_curves
+import when
+from blocks import committed
+from figures import adaptation_memory, memory_against_depth, training_curves
 from record import RESULTS, provenance
 
 from adapt.compare import Comparison
-from adapt.compare.figures import accuracy_against_seconds, accuracy_against_shots, save
+from adapt.compare.figures import save, score_against_seconds, score_against_shots
 from adapt.compare.verdict import verdict
 from adapt.files import read_json, write_text
 
@@ -139,14 +141,14 @@ def figures() -> Iterable[Path]:
     if not runs:
         return
     first = next(r for r in runs if r.task["shots"] == 5 and any(m.curves for m in r.methods.values()))
-    seconds = save(accuracy_against_seconds(first), DOCS / "figures" / "digits_seconds")
-    yield from [*seconds, *save(accuracy_against_shots(runs), DOCS / "figures" / "digits_shots")]
+    seconds = save(score_against_seconds(first), DOCS / "figures" / "digits_seconds")
+    yield from [*seconds, *save(score_against_shots(runs), DOCS / "figures" / "digits_shots")]
 
 
 def _forward_figures() -> Iterable[Path]:
-    path = RESULTS / "forward_vs_backprop.json"
-    if path.exists():
-        result = read_json(path)
+    if (result := committed("memory")) is not None:
+        yield from save(adaptation_memory(result), DOCS / "figures" / "adaptation_memory")
+    if (result := committed("forward_vs_backprop")) is not None:
         yield from save(training_curves(result), DOCS / "figures" / "forward_training")
         yield from save(memory_against_depth(result), DOCS / "figures" / "forward_memory")
 
@@ -157,8 +159,9 @@ def main() -> None:
         "--check", action="store_true", help="compare instead of writing; exit code 1 if out of date"
     )
     arguments = parser.parse_args()
-    explained = forward_mode.PAGE.read_text(encoding="utf-8")
-    pages = {DOCS / "results.md": page(), forward_mode.PAGE: forward_mode.filled(explained)}
+    pages = {DOCS / "results.md": page()}
+    for explained in (forward_mode, when):
+        pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():
             if not target.exists() or target.read_text(encoding="utf-8") != text:

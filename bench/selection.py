@@ -22,7 +22,7 @@ from adapt.app.progress import progress
 from adapt.app.session import distribution
 from adapt.backbones import load_backbone
 from adapt.baselines import Backprop, Finetune, HeadOnly, Retrain
-from adapt.compare import Comparison, compare
+from adapt.compare import ACCURACY, Comparison, compare
 from adapt.files import read_json
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton
@@ -77,12 +77,12 @@ def run(
 
 def rows_of(result: Comparison, name: str) -> list[Row]:
     """Accuracy and cost of every setting; chosen is the cheapest within a tenth of a point of the best."""
-    best = max(m.mean_accuracy.mean for m in result.methods.values())
-    near = [m for m in result.methods.values() if best - m.mean_accuracy.mean <= 0.001 + 1e-9]
-    chosen = min(near, key=lambda m: (round(m.forward_equivalents, 2), -m.mean_accuracy.mean))
+    best = max(m.mean_score.mean for m in result.methods.values())
+    near = [m for m in result.methods.values() if best - m.mean_score.mean <= 0.001 + 1e-9]
+    chosen = min(near, key=lambda m: (round(m.forward_equivalents, 2), -m.mean_score.mean))
     rows = []
     for method in result.methods.values():
-        accuracy = method.mean_accuracy
+        accuracy = method.mean_score
         case = f"{name}: {method.name}"
         note = "chosen" if method is chosen else ""
         rows.append(
@@ -121,15 +121,17 @@ def retrain_rows(context: Context, quick: bool) -> list[Row]:
     result = run(methods, tasks, context._replace(pool=train_pool), n, "retrain")
     rows = []
     for method in result.methods.values():
-        reached = [c.first_reach(0.98) or s for c, s in zip(method.curves, method.seconds, strict=True)]
+        reached = [
+            c.first_reach(0.98, ACCURACY) or s for c, s in zip(method.curves, method.seconds, strict=True)
+        ]
         case = f"retrain: {method.name}"
         rows.append(
             Row(
                 case,
                 "eval/accuracy",
-                100 * method.mean_accuracy.mean,
+                100 * method.mean_score.mean,
                 "%",
-                100 * method.mean_accuracy.ci95,
+                100 * method.mean_score.ci95,
                 n,
             )
         )

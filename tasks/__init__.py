@@ -1,4 +1,4 @@
-"""Task sources, styles and episode distributions. Knows nothing of `adapt`.
+"""Sources of labelled examples and of functions, styles and episode distributions. Knows nothing of `adapt`.
 
 Importing this package needs torch and numpy only; matplotlib, Pillow and scikit-learn are imported when a
 source that needs them is made.
@@ -6,9 +6,12 @@ source that needs them is made.
 
 from .digits import Digits
 from .distribution import Distribution, Episode, EpisodeMeta
+from .functions import FunctionSource, FunctionTasks, Tasks
 from .glyphs import Glyphs
+from .sinusoid import Sinusoid
 from .source import ArraySource, Card, Source, TaskError
 from .transforms import Style, Transform
+from .vehicle_dynamics import VehicleDynamics
 
 __all__ = [
     "ArraySource",
@@ -17,9 +20,14 @@ __all__ = [
     "Distribution",
     "Episode",
     "EpisodeMeta",
+    "FunctionSource",
+    "FunctionTasks",
     "Glyphs",
+    "Sinusoid",
     "Source",
     "Style",
     "TaskError",
+    "Tasks",
     "Transform",
+    "VehicleDynamics",
 ]

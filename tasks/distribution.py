@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ class EpisodeMeta:
         classes: class names in label order, so `classes[y]` names label y.
         support_indices: int64 [N*K], the source's indices of the support.
         query_indices: int64 [N*Q], the source's indices of the queries.
+        parameters: what was drawn for the function of a regression task, by name.
+
+    In regression there are neither classes nor indices: they are empty.
     """
 
     index: int
@@ -34,10 +37,15 @@ class EpisodeMeta:
     classes: tuple[str, ...]
     support_indices: np.ndarray
     query_indices: np.ndarray
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
 
 class Episode(NamedTuple):
-    """One task: N ways, K shots, Q queries per way. Rows are class-major: all of label 0 first."""
+    """One task: N ways, K shots, Q queries per way. Rows are class-major: all of label 0 first.
+
+    In regression (`FunctionTasks`) there are n support and m query points in all, and targets are float32,
+    [n, outputs] and [m, outputs].
+    """
 
     support_x: torch.Tensor  # [N*K, *shape] float32
     support_y: torch.Tensor  # [N*K] int64 in 0..N-1
@@ -88,6 +96,7 @@ class Distribution:
     transform: Transform | None = None
     replace: bool = False
     seed: int = 0
+    regression: ClassVar[bool] = False
     # Class name -> (indices for supports, indices for queries); one array twice if the splits are equal.
     _pools: Pools = field(init=False, repr=False, compare=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapt.adapter import AdapterState, FewShotAdapter
+from adapt.adapter import FewShotAdapter, initial_state
 from adapt.backbones import Conv4
 from adapt.spaces import film
 from tasks import ArraySource, Card
@@ -66,6 +66,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     assert a.shape == b.shape, (a.shape, b.shape)
     if b.numel() == 0:
         return 0.0
+    a, b = a.detach(), b.detach()
     return float((a - b).abs().max() / b.abs().max().clamp(min=1))
 
 
@@ -74,7 +75,7 @@ def make_adapter(backbone: nn.Module, k: int = 3) -> FewShotAdapter:
     space = film(backbone)
     generator = torch.Generator().manual_seed(1)
     basis = 0.3 * torch.randn(space.size, k, generator=generator) / k**0.5
-    state = AdapterState(space.initial.clone(), basis, torch.tensor(0.0), torch.tensor(0.0))
+    state = initial_state(space.initial.clone(), basis)
     return FewShotAdapter(backbone, space, state, input_shape=(1, SIDE, SIDE))
 
 

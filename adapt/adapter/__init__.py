@@ -2,8 +2,9 @@
 
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Support
-from adapt.adapter.state import AdapterState, identity_state
+from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Saved, Support
+from adapt.adapter.problem import Problem
+from adapt.adapter.state import AdapterState, identity_state, initial_state
 from adapt.adapter.storage import load
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "Forward",
     "Method",
     "Predictor",
+    "Problem",
     "Role",
+    "Saved",
     "Support",
     "identity_state",
+    "initial_state",
     "load",
 ]

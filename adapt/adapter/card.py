@@ -30,17 +30,18 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         f"{what} on the backbone `{config['backbone']['name'] or 'of your own'}` (weights sha256 "
         f"`{config['backbone']['fingerprint'][:16]}…`): "
         f"space `{config['space']['name']}` ({tensors['origin'].numel()} parameters), "
-        f"{tensors['basis'].shape[1]} directions, "
+        f"{tensors['basis'].shape[-1]} directions, "
         f"solver `{config['solver']['name']}`, head `{config['head']['name']}`.",
         "",
         "```python",
         "import adapt",
+        "",
         *usage,
         "task.predict_proba(x_new)",
         "```",
         "",
     ]
-    if fitted:
+    if fitted and config["classes"]:
         lines += [f"Classes: {', '.join(map(str, config['classes']))}.", ""]
     for key, value in info.items():
         lines += _section(key, value)

@@ -1,7 +1,7 @@
 """The adapter: a frozen backbone, what meta-training learned about moving it, an inner solver and a head."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,27 +10,36 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.inputs import as_examples, as_labels
-from adapt.adapter.problem import features_of, solve
+from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.problem import Problem, features_of, model_of
 from adapt.adapter.state import AdapterState
+from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
-from adapt.heads import Head, Logistic, one_hot
-from adapt.inner import GaussNewton, Solver, Trace
-from adapt.spaces import Space
+from adapt.heads import Head, Logistic, Prototype
+from adapt.inner import CrossEntropy, GaussNewton, Loss, Model, Solver, Trace
+from adapt.spaces import Space, Subspace
 
 __all__ = ["FewShotAdapter"]
+
+ONE_SHOT = "not adapted: a class has a single example, and nothing is left of it when it is left out"
+WORSE = "not adapted: the support loss was greater after adapting than before"
 
 
 @dataclass(frozen=True, eq=False)
 class FewShotAdapter:
-    """Adapts ``backbone`` to a new classification task from a few labelled examples.
+    """Adapts ``backbone`` to a new task, classification or regression, from a few labelled examples.
 
     Attributes:
         backbone: features ``[n, D]`` of examples ``[n, *input_shape]``; never modified.
         space: what may move.
         state: φ₀, U, λ, as meta-trained.
         solver: finds z on the support set; the default needs no backward pass.
-        head: convex classifier on the adapted features.
+        head: convex model on the adapted features.
+        support_head: the head inside the support loss that z is solved for, each example left out.
+        loss: of that support loss; it says whether tasks are classification or regression.
+        rows: examples that go through the network at a time while solving; fewer take less memory (a tangent
+            is as large as what it belongs to), and small networks more time. None = all. A setting of the
+            machine: it is not saved.
         input_shape: of one example, checked on every input; None accepts any.
         backbone_name: under which ``adapt.load`` finds the backbone again; None if the caller brings it.
         info: provenance and figures for the model card (free form, JSON).
@@ -48,35 +57,55 @@ class FewShotAdapter:
     state: AdapterState
     solver: Solver = field(default_factory=GaussNewton)
     head: Head = field(default_factory=Logistic)
+    support_head: Head = field(default_factory=Prototype)
+    loss: Loss = field(default_factory=CrossEntropy)
     input_shape: tuple[int, ...] | None = None
     backbone_name: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
+        if self.rows is not None and self.rows < 1:
+            raise AdaptError(f"rows={self.rows}: at least one example at a time, or None for all")
+        if self.loss.regression:
+            for role, head in (("head", self.head), ("support_head", self.support_head)):
+                _check_regression(role, head)
+        _check_state(self.state)
+
+    @property
+    def problem(self) -> Problem:
+        """How tasks are judged."""
+        return Problem(self.loss, self.support_head, self.head)
 
     def fit(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[Any]) -> FittedTask:
         """Adapt to the task given by its labelled examples.
 
-        With a single example of some class the support loss is undefined (nothing is left of the class when
-        it is left out), and the backbone stays at its meta-learned starting point φ₀ (z = 0); only the head
-        is fitted.
+        The backbone stays at its meta-learned starting point φ₀ (z = 0), and only the head is fitted, where
+        the support loss is undefined (classification with a single example of some class: nothing is left of
+        the class when it is left out), and where adapting would end at a greater support loss than it began
+        with, or at values that are not finite. ``task.trace.choice`` says so.
 
         Args:
             x: support examples ``[n, *input_shape]``, numbers.
-            y: n labels of any kind (strings, numbers), two classes or more.
+            y: classification: n labels of any kind (strings, numbers), two classes or more. Regression: n
+                numbers, or rows of them ``[n, C]``.
 
         Raises:
             AdaptError: shapes, values or labels that cannot be used.
         """
         examples = as_examples(x, self.input_shape, self.state.origin)
-        classes, labels = as_labels(y, len(examples))
-        targets = one_hot(labels.to(examples.device), len(classes), examples.dtype)
+        classes, targets = as_targets(y, examples, self.loss)
         with torch.no_grad():  # forward tangents do not need the autograd graph
-            features = features_of(self.backbone, self.space, self.state, examples)
-            z, trace = self._solve(features, targets)
-            parameters = self.space.parameters(self.state.origin + self.state.basis @ z)
-            state = self.head.fit(features(z), targets)
+            features_at = features_of(self.backbone, self.space, self.state, examples, self.rows)
+            model = model_of(features_at, self.state, targets, self.problem)
+            z, trace = self._solve(model, targets)
+            features = model.features(z)
+            if not self._helps(model, features, targets, trace):
+                z, trace = torch.zeros_like(z), trace._replace(choice=WORSE)
+                features = model.features(z)
+            parameters = Subspace(self.space, self.state.origin, self.state.basis).parameters(z)
+            state = self.head.fit(features, targets)
         return FittedTask(self, parameters, state, classes, z, trace)
 
     def with_(self, **changes: Any) -> "FewShotAdapter":
@@ -106,9 +135,36 @@ class FewShotAdapter:
 
         return load_adapter(folder, backbone)
 
-    def _solve(self, features: Callable[[Tensor], Tensor], targets: Tensor) -> tuple[Tensor, Trace]:
-        if targets.sum(0).min() < 2:
-            return self.state.origin.new_zeros(self.state.basis.shape[1]), Trace(
-                self.state.origin.new_zeros(0), 0.0
-            )
-        return solve(features, self.state, self.solver, targets)
+    def _solve(self, model: Model, targets: Tensor) -> tuple[Tensor, Trace]:
+        if not self.loss.regression and targets.sum(0).min() < 2:
+            none = self.state.origin.new_zeros(0)
+            return self.state.origin.new_zeros(self.state.k), Trace(none, 0.0, ONE_SHOT)
+        return self.solver(model, targets, self.loss, self.state.learned)
+
+    def _helps(self, model: Model, features: Tensor, targets: Tensor, trace: Trace) -> bool:
+        """Whether the support loss at ``features`` is finite and no greater than at z = 0; costs no pass."""
+        after = self.loss.value(model.readout(features, None), targets)
+        before = trace.losses[0] if len(trace.losses) else after
+        return bool(after <= before * (1 + 1e-6)) and bool(torch.isfinite(features).all())
+
+
+def _check_regression(role: str, head: Head) -> None:
+    if not head.supports_regression:
+        raise AdaptError(
+            f"{role}={type(head).__name__} classifies, but the tasks of this adapter are regression: "
+            "use heads.Direct (the network's outputs) or heads.Ridge"
+        )
+    if getattr(head, "scale", 1.0) != 1.0:
+        raise AdaptError(
+            f"{role}={head}: scale makes logits of the outputs; in regression it would multiply the "
+            "predictions, use scale=1"
+        )
+
+
+def _check_state(state: AdapterState) -> None:
+    lengths = {name: tuple(getattr(state, name).shape) for name in ("log_precision", "log_rates")}
+    if any(shape != (state.k,) for shape in lengths.values()):
+        raise AdaptError(
+            f"the basis has {state.k} directions, but {lengths}: shorten a state with AdapterState.leading, "
+            "or make one with initial_state"
+        )

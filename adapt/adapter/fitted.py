@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter.inputs import as_examples
+from adapt.adapter.inputs import as_examples, as_targets
 from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.inner import Trace
@@ -29,8 +29,9 @@ class FittedTask:
     Attributes:
         adapter: it came from.
         parameters: adapted tensors of the backbone, by name.
-        head_state: of ``adapter.head``, ``[·, C]``.
+        head_state: of ``adapter.head``.
         classes_: the caller's labels ``[C]``, sorted; the order of the columns of :meth:`predict_proba`.
+            Empty in regression.
         z: where the solver arrived ``[k]``.
         trace: the support loss on the way, and the cost.
     """
@@ -43,33 +44,49 @@ class FittedTask:
     trace: Trace
 
     def logits(self, x: Tensor | np.ndarray) -> Tensor:
-        """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device."""
+        """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
+        predicted values."""
         examples = as_examples(x, self.adapter.input_shape, self.adapter.state.origin)
         with torch.no_grad():
             features = call(self.adapter.backbone, self.parameters, examples)
             return self.adapter.head.logits(self.head_state, features)
 
     def predict_proba(self, x: Tensor | np.ndarray) -> np.ndarray:
-        """Class probabilities ``[m, C]``, columns in the order of ``classes_``."""
+        """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
+
+        Raises:
+            AdaptError: in regression, which has no classes.
+        """
+        if self.adapter.loss.regression:
+            raise AdaptError("a regression task has no classes: use predict, which returns values")
         return self.logits(x).softmax(-1).cpu().numpy()
 
     def predict(self, x: Tensor | np.ndarray) -> np.ndarray:
-        """The most probable label of each example, ``[m]``."""
+        """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``."""
+        if self.adapter.loss.regression:
+            return self.logits(x).cpu().numpy()
         return self.classes_[self.logits(x).argmax(-1).cpu().numpy()]
 
     def score(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[Any]) -> float:
-        """Accuracy (0 … 1) on examples ``x`` with true labels ``y``.
+        """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
+        variance of ``y`` that is explained (1 is perfect, 0 as good as the mean).
 
         Raises:
             AdaptError: a number of labels other than the number of examples.
         """
-        truth = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
         predicted = self.predict(x)
+        if self.adapter.loss.regression:
+            truth = as_targets(y, torch.as_tensor(predicted), self.adapter.loss)[1].numpy()
+        else:
+            truth = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
         if truth.shape != predicted.shape:
             raise AdaptError(
                 f"y has shape {truth.shape} but x has {len(predicted)} examples: pass one label per example"
             )
-        return float((predicted == truth).mean())
+        if not self.adapter.loss.regression:
+            return float((predicted == truth).mean())
+        spread = np.square(truth - truth.mean(0)).sum()
+        return float(1 - np.square(truth - predicted).sum() / spread) if spread else 0.0
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from adapt.errors import AdaptError
+from adapt.heads import one_hot
+from adapt.inner import Loss
 
-__all__ = ["as_examples", "as_labels"]
+__all__ = ["as_examples", "as_targets"]
 
 
 def as_examples(x: Tensor | np.ndarray, shape: tuple[int, ...] | None, like: Tensor) -> Tensor:
@@ -44,7 +46,43 @@ def as_examples(x: Tensor | np.ndarray, shape: tuple[int, ...] | None, like: Ten
     return examples
 
 
-def as_labels(y: Tensor | np.ndarray | Sequence[Any], n: int) -> tuple[np.ndarray, Tensor]:
+def as_targets(
+    y: Tensor | np.ndarray | Sequence[Any], examples: Tensor, loss: Loss
+) -> tuple[np.ndarray, Tensor]:
+    """The classes ``[C]`` (none in regression) and what a head is fitted to ``[n, C]``, for
+    ``examples [n, …]``.
+
+    Raises:
+        AdaptError: labels or values that cannot be used.
+    """
+    if loss.regression:
+        return np.empty(0), _values(y, examples)
+    classes, labels = _labels(y, len(examples))
+    return classes, one_hot(labels.to(examples.device), len(classes), examples.dtype)
+
+
+def _values(y: Tensor | np.ndarray | Sequence[Any], examples: Tensor) -> Tensor:
+    """Rows of real values ``[n, C]``; a plain list of n numbers is one column."""
+    try:
+        array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    except ValueError:
+        raise AdaptError("y is a ragged nest of lists: pass one number, or one row, per example") from None
+    if array.dtype.kind not in "biuf":
+        raise AdaptError(f"y must hold real numbers, this adapter does regression: got {array.dtype}")
+    with np.errstate(over="ignore"):
+        values = torch.from_numpy(array.astype(np.float64))
+    if values.ndim not in (1, 2) or len(values) != len(examples) or not values.numel():
+        raise AdaptError(
+            f"y has shape {tuple(values.shape)} but x has {len(examples)} examples: pass one number, or "
+            "one row of numbers, per example"
+        )
+    values = values.reshape(len(values), -1).to(device=examples.device, dtype=examples.dtype)
+    if not bool(torch.isfinite(values).all()):
+        raise AdaptError("y holds NaN or infinity: every example needs a value")
+    return values
+
+
+def _labels(y: Tensor | np.ndarray | Sequence[Any], n: int) -> tuple[np.ndarray, Tensor]:
     """The sorted distinct labels ``[C]`` and, per example, the index of its label, int64 ``[n]``.
 
     Raises:

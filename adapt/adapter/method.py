@@ -1,4 +1,4 @@
-"""The contract of a method that can be compared, and our own method in that form.
+"""The contract of a method that can be compared, and our own method in that form, fresh or as it was saved.
 
 A method is a frozen set of hyper-parameters. ``prepare`` gives it what all methods of a comparison share;
 what comes back adapts one episode at a time. It never times itself, and sees an episode's support only.
@@ -11,18 +11,25 @@ from typing import Literal, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
+from adapt.adapter.storage import CONFIG, load_adapter
+from adapt.files import read_json, shipped
 from adapt.heads import Head, Logistic
 from adapt.inner import GaussNewton, Solver
 
-__all__ = ["Context", "Forward", "Method", "Predictor", "Role", "Support"]
+__all__ = ["Context", "Forward", "Method", "Predictor", "Role", "Saved", "Support"]
 
-#: Maps examples ``[m, …]`` to logits ``[m, C]``.
+#: Maps examples ``[m, …]`` to outputs ``[m, C]``: logits of the C classes, or predicted values.
 Predictor = Callable[[Tensor], Tensor]
 
 
 class Support(NamedTuple):
-    """What a method may see of an episode: labelled examples, class-major, and the names of the classes in
-    label order."""
+    """What a method may see of an episode.
+
+    Attributes:
+        x: examples ``[n, …]``, of a classification class by class.
+        y: int64 labels ``[n]``, or of a regression float values ``[n, C]``.
+        classes: their names in label order; empty for a regression.
+    """
 
     x: Tensor
     y: Tensor
@@ -30,7 +37,7 @@ class Support(NamedTuple):
 
     @property
     def ways(self) -> int:
-        """Number of classes C."""
+        """Number of classes; 0 for a regression."""
         return len(self.classes)
 
 
@@ -41,7 +48,7 @@ class Context(NamedTuple):
         backbone: pretrained and frozen.
         adapter: meta-trained for that backbone.
         pool: all training examples of the given classes, ``(x, y)`` with y in the order of the classes; for
-            retraining.
+            retraining. Raises AdaptError where there is none, as for regression.
         seed: of everything random in a method.
     """
 
@@ -52,8 +59,8 @@ class Context(NamedTuple):
 
 
 Role = Literal["forward", "head", "backprop", "finetune", "retrain"]
-#: Called by an iterative method with its present predictor, so that a comparison can draw accuracy against
-#: seconds.
+#: Called by an iterative method with its present predictor, so that a comparison can draw its score
+#: against seconds.
 Watch = Callable[[Predictor], None]
 Adapt = Callable[[Support, Watch], Predictor]
 
@@ -87,12 +94,14 @@ class Forward:
     """Ours: z by ``solver`` from exact forward tangents in the meta-learned subspace, then a convex ``head``
     at φ₀ + U z.
 
-    ``k`` takes the leading k directions of the adapter's basis (null = all).
+    ``k`` takes the leading k directions of the adapter's basis (null = all); ``rows`` examples go through the
+    network at a time (null = all), see :class:`FewShotAdapter`.
     """
 
     solver: Solver = field(default_factory=GaussNewton)
     head: Head = field(default_factory=Logistic)
     k: int | None = None
+    rows: int | None = None
     max_tasks: int | None = None
     role: Role = "forward"
     keeps_backbone: bool = True
@@ -100,5 +109,33 @@ class Forward:
     def prepare(self, context: Context) -> Adapt:
         """See :class:`Method`."""
         state = context.adapter.state if self.k is None else context.adapter.state.leading(self.k)
-        adapter = context.adapter.with_(state=state, solver=self.solver, head=self.head)
+        adapter = context.adapter.with_(state=state, solver=self.solver, head=self.head, rows=self.rows)
+        return lambda support, watch: adapter.fit(support.x, support.y).logits
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved adapter as it is: its own starting point, directions, solver and head.
+
+    So several meta-trained starts can be compared side by side. One that names its backbone runs on that one,
+    which may be another than the comparison's; one that names none, on the comparison's.
+
+    Attributes:
+        adapter: a folder or the name of a shipped adapter, as for :func:`adapt.load`.
+        solver: another than the saved one.
+    """
+
+    adapter: str
+    role: Role = "forward"
+    solver: Solver | None = None
+    max_tasks: int | None = None
+    keeps_backbone: bool = True
+
+    def prepare(self, context: Context) -> Adapt:
+        """See :class:`Method`."""
+        named = read_json(shipped(self.adapter) / CONFIG).get("backbone", {}).get("name") is not None
+        adapter = load_adapter(self.adapter, None if named else context.backbone)
+        if self.solver is not None:
+            adapter = adapter.with_(solver=self.solver)
+        adapter = adapter.to(next(context.backbone.parameters()).device)
         return lambda support, watch: adapter.fit(support.x, support.y).logits

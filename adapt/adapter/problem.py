@@ -1,47 +1,86 @@
-"""The inner problem of a classification task: the support loss as a function of z.
+"""The inner problem of a task: the support set as a function of z.
 
-    ℓ(z) = Σ_i CE(y_i, s · logits^(−i)(features(z)))
+    ℓ(z) = Σ_i ℓ_i(s · outputs_i^(−i)(features(z)))
 
-with leave-one-out prototype logits (an example is no part of its own prototype, see
-``adapt.heads.prototype``) and a learned sharpness s. It is shared by adapting (``FewShotAdapter.fit``) and
-meta-training, so that both solve the same problem.
+with leave-one-out outputs of the support head (an example is no part of what it is judged by, see
+``adapt.heads.prototype``) and a learned sharpness s; heads that fit nothing leave nothing out. It is shared
+by adapting (``FewShotAdapter.fit``) and meta-training, so that both solve the same problem.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
 from adapt.backbones import FrozenPrefix
-from adapt.heads import Prototype
-from adapt.inner import CrossEntropy, Solver, Trace
+from adapt.heads import Head, Logistic, Prototype
+from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.spaces import Space, Subspace
 
-__all__ = ["features_of", "solve"]
+__all__ = ["Problem", "features_of", "model_of", "solve"]
+
+
+class Problem(NamedTuple):
+    """How a task is judged.
+
+    Attributes:
+        loss: of outputs: :class:`adapt.inner.CrossEntropy` for classes, :class:`adapt.inner.SquaredError` for
+            values.
+        support_head: gives the leave-one-out outputs that z is solved for.
+        head: is fitted on the features at the solution, and predicts.
+    """
+
+    loss: Loss = CrossEntropy()
+    support_head: Head = Prototype()
+    head: Head = Logistic()
 
 
 def features_of(
-    backbone: nn.Module, space: Space, state: AdapterState, x: Tensor
+    backbone: nn.Module, space: Space, state: AdapterState, x: Tensor, rows: int | None = None
 ) -> Callable[[Tensor], Tensor]:
     """The function ``z [k] → features [n, D]`` of the backbone on ``x [n, …]``, its parameters at φ₀ + U z.
 
-    What does not depend on z is computed once, however often the function is called.
+    What does not depend on z is computed once, however often the function is called. At most ``rows``
+    examples go through the network at a time (None = all): an example's features depend on no other, so this
+    changes the memory that activations and their tangents take, and nothing else.
     """
-    subspace, prefix = Subspace(space, state.origin, state.basis), FrozenPrefix(backbone, x)
-    return lambda z: prefix(subspace.parameters(z))
+    subspace = Subspace(space, state.origin, state.basis)
+    parts = [FrozenPrefix(backbone, part) for part in x.split(rows or len(x))]
+
+    def features(z: Tensor) -> Tensor:
+        parameters = subspace.parameters(z)
+        return torch.cat([part(parameters) for part in parts]) if len(parts) > 1 else parts[0](parameters)
+
+    return features
+
+
+def model_of(
+    features: Callable[[Tensor], Tensor], state: AdapterState, targets: Tensor, problem: Problem
+) -> Model:
+    """The support set as solvers see it; ``features`` is :func:`features_of` its examples."""
+    sharpness, (loss, support_head, head) = state.log_sharpness.exp(), problem
+
+    def readout(there: Tensor, weights: Tensor | None) -> Tensor:
+        outputs = support_head.loo_logits(there, targets, weights)
+        return outputs if loss.regression else sharpness * outputs
+
+    def predict(there: Tensor, weights: Tensor | None) -> Tensor:
+        return head.logits(head.fit(there, targets, weights), there)
+
+    return Model(features, readout, predict)
 
 
 def solve(
-    features: Callable[[Tensor], Tensor], state: AdapterState, solver: Solver, targets: Tensor
+    features: Callable[[Tensor], Tensor],
+    state: AdapterState,
+    solver: Solver,
+    targets: Tensor,
+    problem: Problem,
 ) -> tuple[Tensor, Trace]:
-    """Solve for z on a support set of one-hot ``targets [n, C]``, at least two examples a class.
+    """Solve for z on a support set of ``targets [n, C]``: one-hot, at least two examples a class, or values.
 
-    ``features`` is :func:`features_of` the support examples. Returns z ``[k]`` and the solver's trace. Pure
-    and differentiable in ``state``.
+    Returns z ``[k]`` and the solver's trace. Pure and differentiable in ``state``.
     """
-    head = Prototype()
-
-    def model(z: Tensor) -> Tensor:
-        return state.log_sharpness.exp() * head.loo_logits(features(z), targets)
-
-    return solver(model, targets, CrossEntropy(), state.prior)
+    return solver(model_of(features, state, targets, problem), targets, problem.loss, state.learned)

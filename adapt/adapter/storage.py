@@ -13,23 +13,24 @@ from torch import nn
 from adapt.adapter.card import model_card
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.state import AdapterState
+from adapt.adapter.state import AdapterState, initial_state
 from adapt.backbones import fingerprint, load_backbone
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
 from adapt.forward.estimators import SPSA, Exact, Gaussian, Orthogonal, Rademacher, Reverse
-from adapt.heads import Logistic, Prototype, Ridge
-from adapt.inner import Descent, GaussNewton, Trace
+from adapt.heads import Direct, Logistic, Prototype, Ridge
+from adapt.inner import Auto, CrossEntropy, Descent, GaussNewton, Linearised, SquaredError, Trace
 from adapt.spaces import named
 from adapt.version import __version__
 
 __all__ = ["load", "load_adapter", "save_adapter", "save_task"]
 
 CONFIG, TENSORS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FORMAT = 1
+FORMAT = 2
 #: Components that a config may name. Reading a folder can build these and nothing else.
-HEADS = {"logistic": Logistic, "prototype": Prototype, "ridge": Ridge}
-SOLVERS = {"gauss_newton": GaussNewton, "descent": Descent}
+HEADS = {"direct": Direct, "logistic": Logistic, "prototype": Prototype, "ridge": Ridge}
+SOLVERS = {"auto": Auto, "descent": Descent, "gauss_newton": GaussNewton, "linearised": Linearised}
+LOSSES: dict[str, type] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
 ESTIMATORS = {
     "exact": Exact,
     "gaussian": Gaussian,
@@ -39,7 +40,7 @@ ESTIMATORS = {
     "spsa": SPSA,
 }
 #: Fields that say what a component can do; they are no settings.
-FLAGS = ("exact", "supports_regression")
+FLAGS = ("exact", "regression", "supports_regression")
 
 
 def load(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> Any:
@@ -71,7 +72,7 @@ def save_adapter(adapter: FewShotAdapter, folder: str | os.PathLike[str]) -> Non
 def load_adapter(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> FewShotAdapter:
     """Read what :func:`save_adapter` wrote."""
     path = shipped(folder)
-    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
+    config, tensors = _read(path)
     return _adapter(path, config, tensors, backbone)
 
 
@@ -89,14 +90,14 @@ def save_task(task: FittedTask, folder: str | os.PathLike[str]) -> None:
     # The adapted tensors themselves, not only z: predictions are then the same bits on any machine that runs
     # the network the same way.
     tensors |= {f"parameters.{name}": value for name, value in task.parameters.items()}
-    config["forward_equivalents"] = task.trace.forward_equivalents
+    config |= {"forward_equivalents": task.trace.forward_equivalents, "choice": task.trace.choice}
     _write(Path(folder), config, tensors)
 
 
 def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> FittedTask:
     """Read what :func:`save_task` wrote."""
     path = shipped(folder)
-    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
+    config, tensors = _read(path)
     adapter = _adapter(path, config, tensors, backbone)
     tensors = {name: value.to(adapter.state.origin.device) for name, value in tensors.items()}
     prefix = "parameters."
@@ -105,7 +106,7 @@ def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None)
             name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
         }
         classes = np.array(config["classes"], dtype=np.dtype(config["classes_dtype"]))
-        trace = Trace(tensors["losses"], float(config["forward_equivalents"]))
+        trace = Trace(tensors["losses"], float(config["forward_equivalents"]), str(config["choice"]))
         return FittedTask(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace)
     except (KeyError, TypeError, ValueError) as error:
         raise AdaptError(f"{path} is not a complete fitted task ({error}): save it again") from None
@@ -119,6 +120,8 @@ def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
         "backbone": {"name": adapter.backbone_name, "fingerprint": fingerprint(adapter.backbone)},
         "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
         "space": {"name": adapter.space.name, "parameters": list(adapter.space.shapes)},
+        "loss": _describe(adapter.loss, LOSSES),
+        "support_head": _describe(adapter.support_head, HEADS),
         "head": _describe(adapter.head, HEADS),
         "solver": _describe(adapter.solver, SOLVERS),
         "info": dict(adapter.info),
@@ -169,14 +172,36 @@ def _write(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor
     write_text(folder / CONFIG, text)
 
 
-def _adapter(
-    path: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], backbone: nn.Module | None
-) -> FewShotAdapter:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
+    if config.get("format") == 1:
+        config, tensors = _from_format_1(config, tensors)
     if config.get("format") != FORMAT:
         raise AdaptError(
             f"{path / CONFIG} has format {config.get('format')!r}; this version reads format "
             f"{FORMAT}: update adaptive-behavior"
         )
+    return config, tensors
+
+
+def _from_format_1(
+    config: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Version 0.1 had one precision for all directions, and nothing but classification by prototypes."""
+    later = {"loss": {"name": "cross_entropy"}, "support_head": {"name": "prototype"}, "choice": ""}
+    if {"log_damping", "origin", "basis"} <= set(tensors):
+        state = initial_state(tensors["origin"], tensors["basis"])
+        one = {
+            "log_precision": state.log_precision + tensors["log_damping"],
+            "log_damping": state.log_damping,
+        }
+        tensors = tensors | one | {"log_rates": state.log_rates}
+    return {**later, **config, "format": FORMAT}, tensors
+
+
+def _adapter(
+    path: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], backbone: nn.Module | None
+) -> FewShotAdapter:
     try:
         name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
         if backbone is None and name is None:
@@ -197,6 +222,8 @@ def _adapter(
             state,
             _build(config["solver"], SOLVERS, path),
             _build(config["head"], HEADS, path),
+            _build(config["support_head"], HEADS, path),
+            _build(config["loss"], LOSSES, path),
             tuple(shape) if shape else None,
             name,
             config.get("info", {}),

@@ -1,6 +1,7 @@
 """stage=compare: every configured method on the same tasks, to the terminal, the run's folder and MLflow."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,28 @@ from adapt.app.progress import console, progress
 from adapt.app.report import show
 from adapt.app.session import Session, distribution
 from adapt.compare import Comparison, compare
-from adapt.compare.figures import accuracy_against_seconds, save
+from adapt.compare.figures import save, score_against_seconds
 from adapt.compare.markdown import comparison_markdown
-from adapt.compare.verdict import verdict
+from adapt.compare.verdict import size_text, verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
 from adapt.tracking import DatasetInput, track
-from tasks import Distribution, Source
+from tasks import FunctionSource, Source, Tasks
 
 __all__ = ["run_compare"]
 
 
 def run_compare(config: DictConfig, session: Session) -> float | None:
-    """Compare, write and show; returns the mean accuracy of ours (or of the only method), 0 … 1."""
+    """Compare, write and show; returns the mean score of ours (or of the only method): accuracy (0 … 1), or
+    the squared error of a regression."""
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    tasks = distribution(config)
+    tasks: Tasks = distribution(config)
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }
     context = _context(config, tasks.source, device)
+    task = _describe(config, tasks)
     where = environment(device)
     settings = build(config.tracking, "tracking", config.allow)
     tags = {
@@ -56,28 +59,26 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             tasks,
             context,
             experiment=config.name,
-            task=_describe(config, tasks),
+            task=task,
             tasks=config.task.tasks,
             device=device,
             environment=where,
-            progress=progress(
-                f"{config.name}: {config.task.tasks} tasks, {config.task.ways}-way {config.task.shots}-shot"
-            ),
+            progress=progress(f"{config.name}: {config.task.tasks} tasks, {size_text(task)}"),
         )
-        files = _write(result, session)
-        run.log_comparison(result, files=files, description=verdict(result))
+        documents, figures = _write(result, session)
+        run.log_comparison(result, files=[*documents, *figures], description=verdict(result))
     show(
         result,
-        figure=session.folder / "accuracy_against_seconds.png",
+        figure=figures[-1],
         folder=session.folder,
         ui=run.ui_hint,
         console=console,
     )
     best = result.ours or next(iter(result.methods.values()))
-    return best.mean_accuracy.mean
+    return best.mean_score.mean
 
 
-def _context(config: DictConfig, source: Source, device: torch.device) -> Context:
+def _context(config: DictConfig, source: Source | FunctionSource, device: torch.device) -> Context:
     backbone, info = build(config.backbone, "backbone", config.allow)
     if source.shape != tuple(info.input_shape):
         raise AdaptError(
@@ -92,8 +93,13 @@ def _context(config: DictConfig, source: Source, device: torch.device) -> Contex
             f"meta-trained for {adapter.space.size} of space '{adapter.space.name}': make one with "
             f"experiment=meta_glyphs space={wanted.name}, then pass adapter=<its folder>"
         )
-    return Context(
-        backbone.to(device), adapter.to(device), _pool(source, config.task.support_split, device), config.seed
+    pool = _pool(source, config.task.support_split, device) if isinstance(source, Source) else _no_pool
+    return Context(backbone.to(device), adapter.to(device), pool, config.seed)
+
+
+def _no_pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    raise AdaptError(
+        "retraining needs a pool of examples, which tasks of regression do not have: leave method retrain out"
     )
 
 
@@ -112,20 +118,22 @@ def _pool(
     return pool
 
 
-def _describe(config: DictConfig, tasks: Distribution) -> dict[str, Any]:
+def _describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
+    """What the tasks were; ``ways`` is left out where there are no classes."""
     task = config.task
     return {
         "source": tasks.source.name,
-        "ways": task.ways,
+        **({} if tasks.regression else {"ways": task.ways}),
         "shots": task.shots,
         "queries": task.queries,
         "tasks": task.tasks,
     }
 
 
-def _write(result: Comparison, session: Session) -> list[Any]:
-    """comparison.json, comparison.md and the figure, in the run's folder."""
-    write_json(session.folder / "comparison.json", result.to_dict())
-    write_text(session.folder / "comparison.md", comparison_markdown(result))
-    figures = save(accuracy_against_seconds(result), session.folder / "accuracy_against_seconds")
-    return [session.folder / "comparison.json", session.folder / "comparison.md", *figures]
+def _write(result: Comparison, session: Session) -> tuple[list[Path], list[Path]]:
+    """comparison.json and comparison.md, and the figure as SVG and PNG, in the run's folder."""
+    numbers, page = session.folder / "comparison.json", session.folder / "comparison.md"
+    write_json(numbers, result.to_dict())
+    write_text(page, comparison_markdown(result))
+    figures = save(score_against_seconds(result), session.folder / f"{result.metric.name}_against_seconds")
+    return [numbers, page], figures

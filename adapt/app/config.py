@@ -25,7 +25,11 @@ class Stage(Enum):
 
 @dataclass
 class TaskConfig:
-    """What tasks are made of: a source of ``tasks/`` and the shape of an episode."""
+    """What tasks are made of: a source of ``tasks/`` and the shape of an episode.
+
+    Where the source draws functions there are no classes: ``ways`` means nothing then, and ``transform`` and
+    ``replace`` are refused.
+    """
 
     source: Any = MISSING
     ways: int = 5
@@ -49,10 +53,12 @@ class Config:
     device: str = "cpu"
     adapter: str = "conv4_glyphs_film"
     output: str | None = None
+    resume: str | None = None
     allow: list[str] = field(default_factory=list)
     backbone: Any = MISSING
     space: Any = MISSING
     head: Any = MISSING
+    support_head: Any = MISSING
     inner: Any = MISSING
     meta: Any = MISSING
     task: TaskConfig = field(default_factory=TaskConfig)

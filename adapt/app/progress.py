@@ -7,15 +7,27 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 __all__ = ["console", "progress"]
 
 #: A pipe or a file has no width of its own: the result table should not be folded to 80 columns there.
 console = Console(highlight=False) if Console().is_terminal else Console(highlight=False, width=120)
+
+
+class _Rate(ProgressColumn):
+    """Items per second, or seconds per item if that is more than one."""
+
+    def render(self, task: Task) -> Text:
+        if not (rate := task.finished_speed or task.speed):
+            return Text("")
+        return Text(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
 
 
 def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
@@ -27,6 +39,7 @@ def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            _Rate(),
             TextColumn("eta"),
             TimeRemainingColumn(),
         )

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from adapt.compare import Comparison
 from adapt.compare.markdown import table_rows
-from adapt.compare.verdict import verdict
+from adapt.compare.verdict import size_text, verdict
 
 __all__ = ["show"]
 
@@ -16,7 +16,7 @@ def show(result: Comparison, *, figure: Path, folder: Path, ui: str | None, cons
     """Print ``result``; ``ui`` is the command that opens the MLflow UI, None if nothing was tracked."""
     task = result.task
     title = (
-        f"{result.experiment}: {task['source']}, {task['ways']}-way {task['shots']}-shot, "
+        f"{result.experiment}: {task['source']}, {size_text(task)}, "
         f"{task['tasks']} tasks, seed {result.seed}, {result.device}"
     )
     header, rows = table_rows(result)

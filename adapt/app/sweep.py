@@ -1,4 +1,4 @@
-"""After a sweep: one table and one figure over all its comparisons (accuracy against shots)."""
+"""After a sweep: one table and one figure over all its comparisons (score against shots)."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ class SweepSummary(Callback):
     """Reads what the jobs of a sweep wrote, so it works with any launcher."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Draw accuracy against shots, if the jobs differ in shots and in nothing else but seeds."""
+        """Draw the score against shots, if the jobs differ in shots and in nothing else but seeds."""
         folder = Path(config.hydra.sweep.dir)
         results = [Comparison.from_dict(read_json(path)) for path in sorted(folder.glob("*/comparison.json"))]
         points = {(result.task["shots"], result.seed) for result in results}
-        if len({shots for shots, _ in points}) < 2 or len(points) < len(results):
+        metrics = {result.metric.name: result.metric for result in results}
+        if len({shots for shots, _ in points}) < 2 or len(points) < len(results) or len(metrics) > 1:
             return
-        from adapt.compare.figures import accuracy_against_shots, save
+        from adapt.compare.figures import save, score_against_shots
 
-        paths = save(accuracy_against_shots(results), folder / "accuracy_against_shots")
-        console.print(f"\naccuracy against shots: {paths[0].parent / paths[0].stem}.png", soft_wrap=True)
+        (metric,) = metrics.values()
+        paths = save(score_against_shots(results), folder / f"{metric.name}_against_shots")
+        console.print(f"\n{metric.noun} against shots: {paths[0].parent / paths[0].stem}.png", soft_wrap=True)

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from adapt.adapter import FewShotAdapter
+from adapt.adapter import AdapterState, FewShotAdapter, identity_state
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, progress
@@ -17,14 +17,17 @@ from adapt.app.session import Session, distribution
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
-from adapt.meta import MetaTraining, Pretraining, image_batches, meta_train, pretrain, task_gradient_basis
+from adapt.inner import CrossEntropy, SquaredError
+from adapt.meta import MetaTraining, Pretraining, image_batches, initial_basis, meta_train, pretrain
 from adapt.tracking import DatasetInput, track
-from tasks import Distribution, Source
+from tasks import Distribution, FunctionSource, Source, Tasks
 
 __all__ = ["run_meta", "run_pretrain"]
 
 VALIDATION = "validation"  # the split that choices are made on; test classes are never looked at here
 VALIDATION_TASKS = 200
+BASIS_EPISODES = 10**6  # the first task of those that make the basis: none of them is trained on
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def run_pretrain(config: DictConfig, session: Session) -> float:
@@ -32,7 +35,7 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
     accuracy."""
     settings = _settings(config, Pretraining)
     device = choose_device(config.device)
-    tasks = distribution(config)
+    tasks, held = _classes(config), _classes(config, VALIDATION)
     torch.manual_seed(config.seed)  # initial weights
     backbone, info = build(config.backbone, "backbone", config.allow)
     batches, classes = image_batches(
@@ -54,12 +57,10 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
             report=lambda s, m: run.log_metrics(m, step=s),
         )
         seconds = time.perf_counter() - started
-        metrics = _few_shot_accuracy(
-            freeze_batch_norm(backbone.cpu()).eval(), distribution(config, split=VALIDATION)
-        )
+        metrics = _few_shot_accuracy(freeze_batch_norm(backbone.cpu()).eval(), held)
         run.log_metrics({**metrics, "time/train_seconds": seconds}, step=settings.steps)
         folder = Path(config.output) if config.output else session.folder / "backbone"
-        training = _provenance(config, tasks.source, seconds, metrics, device)
+        training = _provenance(config, session, tasks.source, seconds, metrics, device)
         save_backbone(
             folder,
             backbone,
@@ -75,49 +76,89 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
 
 
 def run_meta(config: DictConfig, session: Session) -> float:
-    """Meta-train an adapter for ``config.backbone`` in ``config.space``; returns validation accuracy."""
-    settings = _settings(config, MetaTraining)
+    """Meta-train an adapter for ``config.backbone`` in ``config.space``; returns validation accuracy, or the
+    squared error of a regression."""
+    settings: MetaTraining = _settings(config, MetaTraining)
     device = choose_device(config.device)
     train = distribution(config)
-    validation = distribution(config, split=VALIDATION)
-    backbone, info = build(config.backbone, "backbone", config.allow)
-    space = build(config.space, "space", config.allow)(backbone.to(device))
-    solver, head = build(config.inner, "inner", config.allow), build(config.head, "head", config.allow)
+    adapter = _untrained(config, train, device)
+    resume = _resumed(config)
     started = time.perf_counter()
     with track(
         build(config.tracking, "tracking", config.allow),
-        **_tracked(config, session, train.source, info.name, device),
+        **_tracked(config, session, train.source, adapter.backbone_name, device),
     ) as run:
-        basis_episodes = (
-            train.episode(10**6 + index)
-            for index in progress("gradients of training tasks")(range(settings.basis_tasks))
-        )
-        start = task_gradient_basis(backbone, space, basis_episodes, settings.k)
         state, metrics = meta_train(
-            backbone,
-            space,
-            start,
-            solver,
-            head,
+            adapter.backbone,
+            adapter.space,
+            None if resume else _start(adapter, train, settings, config.seed),
+            adapter.solver,
+            adapter.problem,
             train,
-            validation,
+            distribution(config, split=VALIDATION),
             settings,
-            progress=progress(f"meta-training in space {space.name}, k = {settings.k}"),
+            seed=config.seed,
+            progress=progress(f"meta-training in space {adapter.space.name}"),
             report=lambda step, values: run.log_metrics(values, step=step),
+            checkpoint=session.folder / CHECKPOINT,
+            resume=resume,
         )
         seconds = time.perf_counter() - started
         run.log_metrics({"time/train_seconds": seconds}, step=settings.steps)
         folder = Path(config.output) if config.output else session.folder / "adapter"
-        training = _provenance(config, train.source, seconds, metrics, device)
-        details = {"title": f"{folder.name}: {info.name} in space {space.name}", "training": training}
-        cpu = type(state)(*(tensor.cpu() for tensor in state))
-        FewShotAdapter(
-            backbone, space, cpu, solver, head, info.input_shape, info.name, details
-        ).save_pretrained(folder)
+        details = {
+            "title": f"{folder.name}: {adapter.backbone_name} in space {adapter.space.name}",
+            "training": _provenance(config, session, train.source, seconds, metrics, device),
+        }
+        adapter.with_(state=state, info=details).to("cpu").save_pretrained(folder)
     console.print(
         f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
     )
-    return metrics["validation/accuracy"]
+    return metrics["validation/mse" if train.regression else "validation/accuracy"]
+
+
+def _untrained(config: DictConfig, tasks: Tasks, device: torch.device) -> FewShotAdapter:
+    """The adapter of ``config``, its state still to be learned; says at once what does not fit together."""
+    backbone, info = build(config.backbone, "backbone", config.allow)
+    space = build(config.space, "space", config.allow)(backbone.to(device))
+    solver, head, support_head = (
+        build(config[name], name, config.allow) for name in ("inner", "head", "support_head")
+    )
+    return FewShotAdapter(
+        backbone,
+        space,
+        identity_state(space),
+        solver,
+        head,
+        support_head,
+        SquaredError() if tasks.regression else CrossEntropy(),
+        info.input_shape,
+        info.name,
+    )
+
+
+def _start(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining, seed: int) -> AdapterState:
+    bar = progress(f"basis from {settings.basis} of training tasks")
+    episodes = (train.episode(BASIS_EPISODES + index) for index in bar(range(settings.basis_tasks)))
+    return initial_basis(adapter.backbone, adapter.space, adapter.problem, episodes, settings, seed=seed)
+
+
+def _resumed(config: DictConfig) -> Path | None:
+    if config.resume is None:
+        return None
+    path = Path(config.resume) / CHECKPOINT
+    if not path.is_file():
+        raise AdaptError(
+            f"resume={config.resume}: there is no {CHECKPOINT} in it; give the folder of an interrupted run"
+        )
+    return path
+
+
+def _classes(config: DictConfig, split: str | None = None) -> Distribution:
+    tasks = distribution(config, split=split)
+    if not isinstance(tasks, Distribution):
+        raise AdaptError(f"stage=pretrain learns classes, and {tasks.source.name} has none: use stage=meta")
+    return tasks
 
 
 def _settings(config: DictConfig, kind: type) -> Any:
@@ -129,9 +170,13 @@ def _settings(config: DictConfig, kind: type) -> Any:
 
 
 def _tracked(
-    config: DictConfig, session: Session, source: Source, backbone: str, device: torch.device
+    config: DictConfig,
+    session: Session,
+    source: Source | FunctionSource,
+    backbone: str | None,
+    device: torch.device,
 ) -> dict[str, Any]:
-    tags = {"backbone": backbone, "task": source.name, "device": device.type}
+    tags = {"backbone": backbone or "own", "task": source.name, "device": device.type}
     data = DatasetInput(source.name, source.digest(), source.card.to_dict(), "training")
     return {
         "name": config.name,
@@ -143,7 +188,12 @@ def _tracked(
 
 
 def _provenance(
-    config: DictConfig, source: Source, seconds: float, metrics: dict[str, float], device: torch.device
+    config: DictConfig,
+    session: Session,
+    source: Source | FunctionSource,
+    seconds: float,
+    metrics: dict[str, float],
+    device: torch.device,
 ) -> dict[str, Any]:
     """What made the artifact, flat enough for a model card."""
     where = environment(device)
@@ -155,7 +205,7 @@ def _provenance(
         "data_sha256": source.digest(),
         "split": config.task.support_split,
         **metrics,
-        "settings": {key: value for key, value in config.meta.items() if key != "_target_"},
+        "settings": {key: value for key, value in session.config["meta"].items() if key != "_target_"},
         "device": where["device"],
         "versions": where["versions"],
     }

@@ -6,6 +6,7 @@ from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
 from adapt.backbones.libraries import require
+from adapt.backbones.mlp import Mlp
 from adapt.backbones.prefix import FrozenPrefix
 from adapt.backbones.resnet12 import ResNet12
 
@@ -15,6 +16,7 @@ __all__ = [
     "Conv4",
     "FrozenBatchNorm",
     "FrozenPrefix",
+    "Mlp",
     "ResNet12",
     "call",
     "fingerprint",

@@ -12,6 +12,7 @@ from torch import nn
 
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
+from adapt.backbones.mlp import Mlp
 from adapt.backbones.resnet12 import ResNet12
 from adapt.errors import AdaptError
 from adapt.files import read_json, read_tensors, shipped, write_json, write_tensors
@@ -20,6 +21,8 @@ __all__ = ["ARCHITECTURES", "BackboneInfo", "load_backbone", "save_backbone", "u
 
 #: Networks that a saved backbone may name.
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"conv4": Conv4, "resnet12": ResNet12}
+#: Names that start so describe a network completely.
+MLP = "mlp:"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def save_backbone(
 
 
 def load_backbone(name: str | os.PathLike[str]) -> tuple[nn.Module, BackboneInfo]:
-    """The frozen network, in evaluation mode, from a folder or a shipped name.
+    """The frozen network, in evaluation mode, from a folder or a shipped name, or built from its name:
+    ``mlp:1-40-40-1``, ``mlp:6-64-64-3:tanh``.
 
     Raises:
         AdaptError: unknown name, damaged file, or weights that are not those the JSON describes.
@@ -72,6 +76,8 @@ def load_backbone(name: str | os.PathLike[str]) -> tuple[nn.Module, BackboneInfo
         >>> info.input_shape
         (1, 32, 32)
     """
+    if str(name).startswith(MLP):
+        return _mlp(str(name))
     folder = shipped(name)
     config = read_json(folder / "backbone.json")
     try:
@@ -94,6 +100,18 @@ def load_backbone(name: str | os.PathLike[str]) -> tuple[nn.Module, BackboneInfo
     # Convolutions are faster with channels last, on CPU nearly twice; values and fingerprint are the same.
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return backbone.eval().requires_grad_(False), info
+
+
+def _mlp(name: str) -> tuple[nn.Module, BackboneInfo]:
+    sizes, _, activation = name.removeprefix(MLP).partition(":")
+    try:
+        layers = tuple(int(size) for size in sizes.split("-"))
+    except ValueError:
+        raise AdaptError(f"backbone '{name}': write the layers' sizes as in mlp:1-40-40-1") from None
+    network = Mlp(layers, activation or "relu")
+    arguments = {"sizes": list(layers), "activation": activation or "relu"}
+    info = BackboneInfo(name, "mlp", arguments, (layers[0],), fingerprint(network))
+    return network.eval().requires_grad_(False), info
 
 
 def untrained(architecture: str, **arguments: Any) -> tuple[nn.Module, BackboneInfo]:

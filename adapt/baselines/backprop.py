@@ -3,14 +3,18 @@
     φ ← φ − Adam(∇ℓ(φ)) ,   φ⁰ = φ₀ ,   all P parameters of the space, ℓ the same leave-one-out support loss
 
 MAML's inner loop (Finn, Abbeel, Levine 2017, *Model-Agnostic Meta-Learning*, algorithm 1) restricted to
-adapter parameters, with Adam and the same convex head on the adapted features. No subspace: reverse mode can
-afford all of φ.
+adapter parameters, with Adam and the same convex head on the adapted features. Reverse mode can afford all of
+φ; ``subspace`` gives it the same k directions as ours, z with its prior, so that only the way to the gradient
+differs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adapt.adapter.method import Adapt, Context, Role
 from adapt.adapter.state import identity_state
+from adapt.baselines.checkpointing import CheckpointedReverse, checkpointed
+from adapt.errors import AdaptError
+from adapt.forward.estimators import Reverse
 from adapt.heads import Head, Logistic
 from adapt.inner import Descent
 
@@ -19,20 +23,36 @@ __all__ = ["Backprop"]
 
 @dataclass(frozen=True)
 class Backprop:
-    """``solver`` descends along reverse-mode gradients; its steps and rate are chosen on validation tasks."""
+    """``solver`` descends along reverse-mode gradients; its steps and rate are chosen on validation tasks.
+
+    Attributes:
+        subspace: move z along the adapter's own directions, with its prior and rates, instead of all of φ.
+        checkpoint: the same values in less memory and more time (:mod:`adapt.baselines.checkpointing`).
+    """
 
     solver: Descent = field(default_factory=Descent)
     head: Head = field(default_factory=Logistic)
+    subspace: bool = False
+    checkpoint: bool = False
     max_tasks: int | None = None
     role: Role = "backprop"
     keeps_backbone: bool = True
 
+    def __post_init__(self) -> None:
+        if self.checkpoint and not isinstance(self.solver.gradient, Reverse):
+            raise AdaptError(
+                f"checkpoint=True saves memory of backpropagation, but solver.gradient is "
+                f"{type(self.solver.gradient).__name__}: use estimators.Reverse, or checkpoint=False"
+            )
+
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""
-        learned = context.adapter.state
-        # The support loss is the same, learned sharpness included; only what moves and how differ.
-        state = identity_state(context.adapter.space, learned.origin)._replace(
-            log_sharpness=learned.log_sharpness
-        )
-        adapter = context.adapter.with_(state=state, solver=self.solver, head=self.head)
+        adapter = context.adapter.with_(solver=self.solver, head=self.head)
+        if not self.subspace:
+            # The support loss is the same, learned sharpness included; only what moves and how differ.
+            state = identity_state(adapter.space, adapter.state.origin)
+            adapter = adapter.with_(state=state._replace(log_sharpness=adapter.state.log_sharpness))
+        if self.checkpoint:
+            solver = replace(self.solver, gradient=CheckpointedReverse())
+            adapter = adapter.with_(backbone=checkpointed(adapter.backbone), solver=solver)
         return lambda support, watch: adapter.fit(support.x, support.y).logits

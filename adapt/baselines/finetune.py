@@ -5,6 +5,11 @@
 Kumar et al. (2022), *Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution*
 (LP-FT), section 3: starting from a fitted head is what makes fine-tuning from few examples work.
 Normalisation statistics stay frozen.
+
+    θ ← θ − Adam(∇ ½ Σ_i ‖y_i − f(x_i; θ)‖² / n)
+
+In a regression the network's outputs are the predictions and there is no head. Fine-tuning then starts from
+the meta-learned φ₀: a network that was never trained on anything else has no better start.
 """
 
 import copy
@@ -13,18 +18,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import one_hot
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
+from adapt.baselines._module import at_origin
+from adapt.baselines._targets import check_outputs, is_regression, targets_of
 from adapt.errors import AdaptError
-from adapt.heads import Logistic
+from adapt.heads import Direct, Logistic
 
 __all__ = ["Finetune"]
 
 
 @dataclass(frozen=True)
 class Finetune:
-    """``steps`` full-batch Adam steps at rate ``lr`` for the backbone and ten times that for the head."""
+    """``steps`` full-batch Adam steps at rate ``lr`` for the backbone and ten times that for the head, which
+    only classification has."""
 
     lr: float = 1e-3
     steps: int = 20
@@ -41,22 +48,36 @@ class Finetune:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            network = copy.deepcopy(context.backbone).requires_grad_(True)
-            with torch.no_grad():
-                weights = self.head.fit(
-                    network(support.x), one_hot(support.y, support.ways).to(support.x.dtype)
-                )
-            weights.requires_grad_(True)
-            groups: list[dict[str, Any]] = [
-                {"params": list(network.parameters())},
-                {"params": [weights], "lr": 10 * self.lr},
-            ]
-            optimizer = torch.optim.Adam(groups, lr=self.lr)
-            for _ in range(self.steps):
-                loss = nn.functional.cross_entropy(self.head.logits(weights, network(support.x)), support.y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            return lambda x: self.head.logits(weights, network(x))
+            if is_regression(support):
+                return self._regress(at_origin(context.adapter), support)
+            return self._classify(copy.deepcopy(context.backbone), support)
 
         return adapt
+
+    def _classify(self, network: nn.Module, support: Support) -> Predictor:
+        with torch.no_grad():
+            weights = self.head.fit(network(support.x), targets_of(support))
+        weights.requires_grad_(True)
+        groups: list[dict[str, Any]] = [
+            {"params": list(network.requires_grad_(True).parameters())},
+            {"params": [weights], "lr": 10 * self.lr},
+        ]
+        optimizer = torch.optim.Adam(groups, lr=self.lr)
+        for _ in range(self.steps):
+            loss = nn.functional.cross_entropy(self.head.logits(weights, network(support.x)), support.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return lambda x: self.head.logits(weights, network(x))
+
+    def _regress(self, network: nn.Module, support: Support) -> Predictor:
+        targets = targets_of(support)
+        optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=self.lr)
+        for _ in range(self.steps):
+            outputs = network(support.x)
+            check_outputs(Direct(), outputs, targets)
+            loss = 0.5 * (outputs - targets).square().sum(-1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return network

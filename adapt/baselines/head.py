@@ -1,17 +1,17 @@
 """A convex head on the frozen pretrained features: the strongest cheap baseline there is.
 
-    logits(x) = head(features(x; φ_pretrained))
+    outputs(x) = head(features(x; φ_pretrained))
 
 Chen et al. (2019), *A Closer Look at Few-shot Classification*; Tian et al. (2020), *Rethinking Few-Shot Image
-Classification*.
+Classification*. For a regression the same with a head that predicts values.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import one_hot
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
+from adapt.baselines._targets import check_outputs, check_regression_head, is_regression, targets_of
 from adapt.heads import Head
 
 __all__ = ["HeadOnly"]
@@ -31,8 +31,13 @@ class HeadOnly:
         backbone, head = context.backbone, self.head
 
         def adapt(support: Support, watch: Watch) -> Predictor:
+            if is_regression(support):
+                check_regression_head(head)
+            targets = targets_of(support)
             with torch.no_grad():
-                state = head.fit(backbone(support.x), one_hot(support.y, support.ways).to(support.x.dtype))
+                features = backbone(support.x)
+                check_outputs(head, features, targets)
+                state = head.fit(features, targets)
             return lambda x: head.logits(state, backbone(x))
 
         return adapt

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import FrozenBatchNorm
+from adapt.baselines._targets import is_regression
 from adapt.errors import AdaptError
 
 __all__ = ["Retrain"]
@@ -47,6 +48,11 @@ class Retrain:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
+            if is_regression(support):
+                raise AdaptError(
+                    "retrain: a regression task has no classes, and so no pool of their training examples "
+                    "to retrain on: leave retrain out of method="
+                )
             x, y = context.pool(support.classes)
             generator = torch.Generator().manual_seed(context.seed)
             network = _fresh(context.backbone, support.ways, x, generator)

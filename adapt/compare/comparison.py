@@ -1,4 +1,4 @@
-"""The result of a comparison: per-task accuracies and seconds of every method, and what follows from them."""
+"""The result of a comparison: per-task scores and seconds of every method, and what follows from them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,21 +7,24 @@ from typing import Any
 import numpy as np
 
 from adapt.adapter import Role
+from adapt.compare.metric import ACCURACY, METRICS, Metric
 from adapt.compare.statistics import Interval, Speedup, mean_interval, paired_difference, ratio_interval
+from adapt.errors import AdaptError
 
 __all__ = ["Comparison", "Curve", "MethodResult"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Query accuracy (0 … 1) of one task against seconds of adaptation, increasing."""
+    """Score on the queries of one task against seconds of adaptation, increasing."""
 
     seconds: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    score: tuple[float, ...]
 
-    def first_reach(self, target: float) -> float | None:
-        """Seconds at which the accuracy was first at least ``target``, or None."""
-        return next((s for s, a in zip(self.seconds, self.accuracy, strict=True) if a >= target), None)
+    def first_reach(self, target: float, metric: Metric) -> float | None:
+        """Seconds at which the score was first as good as ``target``, or None."""
+        looks = zip(self.seconds, self.score, strict=True)
+        return next((seconds for seconds, score in looks if metric.reached(score, target)), None)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class MethodResult:
     Attributes:
         name: its key in the config.
         role: see :class:`adapt.adapter.Method`.
-        accuracy: on each task's queries, 0 … 1, ``[n]``.
+        score: on each task's queries, ``[n]``: accuracy (0 … 1) or mean squared error, as
+            :attr:`Comparison.metric` says.
         seconds: to adapt to each task, ``[n]``.
         forward_equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set.
         peak_mb: peak memory of the tensors of one adaptation, MB.
@@ -40,7 +44,7 @@ class MethodResult:
 
     name: str
     role: Role
-    accuracy: tuple[float, ...]
+    score: tuple[float, ...]
     seconds: tuple[float, ...]
     forward_equivalents: float
     peak_mb: float
@@ -49,12 +53,12 @@ class MethodResult:
     @property
     def n(self) -> int:
         """Number of tasks."""
-        return len(self.accuracy)
+        return len(self.score)
 
     @property
-    def mean_accuracy(self) -> Interval:
-        """Over tasks, 0 … 1."""
-        return mean_interval(self.accuracy)
+    def mean_score(self) -> Interval:
+        """Over tasks."""
+        return mean_interval(self.score)
 
     @property
     def adapt_seconds(self) -> float:
@@ -74,6 +78,7 @@ class Comparison:
         device: "cpu" or "cuda", with ``environment`` holding versions, threads and hardware.
         methods: results by name, in the order they were configured.
         meta_seconds: what meta-training the adapter took, if known; for the break-even.
+        metric: what the scores are.
     """
 
     experiment: str
@@ -83,11 +88,12 @@ class Comparison:
     methods: Mapping[str, MethodResult]
     meta_seconds: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    metric: Metric = ACCURACY
 
     def by_role(self, role: Role) -> MethodResult | None:
         """The most accurate method of that role, or None."""
         found = [method for method in self.methods.values() if method.role == role]
-        return max(found, key=lambda method: method.mean_accuracy.mean, default=None)
+        return max(found, key=lambda method: self.metric.gain(method.mean_score.mean), default=None)
 
     @property
     def ours(self) -> MethodResult | None:
@@ -100,28 +106,32 @@ class Comparison:
         return self.by_role("head")
 
     def difference(self, method: MethodResult, reference: MethodResult) -> Interval:
-        """Paired accuracy difference method − reference on the tasks that both ran, 0 … 1."""
-        return paired_difference(method.accuracy, reference.accuracy)
+        """Paired difference of scores, method − reference, on the tasks that both ran."""
+        return paired_difference(method.score, reference.score)
 
     def speedup(self, other: MethodResult, ours: MethodResult) -> Speedup:
         """Seconds(other) ÷ seconds(ours), task by task; see :class:`Speedup`.
 
-        For a watched method (retraining) it is the time to first reach our accuracy on the same task's
-        queries.
+        For a watched method (retraining) it is the time to first reach our score on the same task's queries.
         """
         if not other.curves:
             return ratio_interval(other.seconds, ours.seconds)
-        reached = [curve.first_reach(a) for curve, a in zip(other.curves, ours.accuracy, strict=False)]
+        reached = self._reached(other, ours)
         censored = [total if r is None else r for r, total in zip(reached, other.seconds, strict=False)]
         return ratio_interval(censored, ours.seconds, never=sum(r is None for r in reached))
 
     def to_target_seconds(self, method: MethodResult) -> float | None:
-        """Median seconds in which ``method`` first reaches our accuracy (its whole budget where it never
-        does); None if it was not watched."""
+        """Median seconds in which ``method`` first reaches our score (its whole budget where it never does);
+        None if it was not watched."""
         if not method.curves or self.ours is None:
             return None
-        pairs = zip(method.curves, method.seconds, self.ours.accuracy, strict=False)
-        return float(np.median([s if (r := curve.first_reach(a)) is None else r for curve, s, a in pairs]))
+        reached = zip(self._reached(method, self.ours), method.seconds, strict=False)
+        return float(np.median([total if r is None else r for r, total in reached]))
+
+    def _reached(self, watched: MethodResult, ours: MethodResult) -> list[float | None]:
+        """Task by task: seconds in which ``watched`` first got as far as ``ours``; None: it never did."""
+        pairs = zip(watched.curves, ours.score, strict=False)
+        return [curve.first_reach(score, self.metric) for curve, score in pairs]
 
     @property
     def break_even_tasks(self) -> float | None:
@@ -134,7 +144,7 @@ class Comparison:
         return self.meta_seconds / saved if saved > 0 else None
 
     def metrics(self) -> dict[str, float]:
-        """The parent run's ``compare/…`` metrics; accuracies are differences in 0 … 1."""
+        """The parent run's ``compare/…`` metrics; scores are differences, ours − the other's."""
         ours = self.ours
         if ours is None:
             return {}
@@ -147,19 +157,19 @@ class Comparison:
         for role in scored:
             if (other := self.by_role(role)) is not None:
                 difference = self.difference(ours, other)
-                values[f"compare/accuracy_vs_{role}"] = difference.mean
-                values[f"compare/accuracy_vs_{role}_ci95"] = difference.ci95
+                values[f"compare/{self.metric.name}_vs_{role}"] = difference.mean
+                values[f"compare/{self.metric.name}_vs_{role}_ci95"] = difference.ci95
         if self.break_even_tasks is not None:
             values["compare/break_even_tasks"] = self.break_even_tasks
         return values
 
     def method_metrics(self, method: MethodResult) -> dict[str, float]:
         """A child run's metrics."""
-        accuracy = method.mean_accuracy
+        score = method.mean_score
         values = {
-            "eval/accuracy": accuracy.mean,
-            "eval/accuracy_ci95": accuracy.ci95,
-            "eval/tasks": float(accuracy.n),
+            f"eval/{self.metric.name}": score.mean,
+            f"eval/{self.metric.name}_ci95": score.ci95,
+            "eval/tasks": float(score.n),
             "time/adapt_seconds": method.adapt_seconds,
             "cost/forward_equivalents": method.forward_equivalents,
             "memory/peak_mb": method.peak_mb,
@@ -170,18 +180,30 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, everything included; :meth:`from_dict` reads it back."""
-        return asdict(self)
+        return {**asdict(self), "metric": self.metric.name}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Comparison":
-        """Read :meth:`to_dict`."""
-        methods = {}
-        for name, result in value["methods"].items():
-            curves = tuple(Curve(tuple(c["seconds"]), tuple(c["accuracy"])) for c in result["curves"])
-            lists = {
-                "accuracy": tuple(result["accuracy"]),
-                "seconds": tuple(result["seconds"]),
-                "curves": curves,
-            }
-            methods[name] = MethodResult(**{**result, **lists})
-        return cls(**{**value, "methods": methods})
+        """Read :meth:`to_dict`, also of versions that knew accuracy only and called the scores so.
+
+        Raises:
+            AdaptError: a metric that this version does not know.
+        """
+        name = value.get("metric", ACCURACY.name)
+        if name not in METRICS:
+            raise AdaptError(
+                f"a comparison by '{name}', which this version does not know: known are {', '.join(METRICS)}"
+            )
+        methods = {method: _method(result) for method, result in value["methods"].items()}
+        return cls(**{**value, "methods": methods, "metric": METRICS[name]})
+
+
+def _method(result: Mapping[str, Any]) -> MethodResult:
+    curves = tuple(Curve(tuple(c["seconds"]), _score(c)) for c in result["curves"])
+    lists = {"score": _score(result), "seconds": tuple(result["seconds"]), "curves": curves}
+    return MethodResult(**{**{key: result[key] for key in result if key != "accuracy"}, **lists})
+
+
+def _score(entry: Mapping[str, Any]) -> tuple[float, ...]:
+    """Files from before there was a second metric say ``accuracy``."""
+    return tuple(entry["score"] if "score" in entry else entry["accuracy"])

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
-from adapt.compare.verdict import accuracy_text, label, points_text, ratio_text, seconds_text, verdict
+from adapt.compare.verdict import label, per_class, ratio_text, seconds_text, size_text, verdict
 
 __all__ = ["comparison_markdown", "table_rows"]
 
 _NONE = "–"
-_KNOWN = ("source", "ways", "shots", "queries", "tasks")
+_KNOWN = ("source", "ways", "shots", "queries", "tasks")  # a regression task has no ways
 
 
 def table_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -17,8 +17,8 @@ def table_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str,
     head = comparison.best_head
     header = (
         "method",
-        "accuracy %",
-        f"vs {head.name if head else 'head'}, points",
+        comparison.metric.column,
+        f"vs {head.name if head else 'head'}, {comparison.metric.difference_unit}",
         "time to adapt",
         "vs retraining",
         "FE",
@@ -30,14 +30,16 @@ def table_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str,
 
 def _row(comparison: Comparison, method: MethodResult) -> tuple[str, ...]:
     head, retrain = comparison.best_head, comparison.by_role("retrain")
-    difference = _NONE if head is None or method is head else points_text(comparison.difference(method, head))
+    difference = _NONE
+    if head is not None and method is not head:
+        difference = comparison.metric.difference_text(comparison.difference(method, head))
     speedup = _NONE
     if retrain is not None and method.role != "retrain":
         found = comparison.speedup(retrain, method)
         speedup = ("≥ " if found.bound else "") + ratio_text(found.ratio)
     return (
         method.name,
-        accuracy_text(method.mean_accuracy),
+        comparison.metric.text(method.mean_score),
         difference,
         _seconds(comparison, method),
         speedup,
@@ -76,8 +78,8 @@ def comparison_markdown(comparison: Comparison) -> str:
 def _task(task: Mapping[str, Any], seed: int) -> str:
     """Known keys as a sentence, whatever else there is as a list."""
     rest = dict(task)
-    source, ways, shots, queries, tasks = (rest.pop(key, "?") for key in _KNOWN)
-    episode = f"{ways}-way {shots}-shot, {queries} queries per class"
+    source, _, _, queries, tasks = (rest.pop(key, "?") for key in _KNOWN)
+    episode = f"{size_text(task)}, {queries} queries{' per class' if per_class(task) else ''}"
     more = "".join(f", {key} {value}" for key, value in rest.items())
     return f"{tasks} tasks from {source}: {episode}, seed {seed}{more}."
 
@@ -98,9 +100,9 @@ def _measured(comparison: Comparison) -> Iterator[str]:
     if comparison.by_role("retrain") is not None:
         yield (
             "“vs retraining” is the time that retraining from random weights needs to first reach the "
-            "method's accuracy on the same task ÷ the method's time (median over tasks); ≥ marks a lower "
-            "bound, where it did not get there within its budget on some task. Retraining learns from all "
-            "labelled examples of the task's classes, not only from the support set."
+            f"method's {comparison.metric.noun} on the same task ÷ the method's time (median over tasks); ≥ "
+            "marks a lower bound, where it did not get there within its budget on some task. Retraining "
+            "learns from all labelled examples of the task's classes, not only from the support set."
         )
     yield (
         "FE, forward-equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set. "

@@ -1,27 +1,29 @@
 """Run methods side by side on the same tasks, interleaved, and measure them from outside."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.backbones import fingerprint
 from adapt.compare.comparison import Comparison, Curve, MethodResult
 from adapt.compare.measure import Stopwatch, count_flops, peak_megabytes
+from adapt.compare.metric import Metric, metric_of
 from adapt.errors import AdaptError
-from tasks import Distribution, Episode
+from tasks import Episode, Tasks
 
 __all__ = ["compare"]
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
+Judge = Callable[[Predictor, Episode], float]
 
 
 def compare(
     methods: Mapping[str, Method],
-    distribution: Distribution,
+    distribution: Tasks,
     context: Context,
     *,
     experiment: str,
@@ -35,10 +37,12 @@ def compare(
 
     Task by task, every method adapts to the same support set (timed) and predicts the same queries (not
     timed); the order of the methods rotates, so that none always runs on a warm or a busy machine. Untimed
-    adaptations go first: they warm up, and are where FLOPs and memory are measured.
+    adaptations go first: they warm up, and are where FLOPs and memory are measured. The score follows from
+    the queries' targets: accuracy for labels, mean squared error for real values.
 
     Raises:
-        AdaptError: no methods, no tasks, or a method that changed weights it promised to keep.
+        AdaptError: no methods, no tasks, a score that is not finite, or a method that changed weights it
+            promised to keep.
     """
     if not methods:
         raise AdaptError(
@@ -49,12 +53,14 @@ def compare(
     before = fingerprint(context.backbone)
     adapt = {name: method.prepare(context) for name, method in methods.items()}
     first = _to(distribution.episode(0), device)
+    metric = metric_of(first.query_y)
     forward_flops = count_flops(lambda: context.backbone(first.support_x))
     costs = {}
     for name in methods:
         probe = partial(_probe, adapt[name], first)
         costs[name] = (count_flops(probe) / forward_flops, peak_megabytes(probe, device))
 
+    judges = {name: partial(_on_queries, name, metric) for name in methods}
     scores: dict[str, list[tuple[float, float, Curve | None]]] = {name: [] for name in methods}
     for index in progress(range(tasks)):
         episode = _to(distribution.episode(index), device)
@@ -63,7 +69,7 @@ def compare(
         ]
         shift = index % len(running) if running else 0
         for name in running[shift:] + running[:shift]:
-            scores[name].append(_score(adapt[name], episode, device))
+            scores[name].append(_score(adapt[name], episode, judges[name], device))
 
     if fingerprint(context.backbone) != before:
         raise AdaptError(
@@ -72,12 +78,12 @@ def compare(
         )
     results = {}
     for name, method in methods.items():
-        accuracy, seconds, curves = zip(*scores[name], strict=True)
+        score, seconds, curves = zip(*scores[name], strict=True)
         watched = tuple(curve for curve in curves if curve is not None)
-        results[name] = MethodResult(name, method.role, accuracy, seconds, *costs[name], watched)
+        results[name] = MethodResult(name, method.role, score, seconds, *costs[name], watched)
     known = context.adapter.info.get("training", {}).get("seconds")
     return Comparison(
-        experiment, dict(task), context.seed, device.type, results, known, dict(environment or {})
+        experiment, dict(task), context.seed, device.type, results, known, dict(environment or {}), metric
     )
 
 
@@ -86,30 +92,35 @@ def _probe(adapt: Callable[..., Predictor], episode: Episode) -> Predictor:
 
 
 def _score(
-    adapt: Callable[..., Predictor], episode: Episode, device: torch.device
+    adapt: Callable[..., Predictor], episode: Episode, judge: Judge, device: torch.device
 ) -> tuple[float, float, Curve | None]:
-    """Accuracy on the queries, seconds to adapt, and the curve between if the method showed one."""
+    """Score on the queries, seconds to adapt, and the curve between if the method showed one."""
     watch = Stopwatch(device)
     points: list[tuple[float, float]] = []
 
     def look(predictor: Predictor) -> None:
-        points.append((watch.stop(), _accuracy(predictor, episode)))
+        points.append((watch.stop(), judge(predictor, episode)))
         watch.start()
 
     watch.start()
     predictor = adapt(_support(episode), look)
     seconds = watch.stop()
-    accuracy = _accuracy(predictor, episode)
+    score = judge(predictor, episode)
     if not points:
-        return accuracy, seconds, None
-    points.append((seconds, accuracy))
-    return accuracy, seconds, Curve(*zip(*points, strict=True))
+        return score, seconds, None
+    points.append((seconds, score))
+    return score, seconds, Curve(*zip(*points, strict=True))
 
 
-def _accuracy(predictor: Predictor, episode: Episode) -> float:
+def _on_queries(name: str, metric: Metric, predictor: Predictor, episode: Episode) -> float:
     with torch.no_grad():
-        predicted: Tensor = predictor(episode.query_x).argmax(-1)
-    return float((predicted == episode.query_y).double().mean())
+        score = metric.measure(predictor(episode.query_x), episode.query_y)
+    if not math.isfinite(score):
+        raise AdaptError(
+            f"{name} diverged on task {episode.meta.index} ({metric.noun} {score}): smaller steps may help, "
+            "or leave it out"
+        )
+    return score
 
 
 def _support(episode: Episode) -> Support:

@@ -1,13 +1,15 @@
 """Which method to pick, in words: what a comparison says to someone who reads nothing else of it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from adapt.adapter import Role
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval, Speedup
 
-__all__ = ["accuracy_text", "label", "points_text", "ratio_text", "seconds_text", "verdict"]
+__all__ = ["label", "per_class", "ratio_text", "seconds_text", "size_text", "verdict"]
 
 #: What one can choose from a support set.
 ROLES: tuple[Role, ...] = ("head", "forward", "backprop", "finetune")
@@ -19,25 +21,30 @@ def verdict(comparison: Comparison) -> str:
     """Which method to pick for this backbone and task, and why, in two sentences.
 
     The rule: the cheapest method, unless a costlier one is significantly more accurate (the paired 95 %
-    interval lies above 0); then that one, and so on up. The most accurate method of each role takes part.
-    Retraining does not, since it needs far more labels than the support set holds; the verdict says what it
-    would reach.
+    interval lies on the better side of 0); then that one, and so on up. The most accurate method of each role
+    takes part. Retraining does not, since it needs far more labels than the support set holds; the verdict
+    says what it would reach. More accurate means a higher accuracy or a lower squared error.
     """
+    metric = comparison.metric
+
+    def result(method: MethodResult) -> str:
+        return f"{metric.phrase(method.mean_score)} in {seconds_text(method.adapt_seconds)}"
+
     found = [comparison.by_role(role) for role in ROLES]
     candidates = sorted(filter(None, found), key=lambda method: method.adapt_seconds)
     retrain = comparison.by_role("retrain")
     if not candidates:
-        return f"Only {label(retrain)} took part: {_result(retrain)}." if retrain else "No method took part."
+        return f"Only {label(retrain)} took part: {result(retrain)}." if retrain else "No method took part."
     chosen = candidates[0]
     for method in candidates[1:]:
-        if _better(comparison.difference(method, chosen)):
+        if _better(metric, comparison.difference(method, chosen)):
             chosen = method
     if len(candidates) == 1:
-        text = f"Only {label(chosen)} adapts here, so there is nothing to choose from: {_result(chosen)}"
+        text = f"Only {label(chosen)} adapts here, so there is nothing to choose from: {result(chosen)}"
     else:
-        text = f"Use {label(chosen)}: {_result(chosen)}"
+        text = f"Use {label(chosen)}: {result(chosen)}"
     if retrain is not None:
-        text += _against_retraining(comparison.speedup(retrain, chosen), watched=bool(retrain.curves))
+        text += _against_retraining(comparison.speedup(retrain, chosen), metric if retrain.curves else None)
     if reasons := "; ".join(_reasons(comparison, chosen, candidates)):
         text += f". {reasons[0].upper()}{reasons[1:]}"
     if chosen.n < FEW_TASKS:
@@ -47,26 +54,30 @@ def verdict(comparison: Comparison) -> str:
 
 def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[MethodResult]) -> Iterator[str]:
     """Why not the others, what the choice costs, and what retraining would reach."""
+    metric = comparison.metric
     for other in candidates:
         if other is chosen:
             continue
         difference = comparison.difference(other, chosen)
-        dominated = _worse(difference) and other.adapt_seconds > chosen.adapt_seconds
+        better, worse = _better(metric, difference), _worse(metric, difference)
+        dominated = worse and other.adapt_seconds > chosen.adapt_seconds
         if dominated and (other.role == "finetune" or (other.role == "backprop" and chosen.role == "head")):
             continue  # nobody would wonder
-        if _better(difference) or _worse(difference):
-            judgement = "more accurate" if _better(difference) else "less accurate"
+        if better or worse:
+            judgement = "more accurate" if better else "less accurate"
         else:
-            judgement = f"not significantly {'better' if difference.mean > 0 else 'worse'}"
-        seconds = seconds_text(other.adapt_seconds)
-        yield f"{label(other)} is {judgement} ({points_text(difference)} points, {seconds})"
+            judgement = f"not significantly {'better' if metric.gain(difference.mean) > 0 else 'worse'}"
+        amount = f"{metric.difference_text(difference)} {metric.difference_unit}"
+        yield f"{label(other)} is {judgement} ({amount}, {seconds_text(other.adapt_seconds)})"
     if chosen.role == "forward":
         yield _price(comparison, chosen)
     if (retrain := comparison.by_role("retrain")) is not None:
         difference = comparison.difference(retrain, chosen)
-        if _better(difference):
-            more, seconds = points_text(difference).removeprefix("+"), seconds_text(retrain.adapt_seconds)
-            yield f"retraining on all training data ends {more} points higher after {seconds}"
+        if _better(metric, difference):
+            more = metric.difference_text(difference).replace("+", "").replace("−", "")
+            amount = f"{more} {metric.difference_unit} {'higher' if metric.higher_is_better else 'lower'}"
+            seconds = seconds_text(retrain.adapt_seconds)
+            yield f"retraining on all training data ends {amount} after {seconds}"
 
 
 def _price(comparison: Comparison, ours: MethodResult) -> str:
@@ -80,26 +91,23 @@ def _price(comparison: Comparison, ours: MethodResult) -> str:
     return text if tasks is None else f"{text} (paid off against retraining after {math.ceil(tasks):,} tasks)"
 
 
-def _against_retraining(speedup: Speedup, *, watched: bool) -> str:
-    """Speed-up as the end of a sentence that praises a method; honest where there is none."""
-    if not watched:
+def _against_retraining(speedup: Speedup, watched: Metric | None) -> str:
+    """Speed-up as the end of a sentence that praises a method; honest where there is none. ``watched`` is the
+    metric that retraining was watched by, None if it was not."""
+    if watched is None:
         return f", {ratio_text(speedup.ratio)} the speed of full retraining"
     if speedup.bound:
         missed = f"which did not get there within its budget on {speedup.never} of {speedup.n} tasks"
         return f", at least {ratio_text(speedup.ratio)} as fast as retraining, {missed}"
-    return f", {ratio_text(speedup.ratio)} as fast as retraining to the same accuracy"
+    return f", {ratio_text(speedup.ratio)} as fast as retraining to the same {watched.noun}"
 
 
-def _result(method: MethodResult) -> str:
-    return f"{accuracy_text(method.mean_accuracy)} % in {seconds_text(method.adapt_seconds)}"
+def _better(metric: Metric, difference: Interval) -> bool:
+    return difference.n > 1 and metric.gain(difference.mean) > difference.ci95
 
 
-def _better(difference: Interval) -> bool:
-    return difference.n > 1 and difference.mean > difference.ci95
-
-
-def _worse(difference: Interval) -> bool:
-    return difference.n > 1 and -difference.mean > difference.ci95
+def _worse(metric: Metric, difference: Interval) -> bool:
+    return difference.n > 1 and -metric.gain(difference.mean) > difference.ci95
 
 
 def label(method: MethodResult) -> str:
@@ -109,15 +117,15 @@ def label(method: MethodResult) -> str:
     return method.name
 
 
-def accuracy_text(accuracy: Interval) -> str:
-    """Percent with its interval: ``97.1 ± 0.3``; without one for a single task, which has none."""
-    return f"{100 * accuracy.mean:.1f}" + (f" ± {100 * accuracy.ci95:.1f}" if accuracy.n > 1 else "")
+def size_text(task: Mapping[str, Any]) -> str:
+    """How large a task is: ``5-way 1-shot``, or ``10-shot`` where there are no classes."""
+    ways = f"{task['ways']}-way " if per_class(task) else ""
+    return f"{ways}{task.get('shots', '?')}-shot"
 
 
-def points_text(difference: Interval) -> str:
-    """Percentage points with sign and interval: ``+0.92 ± 0.40``."""
-    text = f"{100 * difference.mean:+.2f}".replace("-", "−")
-    return text + (f" ± {100 * difference.ci95:.2f}" if difference.n > 1 else "")
+def per_class(task: Mapping[str, Any]) -> bool:
+    """True if shots and queries are counted per class."""
+    return task.get("ways") is not None
 
 
 def seconds_text(seconds: float) -> str:

@@ -12,13 +12,14 @@ class Head(Protocol):
     """A convex model on features: pure, differentiable and vmappable.
 
     ``targets [n, C]`` are one-hot rows for classification and values for regression (only where
-    ``supports_regression``).
+    ``supports_regression``). ``weights [n]`` are 1 or 0 (None = all 1): a head learns nothing from examples
+    of weight 0.
     """
 
     @property
     def supports_regression(self) -> bool: ...
 
-    def fit(self, features: Tensor, targets: Tensor) -> Any:
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Any:
         """State of the head fitted on ``features [n, D]`` and ``targets [n, C]``: a pytree of tensors."""
         ...
 
@@ -26,9 +27,9 @@ class Head(Protocol):
         """Outputs ``[m, C]`` for ``features [m, D]``."""
         ...
 
-    def loo_logits(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Outputs ``[n, C]`` for each example from the head fitted on all *other* examples
-        (leave-one-out)."""
+    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Outputs ``[n, C]`` for each example of weight 1 from the head fitted on all *other* such examples
+        (leave-one-out); rows of examples of weight 0 are meaningless."""
         ...
 
 

@@ -50,22 +50,24 @@ class Logistic:
         if self.steps < 1:
             raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
 
-    def fit(self, features: Tensor, targets: Tensor) -> Tensor:
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
         x = with_constant(normalise(features))
-        return self._weights(x, targets, targets.new_ones(x.shape[0]))
+        return self._weights(x, targets, targets.new_ones(x.shape[0]) if weights is None else weights)
 
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""
         return with_constant(normalise(features)) @ state
 
-    def loo_logits(self, features: Tensor, targets: Tensor) -> Tensor:
+    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]`` exactly, by n weighted fits with one example's weight at zero, batched."""
         x = with_constant(normalise(features))
         n = x.shape[0]
         keep = 1 - torch.eye(n, dtype=x.dtype, device=x.device)  # row i leaves example i out
-        weights = vmap(lambda mask: self._weights(x, targets, mask))(keep)  # [n, D + 1, C]
-        return torch.einsum("nd,ndc->nc", x, weights)
+        if weights is not None:
+            keep = keep * weights
+        fitted = vmap(lambda mask: self._weights(x, targets, mask))(keep)  # [n, D + 1, C]
+        return torch.einsum("nd,ndc->nc", x, fitted)
 
     def _weights(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         """Minimiser ``[D, C]`` of the objective in which example i counts ``mask[i]`` times."""

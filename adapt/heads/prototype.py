@@ -37,8 +37,10 @@ class Prototype:
         if not self.temperature > 0:
             raise AdaptError(f"head.temperature={self.temperature}: a temperature must be positive")
 
-    def fit(self, features: Tensor, targets: Tensor) -> Tensor:
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Class means ``[C, D]``; a class without examples gets the zero vector."""
+        if weights is not None:
+            targets = targets * weights[:, None]
         return targets.T @ normalise(features) / targets.sum(0).clamp(min=1)[:, None]
 
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
@@ -47,13 +49,18 @@ class Prototype:
         distances = f.square().sum(-1, keepdim=True) - 2 * f @ state.T + state.square().sum(-1)
         return -distances / (2 * self.temperature * features.shape[-1])
 
-    def loo_logits(self, features: Tensor, targets: Tensor) -> Tensor:
+    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]``; for a class of one example nothing is left, and its own logit is that of the zero
         vector."""
+        if weights is not None:
+            targets = targets * weights[:, None]
         f = normalise(features)
         count = targets.sum(0)  # [C]
         sums = targets.T @ f  # [C, D]
-        own = sums[None] - targets[:, :, None] * f[:, None]  # [n, C, D]: class sums without example i
         left = (count - targets).clamp(min=1)  # [n, C]
-        means = own / left[..., None]
-        return -(f[:, None] - means).square().sum(-1) / (2 * self.temperature * features.shape[-1])
+        # ‖f_i − (s_c − y_ic f_i)/m_ic‖² multiplied out: no array [n, C, D] of class sums without example i.
+        length, inner = f.square().sum(-1, keepdim=True), f @ sums.T  # [n, 1], [n, C]
+        cross = inner - targets * length  # f_i · (s_c − y_ic f_i)
+        own = sums.square().sum(-1) - 2 * targets * inner + targets.square() * length  # ‖s_c − y_ic f_i‖²
+        distances = length - 2 * cross / left + own / left.square()
+        return -distances / (2 * self.temperature * features.shape[-1])

@@ -43,20 +43,26 @@ class Ridge:
                 "than features it is what makes W unique)"
             )
 
-    def fit(self, features: Tensor, targets: Tensor) -> Tensor:
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
-        x = with_constant(normalise(features))
+        x = _rows(features, weights)
         return x.T @ torch.linalg.solve(self._kernel(x), targets)
 
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = scale · X W."""
         return self.scale * with_constant(normalise(features)) @ state
 
-    def loo_logits(self, features: Tensor, targets: Tensor) -> Tensor:
+    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]`` exact leave-one-out outputs from one factorisation."""
-        inverse = torch.linalg.inv(self._kernel(with_constant(normalise(features))))
+        inverse = torch.linalg.inv(self._kernel(_rows(features, weights)))
         return self.scale * (targets - inverse @ targets / inverse.diagonal()[:, None])
 
     def _kernel(self, x: Tensor) -> Tensor:
         ridge = self.l2 * (x.shape[-1] - 1)
         return x @ x.T + ridge * torch.eye(x.shape[0], dtype=x.dtype, device=x.device)  # [n, n]
+
+
+def _rows(features: Tensor, weights: Tensor | None) -> Tensor:
+    """``[n, D + 1]``; a row of zeros, the constant included, adds nothing to the sums that W is made of."""
+    x = with_constant(normalise(features))
+    return x if weights is None else x * weights[:, None]

@@ -1,12 +1,12 @@
 """Damped Gauss–Newton with a Gaussian prior, from exact forward tangents.
 
     F, J  = pushforward(model, z, I)                         one pass with k tangents
-    (Σ_i J_iᵀ H_i J_i + λΛ⁻¹) δ = Σ_i J_iᵀ ∇ℓ_i + λΛ⁻¹ z       H_i = I (squared error) or diag p_i − p_i p_iᵀ
-    (cross-entropy) z ← z − δ
+    (Σ_i J_iᵀ H_i J_i + Λ⁻¹ + μI) δ = Σ_i J_iᵀ ∇ℓ_i + Λ⁻¹ z ,     z ← z − δ
+    H_i = I (squared error) or diag p_i − p_i p_iᵀ (cross-entropy)
 
-Schraudolph (2002), *Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent*; damping as in
-Levenberg (1944), here the precision of a learned prior. Difference to the textbook: the Jacobian comes from
-forward mode, so nothing is stored for a backward pass.
+Schraudolph (2002), *Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent*; damping μ and
+its rule of acceptance as in Levenberg (1944) and Marquardt (1963). Difference to the textbook: the Jacobian
+comes from forward mode, so nothing is stored for a backward pass, and Λ and μ are meta-learned.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
+from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Prior, Trace
+from adapt.inner.solver import Learned, Model, Trace, as_model
 
-__all__ = ["GaussNewton"]
+__all__ = ["GaussNewton", "check"]
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,15 @@ class GaussNewton:
 
     Args:
         steps: 0 stays at z = 0.
-        damping: multiplies the prior precision (1 = as learned); larger moves less.
+        damping: multiplies the learned precision and damping (1 = as learned); larger moves less.
         engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
 
     Example:
         >>> import torch
-        >>> from adapt.inner import Prior, SquaredError
+        >>> from adapt.inner import SquaredError, plain
         >>> a = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-        >>> targets, prior = torch.tensor([[2.0], [3.0]]), Prior(torch.zeros(2))
-        >>> z, trace = GaussNewton(steps=1)(lambda z: (a @ z)[:, None], targets, SquaredError(), prior)
+        >>> targets, learned = torch.tensor([[2.0], [3.0]]), plain(torch.zeros(2))
+        >>> z, trace = GaussNewton(steps=1)(lambda z: (a @ z)[:, None], targets, SquaredError(), learned)
         >>> z.round(decimals=3)
         tensor([1., 3.])
     """
@@ -47,35 +48,32 @@ class GaussNewton:
     engine: Engine = "fast"
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise AdaptError(
-                f"inner.steps={self.steps}: the number of steps cannot be negative (0 stays at z = 0)"
-            )
-        if not self.damping >= 0:
-            raise AdaptError(
-                f"inner.damping={self.damping}: damping must be zero or positive (1 = as learned)"
-            )
-        if self.engine not in ENGINES:
-            raise AdaptError(f"inner.engine={self.engine}: choose {', '.join(ENGINES)}")
+        check(self.steps, self.damping, self.engine)
 
     def __call__(
-        self, model: Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, prior: Prior
+        self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
         """See :class:`adapt.inner.Solver`; cost (1 + k) forward passes a step."""
-        precision = self.damping * prior.precision  # [k]
-        k = precision.numel()
-        identity = torch.eye(k, dtype=precision.dtype, device=precision.device)
-        z, losses = torch.zeros_like(precision), []
-        for _ in range(self.steps):
-            outputs, columns = pushforward(model, z, identity, engine=self.engine)  # [n, C], [k, n, C]
-            gradient = torch.einsum("knc,nc->k", columns, loss.gradient(outputs, targets)) + precision * z
-            hessian = torch.einsum("knc,lnc->kl", columns, loss.curvature(outputs, columns)) + torch.diag(
-                precision
-            )
-            # A direction in which nothing changes, or a repeated one, undamped, must not make the system
-            # singular: the floor is a few rounding errors of the factorisation, below which directions stay
-            # where they are.
-            floor = 10 * torch.finfo(z.dtype).eps * hessian.diagonal().sum() + torch.finfo(z.dtype).tiny
-            z = z - torch.linalg.solve(hessian + floor * identity, gradient)
-            losses.append(loss.value(outputs, targets))
-        return z, Trace(torch.stack(losses) if losses else precision.new_zeros(0), self.steps * (1.0 + k))
+        function = as_model(model)
+        k = learned.precision.numel()
+        identity = torch.eye(k, dtype=learned.precision.dtype, device=learned.precision.device)
+
+        def evaluate(z: Tensor) -> Quadratic:
+            # outputs [n, C], columns [k, n, C]
+            outputs, columns = pushforward(function.__call__, z, identity, engine=self.engine)
+            return quadratic(outputs, columns, targets, loss)
+
+        z, losses = minimise(
+            evaluate, self.steps, self.damping * learned.precision, self.damping * learned.damping
+        )
+        return z, Trace(losses, self.steps * (1.0 + k))
+
+
+def check(steps: int, damping: float, engine: Engine) -> None:
+    """Raise what is wrong with the settings that Gauss–Newton solvers share."""
+    if steps < 0:
+        raise AdaptError(f"inner.steps={steps}: the number of steps cannot be negative (0 stays at z = 0)")
+    if not damping >= 0:
+        raise AdaptError(f"inner.damping={damping}: damping must be zero or positive (1 = as learned)")
+    if engine not in ENGINES:
+        raise AdaptError(f"inner.engine={engine}: choose {', '.join(ENGINES)}")

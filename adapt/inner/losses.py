@@ -1,4 +1,4 @@
-"""Losses of the inner problem with what Gauss–Newton needs of them: value, gradient and curvature in the
+"""Losses of the inner problem with what Gauss–Newton needs of them: values, gradient and curvature in the
 outputs.
 
 For outputs o = F(z) ∈ R^{n×C} with Jacobian J ∈ R^{n×C×k} and a loss ℓ convex in o, the generalised
@@ -11,14 +11,19 @@ from typing import Protocol
 
 from torch import Tensor
 
+from adapt.errors import AdaptError
+
 __all__ = ["CrossEntropy", "Loss", "SquaredError"]
 
 
 class Loss(Protocol):
-    """Summed over the n examples; outputs and targets ``[n, C]``."""
+    """Outputs and targets ``[n, C]``. ``regression`` says whether targets are values rather than classes."""
 
-    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Scalar."""
+    @property
+    def regression(self) -> bool: ...
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """ℓ_i of each example ``[n]``."""
         ...
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -29,13 +34,24 @@ class Loss(Protocol):
         """∇²ℓ(outputs) applied to each column of ``columns [k, n, C]``."""
         ...
 
+    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Σ_i ℓ_i, scalar."""
+        return self.values(outputs, targets).sum()
+
 
 @dataclass(frozen=True)
-class SquaredError:
+class SquaredError(Loss):
     """ℓ = ½ Σ ‖o_i − y_i‖²; gradient r = o − y; curvature the identity."""
 
-    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return 0.5 * (outputs - targets).square().sum()
+    regression: bool = True
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.shape != targets.shape:  # which broadcasting would hide
+            raise AdaptError(
+                f"there are outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)}: without a "
+                "head (head=direct) the network must have as many outputs as there are targets"
+            )
+        return 0.5 * (outputs - targets).square().sum(-1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs - targets
@@ -45,12 +61,14 @@ class SquaredError:
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Loss):
     """ℓ = −Σ y_i · log softmax(o_i); gradient p − y; curvature diag p − p pᵀ. Targets are rows that sum to
     one."""
 
-    def value(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return -(targets * outputs.log_softmax(-1)).sum()
+    regression: bool = False
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -(targets * outputs.log_softmax(-1)).sum(-1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.softmax(-1) - targets

@@ -1,41 +1,95 @@
-"""The contract of an inner solver."""
+"""The contract of an inner solver: what it is given, and what it returns."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from adapt.inner.losses import Loss
 
-__all__ = ["Prior", "Solver", "Trace"]
+__all__ = ["Learned", "Model", "Solver", "Trace", "as_model", "is_concrete", "plain"]
+
+Readout = Callable[[Tensor, Tensor | None], Tensor]
 
 
-class Prior(NamedTuple):
-    """z ~ N(0, Λ): ``precision`` [k] is the diagonal of λΛ⁻¹, in units of the support loss summed over
-    examples."""
+class Learned(NamedTuple):
+    """What meta-training has learned about z.
+
+    Attributes:
+        precision: of the prior z ~ N(0, Λ): the diagonal of Λ⁻¹ ``[k]``, in units of the support loss summed
+            over examples. Directions in which tasks differ more have a smaller one.
+        damping: μ ≥ 0 of Levenberg and Marquardt, scalar: shortens a step, whatever z it starts from.
+        rates: factors on the learning rate of each direction ``[k]`` (Meta-SGD).
+    """
 
     precision: Tensor
+    damping: Tensor
+    rates: Tensor
+
+
+class Model(NamedTuple):
+    """The support examples as a function of z, in two parts: the network, and what is cheap on top of it.
+
+    Attributes:
+        features: ``z [k] → [n, D]``, the costly part.
+        readout: ``(features, weights) → outputs [n, C]`` of the support loss. ``weights [n]`` (1 or 0; None =
+            all 1): examples of weight 0 teach nothing; their own rows are meaningless.
+        predict: the same for the head that will be used in the end; rows of weight 0 are its predictions for
+            examples that it has not seen.
+    """
+
+    features: Callable[[Tensor], Tensor]
+    readout: Readout
+    predict: Readout
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Outputs of the support loss ``[n, C]``."""
+        return self.readout(self.features(z), None)
 
 
 class Trace(NamedTuple):
-    """What a solver did: support loss (sum over examples, without prior) before every step, and its nominal
-    cost.
+    """What a solver did.
 
-    ``forward_equivalents`` counts passes over the support set: 1 for a value, 1 per tangent, 2 for a full
-    backward pass.
+    Attributes:
+        losses: support loss (sum over examples, without prior) before every step.
+        forward_equivalents: nominal cost in passes over the support set: 1 for a value, 1 per tangent, 2 for
+            a full backward pass.
+        choice: in words, of a solver that chooses; else empty.
     """
 
     losses: Tensor
     forward_equivalents: float
+    choice: str = ""
 
 
 class Solver(Protocol):
-    """Pure, differentiable, vmappable: minimises loss(model(z), targets) + ½ zᵀ diag(precision) z from z =
-    0."""
+    """Minimises loss(model(z), targets) + ½ zᵀ diag(precision) z from z = 0; pure, differentiable,
+    vmappable.
+
+    Non-finite values never reach z: a step that is not finite is not taken.
+    """
 
     def __call__(
-        self, model: Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, prior: Prior
+        self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
-        """``model`` maps z ``[k]`` to outputs ``[n, C]``; ``targets [n, C]``; returns z ``[k]`` and the
-        trace."""
+        """``model`` maps z ``[k]`` to outputs ``[n, C]``, as a :class:`Model` or any function;
+        ``targets [n, C]``; returns z ``[k]`` and the trace."""
         ...
+
+
+def plain(precision: Tensor) -> Learned:
+    """A prior of the given ``precision [k]``, without damping, with all rates 1."""
+    return Learned(precision, precision.new_zeros(()), torch.ones_like(precision))
+
+
+def as_model(model: Model | Callable[[Tensor], Tensor]) -> Model:
+    """A function of z alone is its own features; there is nothing on top of it."""
+    if isinstance(model, Model):
+        return model
+    return Model(model, lambda features, weights: features, lambda features, weights: features)
+
+
+def is_concrete(tensor: Tensor) -> bool:
+    """Whether values can be looked at: not inside ``vmap`` or other transforms of ``torch.func``."""
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)

@@ -1,8 +1,20 @@
-"""Outer loops, offline: pretraining a backbone, and learning φ₀, U, λ over a distribution of tasks. They may
-use backprop; adapting never does."""
+"""Outer loops, offline: pretraining a backbone, and learning φ₀, U and the prior over a distribution of
+tasks. They may use backprop; adapting never does."""
 
-from adapt.meta.basis import task_gradient_basis
-from adapt.meta.outer import MetaTraining, meta_train
+from adapt.meta.outer import meta_train
 from adapt.meta.pretrain import Pretraining, image_batches, pretrain
+from adapt.meta.query import query_logits
+from adapt.meta.settings import MetaTraining
+from adapt.meta.start import displacement_basis, initial_basis, task_gradient_basis
 
-__all__ = ["MetaTraining", "Pretraining", "image_batches", "meta_train", "pretrain", "task_gradient_basis"]
+__all__ = [
+    "MetaTraining",
+    "Pretraining",
+    "displacement_basis",
+    "image_batches",
+    "initial_basis",
+    "meta_train",
+    "pretrain",
+    "query_logits",
+    "task_gradient_basis",
+]

@@ -20,7 +20,7 @@ __all__ = ["Subspace"]
 @dataclass(frozen=True)
 class Subspace:
     """``z [k] → parameters`` of the ``space`` around ``origin`` φ₀ ``[P]`` along the columns of ``basis`` U
-    ``[P, k]``.
+    ``[P, k]``; a ``basis [P]`` stands for a diagonal U, with k = P.
 
     Example:
         >>> import torch
@@ -37,11 +37,12 @@ class Subspace:
     basis: Tensor
 
     def __post_init__(self) -> None:
-        if self.origin.shape != (self.space.size,) or self.basis.shape[:-1] != (self.space.size,):
+        size = self.space.size
+        if self.origin.shape != (size,) or self.basis.ndim not in (1, 2) or len(self.basis) != size:
             raise AdaptError(
                 f"origin {tuple(self.origin.shape)} and basis {tuple(self.basis.shape)} do not "
-                f"fit the {self.space.size} parameters of "
-                f"space '{self.space.name}': expected [{self.space.size}] and [{self.space.size}, k]"
+                f"fit the {size} parameters of "
+                f"space '{self.space.name}': expected [{size}] and [{size}, k]"
             )
 
     @property
@@ -51,4 +52,5 @@ class Subspace:
 
     def parameters(self, z: Tensor) -> dict[str, Tensor]:
         """The adapted tensors at ``z [k]``, by name; differentiable and vmappable."""
-        return self.space.parameters(self.origin + self.basis @ z)
+        moved = self.basis @ z if self.basis.ndim == 2 else self.basis * z
+        return self.space.parameters(self.origin + moved)

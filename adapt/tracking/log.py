@@ -120,7 +120,7 @@ def log_children(
         run_id, start = child.info.run_id, child.info.start_time
         status = "FAILED"
         try:
-            metrics = [*points(comparison.method_metrics(method), start), *_curve(method, start)]
+            metrics = [*points(comparison.method_metrics(method), start), *_curve(comparison, method, start)]
             params = flatten(method_config(config, method.name))
             log_batches(client, run_id, metrics=metrics, params=params)
             log_inputs(client, run_id, datasets)
@@ -129,14 +129,15 @@ def log_children(
             client.set_terminated(run_id, status)
 
 
-def _curve(method: MethodResult, start: int) -> Iterator[Point]:
-    """Mean accuracy by look, at ``start`` plus elapsed time (ms): the UI's relative time axis shows it."""
+def _curve(comparison: Comparison, method: MethodResult, start: int) -> Iterator[Point]:
+    """Mean score by look, at ``start`` plus elapsed time (ms): the UI's relative time axis shows it."""
     if not method.curves:
         return
     curve = mean_curve(method.curves)
-    for step, (seconds, accuracy) in enumerate(zip(curve.seconds, curve.accuracy, strict=True)):
+    for step, (seconds, score) in enumerate(zip(curve.seconds, curve.score, strict=True)):
         when = start + round(1000 * seconds)
-        yield from points({"curve/accuracy": accuracy, "curve/seconds": seconds}, when, step)
+        values = {f"curve/{comparison.metric.name}": score, "curve/seconds": seconds}
+        yield from points(values, when, step)
 
 
 def _input(dataset: DatasetInput) -> MlflowInput:

@@ -21,6 +21,9 @@ mlflow = pytest.importorskip("mlflow")
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 
 COMPARISON = ("comparison.json", "comparison.md", *(f"accuracy_against_seconds.{s}" for s in ("svg", "png")))
+ERRORS = ("comparison.json", "comparison.md", *(f"mse_against_seconds.{s}" for s in ("svg", "png")))
+ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md")
+SMALL_OUTER = ("meta.k=2", "meta.steps=1", "meta.tasks_per_step=2", "meta.validation_tasks=1")
 SMALL_COMPARISON = (
     "task.ways=2",
     "task.queries=2",
@@ -60,19 +63,24 @@ MINIATURES = {
         (
             *SMALL_GLYPHS,
             "meta.k=2",
+            "meta.nested=[1,2]",
             "meta.basis_tasks=2",
             "meta.steps=1",
             "meta.tasks_per_step=1",
             "meta.validation_tasks=1",
         ),
-        ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md"),
+        ADAPTER,
         runs=1,
     ),
+    "meta_sinusoid": Miniature(SMALL_OUTER, ADAPTER, runs=1),
+    "meta_vehicle_dynamics": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
     "pretrain_glyphs": Miniature(
         (*SMALL_GLYPHS, "backbone.width=4", "meta.steps=2", "meta.batch=8"),
         ("backbone/backbone.json", "backbone/backbone.safetensors"),
         runs=1,
     ),
+    "sinusoid": Miniature(("task.tasks=2",), ERRORS, runs=4),
+    "vehicle_dynamics": Miniature(("task.tasks=2",), ERRORS, runs=4),
     "quickstart": Miniature((*SMALL_COMPARISON, "task.tasks=1"), COMPARISON, runs=8),
 }
 

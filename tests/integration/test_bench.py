@@ -12,6 +12,16 @@ from bench.figures import cost_against_depth, memory_against_depth, training_cur
 from bench.models import MODELS, PLACEMENTS, network, objective, problem
 
 ROOT = Path(__file__).parents[2]
+BENCHES = (
+    "digits",
+    "selection",
+    "pushforward",
+    "gpu",
+    "forward_vs_backprop",
+    "inner_loops",
+    "regression",
+    "memory",
+)
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +30,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits", "selection", "pushforward", "gpu", "forward_vs_backprop"])
+@pytest.mark.parametrize("name", BENCHES)
 def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None:
     special = {"digits": ["--runs", str(tmp_path / "runs")], "gpu": ["--device", "cpu"]}
     done = run(f"{name}.py", "--quick", "--out", str(tmp_path), *special.get(name, []))

@@ -116,7 +116,7 @@ def test_store_children(tracked: Tracked) -> None:
         assert child.info.status == "FINISHED"
         assert child.data.tags["mlflow.parentRunId"] == tracked.parent.info.run_id
         metrics = child.data.metrics
-        assert metrics["eval/accuracy"] == pytest.approx(result.methods[name].mean_accuracy.mean)
+        assert metrics["eval/accuracy"] == pytest.approx(result.methods[name].mean_score.mean)
         for key in ("time/adapt_seconds", "cost/forward_equivalents", "memory/peak_mb"):
             assert metrics[key] > 0, (name, key)
         if result.methods[name].n > 1:
@@ -191,7 +191,7 @@ def test_seed_decides_everything(tmp_path: Path) -> None:
         methods = "method=[head,forward,backprop,finetune,retrain]"
         small = ["method.retrain.epochs=1", "method.finetune.steps=1", "task.shots=1", "task.queries=25"]
         assert call([*TINY, methods, *small, f"seed={seed}", "method.backprop.solver.steps=2"], folder) == 0
-        accuracies.append({n: method.accuracy for n, method in comparison(folder).methods.items()})
+        accuracies.append({n: method.score for n, method in comparison(folder).methods.items()})
 
     assert accuracies[0] == accuracies[1] != accuracies[2]
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import json
 import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor, nn
 
-import adapt
-from adapt import AdaptError, FewShotAdapter, FittedTask
-from adapt.adapter import AdapterState, Forward, identity_state
-from adapt.adapter.inputs import as_examples, as_labels
-from adapt.adapter.storage import FORMAT
-from adapt.backbones import FrozenBatchNorm, fingerprint, save_backbone
-from adapt.forward.estimators import Exact, Gaussian
-from adapt.heads import Head, Logistic, Prototype, Ridge
-from adapt.inner import Descent, GaussNewton, Solver
+from adapt import AdaptError, FewShotAdapter
+from adapt.adapter import Forward, identity_state, initial_state
+from adapt.adapter.few_shot import ONE_SHOT
+from adapt.adapter.inputs import as_examples, as_targets
+from adapt.backbones import FrozenBatchNorm, fingerprint
+from adapt.inner import CrossEntropy, Descent, GaussNewton
 from adapt.spaces import bias, film
-from tests.helpers import SIDE, make_adapter, tiny_conv4
 
 Support = tuple[Tensor, list[str]]
 LIKE = torch.zeros(())
@@ -83,6 +77,7 @@ def test_one_shot_stays_at_the_start(adapter: FewShotAdapter, support: Support) 
     for chosen in ([0, 1, 2], [0, 1, 2, 3, 4]):  # one example of each class; one class with a single one
         task = adapter.fit(x[chosen], [y[i] for i in chosen])
         assert torch.equal(task.z, torch.zeros(3))
+        assert task.trace.choice == ONE_SHOT
         assert task.trace.losses.shape == (0,) and task.trace.forward_equivalents == 0
         starting = adapter.space.parameters(adapter.state.origin)
         assert all(torch.equal(task.parameters[name], starting[name]) for name in starting)
@@ -138,6 +133,9 @@ def test_fewer_directions(adapter: FewShotAdapter, support: Support) -> None:
         few = adapter.with_(state=adapter.state.leading(k))
         assert torch.equal(few.state.basis, adapter.state.basis[:, :k])
         assert few.fit(*support).z.shape == (k,)
+        assert len(few.state.learned.precision) == len(few.state.learned.rates) == k
+    with pytest.raises(AdaptError, match=r"k=1: .* moves every parameter by itself, it has no leading"):
+        identity_state(adapter.space).leading(1)
     for k in (-1, 4):
         with pytest.raises(AdaptError, match=rf"k={k}: this adapter has 3 directions, choose 0 … 3"):
             adapter.state.leading(k)
@@ -145,7 +143,7 @@ def test_fewer_directions(adapter: FewShotAdapter, support: Support) -> None:
 
 def test_identity_state_moves_every_parameter(adapter: FewShotAdapter, support: Support) -> None:
     state = identity_state(adapter.space)
-    assert torch.equal(state.prior.precision, torch.zeros(adapter.space.size))
+    assert torch.equal(state.learned.precision, torch.zeros(adapter.space.size))
     task = adapter.with_(state=state, solver=Descent(steps=2)).fit(*support)
     moved = torch.cat([value.flatten() for value in task.parameters.values()])
     assert torch.allclose(moved, adapter.space.initial + task.z)
@@ -175,9 +173,7 @@ def test_batch_norm_in_evaluation_mode_is_left_alone(support: Support) -> None:
     ).eval()
     space, before = bias(network), fingerprint(network)
     basis = torch.eye(space.size)[:, :3]
-    adapter = FewShotAdapter(
-        network, space, AdapterState(space.initial, basis, torch.zeros(()), torch.zeros(()))
-    )
+    adapter = FewShotAdapter(network, space, initial_state(space.initial, basis))
     adapter.fit(*support).predict(support[0])
     assert fingerprint(network) == before
 
@@ -263,19 +259,20 @@ LABELS = st.one_of(
 @settings(max_examples=100, deadline=None)
 @given(labels=LABELS)
 def test_labels_survive_indexing(labels: list[Any]) -> None:
-    """``classes[index]`` gives back every label, and classes are sorted and distinct."""
+    """Every label is found again by its column, and classes are sorted and distinct."""
     # numpy strings cannot end in NUL
     labels = [label.rstrip("\0") if isinstance(label, str) else label for label in labels]
     if len(set(labels)) < 2:
         with pytest.raises(AdaptError, match="only the class"):
-            as_labels(labels, len(labels))
+            as_targets(labels, torch.zeros(len(labels)), CrossEntropy())
         return
-    classes, index = as_labels(labels, len(labels))
-    assert classes[index.numpy()].tolist() == labels
+    classes, targets = as_targets(labels, torch.zeros(len(labels), 3), CrossEntropy())
+    assert targets.sum(1).tolist() == [1] * len(labels)
+    assert classes[targets.argmax(1).numpy()].tolist() == labels
     assert classes.tolist() == sorted(set(labels))
-    assert index.dtype == torch.int64
+    assert targets.dtype == torch.float32
     with pytest.raises(AdaptError, match="one label per example"):
-        as_labels(labels, len(labels) + 1)
+        as_targets(labels, torch.zeros(len(labels) + 1), CrossEntropy())
 
 
 @settings(max_examples=100, deadline=None)
@@ -297,209 +294,6 @@ def test_examples_are_taken_or_refused_never_altered(x: np.ndarray) -> None:
         assert taken.dtype == torch.float32
         assert np.array_equal(taken.numpy(), as_float)
     assert np.array_equal(x, before, equal_nan=x.dtype.kind == "f")
-
-
-# ------------------------------------------------------------------------------------------ on disk
-
-
-COMPONENTS: list[tuple[Solver, Head]] = [
-    (GaussNewton(steps=2, damping=0.5), Logistic(l2=0.02, steps=6)),
-    (Descent("sgd", lr=0.05, steps=3), Ridge(l2=0.2, scale=5.0)),
-    (Descent("adam", lr=0.05, steps=2, gradient=Exact()), Prototype(temperature=0.2)),
-    (Descent(gradient=Gaussian(tangents=3)), Logistic()),
-]
-
-
-@pytest.mark.parametrize(("solver", "head"), COMPONENTS, ids=lambda component: type(component).__name__)
-def test_adapter_round_trip(adapter: FewShotAdapter, tmp_path: Path, solver: Solver, head: Head) -> None:
-    made = adapter.with_(solver=solver, head=head, info={"title": "A | test", "training": {"seconds": 1.5}})
-    made.save_pretrained(tmp_path / "it")
-    for loaded in (
-        adapt.load(tmp_path / "it", backbone=tiny_conv4()),
-        FewShotAdapter.from_pretrained(str(tmp_path / "it"), backbone=tiny_conv4()),
-    ):
-        assert isinstance(loaded, FewShotAdapter)
-        assert (loaded.solver, loaded.head) == (solver, head)
-        assert (loaded.input_shape, loaded.info) == (made.input_shape, made.info)
-        assert loaded.space.shapes == made.space.shapes
-        assert all(torch.equal(a, b) for a, b in zip(loaded.state, made.state, strict=True))
-
-
-def test_folder_holds_data_and_a_card_never_pickle(
-    adapter: FewShotAdapter, support: Support, tmp_path: Path
-) -> None:
-    adapter.save_pretrained(tmp_path / "adapter")
-    adapter.fit(*support).save_pretrained(tmp_path / "task")
-    for name in ("adapter", "task"):
-        files = sorted(path.name for path in (tmp_path / name).iterdir())
-        assert files == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-        config = json.loads((tmp_path / name / "adapter_config.json").read_text())
-        assert (config["kind"], config["format"], config["library_version"]) == (
-            name,
-            FORMAT,
-            adapt.__version__,
-        )
-        card = (tmp_path / name / "README.md").read_text()
-        assert card.startswith("---\nlibrary_name: adaptive-behavior\n")
-        assert "3 directions" in card and fingerprint(adapter.backbone)[:16] in card
-    assert "Classes: ape, moth, zebra." in card
-
-
-@pytest.mark.parametrize("labels", [["b", "a", "c"], [30, 10, 20], [True, False, True], [0.5, -0.5, 1e-3]])
-def test_task_round_trip_is_bit_identical(
-    adapter: FewShotAdapter, support: Support, tmp_path: Path, labels: list[Any]
-) -> None:
-    task = adapter.fit(support[0], labels * 3)
-    task.save_pretrained(tmp_path / "task")
-    loaded = adapt.load(tmp_path / "task", backbone=tiny_conv4())
-    assert isinstance(loaded, FittedTask)
-    assert np.array_equal(loaded.predict_proba(support[0]), task.predict_proba(support[0]))
-    assert loaded.classes_.tolist() == task.classes_.tolist()
-    assert loaded.classes_.dtype == task.classes_.dtype
-    assert torch.equal(loaded.z, task.z)
-    assert torch.equal(loaded.trace.losses, task.trace.losses)
-    assert loaded.trace.forward_equivalents == task.trace.forward_equivalents
-    loaded.save_pretrained(tmp_path / "again")
-    again = adapt.load(tmp_path / "again", backbone=tiny_conv4())
-    assert np.array_equal(again.predict_proba(support[0]), task.predict_proba(support[0]))
-
-
-def test_a_one_shot_task_and_a_state_with_shared_tensors_can_be_saved(
-    adapter: FewShotAdapter, support: Support, tmp_path: Path
-) -> None:
-    one = torch.tensor(0.0)
-    shared = adapter.with_(state=adapter.state._replace(log_damping=one, log_sharpness=one))
-    task = shared.fit(support[0][:3], support[1][:3])
-    task.save_pretrained(tmp_path / "task")
-    loaded = adapt.load(tmp_path / "task", backbone=adapter.backbone)
-    assert np.array_equal(loaded.predict_proba(support[0]), task.predict_proba(support[0]))
-
-
-def test_a_shipped_backbone_is_found_by_name(
-    support: Support, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_backbone(
-        tmp_path / "small",
-        tiny_conv4(),
-        architecture="conv4",
-        arguments={"width": 4},
-        input_shape=(1, SIDE, SIDE),
-        training={},
-    )
-    monkeypatch.setattr("adapt.files.PRETRAINED", tmp_path)
-    made = make_adapter(tiny_conv4()).with_(backbone_name="small")
-    made.save_pretrained(tmp_path / "small_film")
-    loaded = adapt.load("small_film")
-    assert loaded.backbone_name == "small"
-    ours, theirs = (it.fit(*support).predict_proba(support[0]) for it in (loaded, made))
-    assert np.allclose(ours, theirs, atol=1e-5)  # what is loaded has another memory layout: other rounding
-
-
-def test_a_backbone_of_ones_own_must_be_passed_and_be_the_same(
-    adapter: FewShotAdapter, tmp_path: Path
-) -> None:
-    adapter.save_pretrained(tmp_path / "it")
-    with pytest.raises(AdaptError, match=r"backbone of your own: pass it as adapt\.load\(folder, backbone="):
-        adapt.load(tmp_path / "it")
-    for other in (tiny_conv4(seed=1), tiny_conv4().double()):
-        with pytest.raises(AdaptError, match=r"weights are not those .* was made for"):
-            adapt.load(tmp_path / "it", backbone=other)
-
-
-def test_what_cannot_be_saved_says_so_and_touches_nothing(
-    adapter: FewShotAdapter, support: Support, tmp_path: Path
-) -> None:
-    class Mine(GaussNewton):
-        pass
-
-    adapter.save_pretrained(tmp_path / "it")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "it").iterdir()}
-    for bad, message in (
-        (adapter.with_(solver=Mine()), r"Mine cannot be saved: only gauss_newton, descent"),
-        (adapter.with_(info={"loss": float("nan")}), r"cannot be written as JSON"),
-        (adapter.with_(info={"weights": torch.ones(1)}), r"cannot be written as JSON"),
-    ):
-        with pytest.raises(AdaptError, match=message):
-            bad.save_pretrained(tmp_path / "it")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "it").iterdir()} == before
-
-
-def test_saving_over_an_old_folder_never_mixes_the_two(
-    adapter: FewShotAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Interrupted between two files, the folder is incomplete, not wrong."""
-    adapter.save_pretrained(tmp_path / "it")
-
-    def crash(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("adapt.adapter.storage.write_text", crash)
-    with pytest.raises(KeyboardInterrupt):
-        adapter.with_(state=adapter.state.leading(1)).save_pretrained(tmp_path / "it")
-    with pytest.raises(AdaptError, match="not a complete artifact folder"):
-        adapt.load(tmp_path / "it", backbone=adapter.backbone)
-
-
-BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown solver": ({"solver": {"name": "newton"}}, r"names 'newton', .* known are gauss_newton, descent"),
-    "unknown head": ({"head": {"name": "svm"}}, r"names 'svm', .* known are logistic, prototype, ridge"),
-    "code for a head": ({"head": {"name": "os.system", "command": "true"}}, r"names 'os\.system'"),
-    "space a string": ({"space": "film"}, r"wrong type .* damaged"),
-    "space of another network": (
-        {"space": {"name": "film", "parameters": ["layer9.bias"]}},
-        r"space 'film' adapts layer9\.bias, which Conv4 does not have",
-    ),
-    "unknown estimator": (
-        {"solver": {"name": "descent", "gradient": {"name": "sketch"}}},
-        r"names 'sketch', .* known are exact, gaussian, orthogonal, rademacher, reverse, spsa",
-    ),
-    "unknown setting": ({"head": {"name": "ridge", "c": 1}}, r"'ridge' does not take these settings .*'c'"),
-    "bad setting": ({"head": {"name": "ridge", "l2": -1}}, r"head.l2=-1: .*positive"),
-    "setting of another type": (
-        {"solver": {"name": "gauss_newton", "steps": "3"}},
-        r"does not take these settings",
-    ),
-    "solver a string": ({"solver": "gauss_newton"}, r"wrong type .* damaged"),
-    "solver of no name": ({"solver": {}}, r"lacks 'name'"),
-    "solver a list": ({"solver": {"name": ["descent"]}}, r"wrong type"),
-    "no backbone": ({"backbone": None}, r"wrong type"),
-    "shape a number": ({"input_shape": 3}, r"wrong type"),
-    "later format": (
-        {"format": FORMAT + 1},
-        rf"has format {FORMAT + 1}; this version reads format {FORMAT}: update",
-    ),
-    "not a task": ({"kind": "task"}, r"is not a complete fitted task \('classes'\)"),
-}
-
-
-@pytest.mark.parametrize(("changes", "message"), BAD_CONFIGS.values(), ids=BAD_CONFIGS.keys())
-def test_configs_that_cannot_be_trusted_are_refused(
-    adapter: FewShotAdapter, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    adapter.save_pretrained(tmp_path / "it")
-    path = tmp_path / "it" / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(AdaptError, match=message):
-        adapt.load(tmp_path / "it", backbone=adapter.backbone)
-
-
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
-def test_missing_and_cut_files_are_named(
-    adapter: FewShotAdapter, support: Support, tmp_path: Path, name: str
-) -> None:
-    adapter.fit(*support).save_pretrained(tmp_path / "it")
-    path = tmp_path / "it" / name
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(AdaptError, match="damaged"):
-        adapt.load(tmp_path / "it", backbone=adapter.backbone)
-    path.unlink()
-    with pytest.raises(AdaptError, match="does not exist"):
-        adapt.load(tmp_path / "it", backbone=adapter.backbone)
-
-
-def test_unknown_names_list_what_there_is() -> None:
-    with pytest.raises(AdaptError, match=r"'no_such_adapter' is neither a folder nor a shipped artifact"):
-        adapt.load("no_such_adapter")
 
 
 # ------------------------------------------------------------------------------------------- the rest

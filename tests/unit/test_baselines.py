@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
 
 from adapt import AdaptError
-from adapt.adapter import Context, Forward, Method, Predictor, Support
+from adapt.adapter import Context, FewShotAdapter, Forward, Method, Predictor, Support, initial_state
+from adapt.backbones import Conv4, fingerprint
 from adapt.baselines import Backprop, Finetune, HeadOnly, Retrain
-from adapt.heads import Logistic, Prototype, Ridge, one_hot
-from adapt.inner import Descent, GaussNewton
+from adapt.baselines.checkpointing import CheckpointedReverse, checkpointed, segments
+from adapt.compare.measure import peak_megabytes
+from adapt.forward.estimators import Exact, Reverse
+from adapt.heads import Direct, Logistic, Prototype, Ridge, one_hot
+from adapt.inner import Descent, GaussNewton, SquaredError
+from adapt.spaces import full
 from tasks import ArraySource, Distribution, Episode
-from tests.helpers import make_adapter, tiny_conv4
+from tests.helpers import SIDE, distance, make_adapter, randomised, tiny_conv4
+from tests.networks import NETWORKS
 
 
 @pytest.fixture
@@ -89,6 +98,219 @@ def test_backprop_without_steps_is_the_learned_start(source: ArraySource, episod
     assert torch.equal(still, logits(Forward(GaussNewton(steps=0)), source, episode))
 
 
+def test_backprop_in_the_subspace_descends_along_our_directions(
+    source: ArraySource, episode: Episode
+) -> None:
+    """With the prior: by hand, with torch's own optimizer."""
+    adapter = make_adapter(tiny_conv4())
+    state = adapter.state._replace(log_precision=torch.tensor([-1.0, 0.0, 3.0]))
+    adapter = adapter.with_(state=state)
+    targets = one_hot(episode.support_y, 3)
+    z = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.SGD([z], lr=0.5)
+
+    def features(x: Tensor) -> Tensor:
+        phi = state.origin + state.basis @ z
+        return functional_call(adapter.backbone, adapter.space.parameters(phi), (x,))
+
+    for _ in range(3):
+        loo = Prototype().loo_logits(features(episode.support_x), targets)
+        prior = 0.5 * (state.log_precision.exp() * z * z).sum() / len(targets)
+        optimizer.zero_grad()
+        (nn.functional.cross_entropy(loo, episode.support_y) + prior).backward()
+        optimizer.step()
+    with torch.no_grad():
+        fitted = Ridge().fit(features(episode.support_x), targets)
+        expected = Ridge().logits(fitted, features(episode.query_x))
+    method = Backprop(Descent("sgd", lr=0.5, steps=3), Ridge(), subspace=True)
+    ours = logits(method, source, episode, adapter=adapter)
+    assert distance(ours, expected) <= 1e-5 < float(z.detach().norm())
+
+
+# ----------------------------------------------------------------------------------------- checkpointing
+
+
+def kept(f: Any, leaf: Tensor, x: Tensor) -> int:
+    """Bytes that ``f(leaf)`` keeps for its backward pass, each storage once, ``leaf`` and inputs ``x`` left
+    out."""
+    storages = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        value = f(leaf)
+        assert value.requires_grad
+        own = {tensor.untyped_storage().data_ptr() for tensor in (leaf, x)}
+        return sum(size for storage, size in storages.items() if storage not in own)
+
+
+CUT = ["conv4", "resnet12", "vision transformer", "bert, fused attention", "gpt2, plain attention"]
+
+
+@pytest.mark.parametrize("name", [*CUT, "torch's encoder"])
+def test_checkpointing_gives_the_same_gradient_from_less_memory(name: str) -> None:
+    """In other parameters than the network's own, which are back in place before the backward pass."""
+    build, shape = NETWORKS[name]
+    network = build().requires_grad_(False)
+    before, again = fingerprint(network), checkpointed(network)
+    space = full(network)
+    generator = torch.Generator().manual_seed(0)
+    phi = space.initial + 0.01 * torch.randn(space.size, generator=generator)
+    x = torch.randn(shape, generator=generator)
+
+    def loss(net: nn.Module) -> Any:
+        return lambda phi: functional_call(net, space.parameters(phi), (x,)).square().sum()
+
+    value, gradient, _ = Reverse()(loss(network), phi)
+    same_value, same_gradient, info = CheckpointedReverse()(loss(again), phi)
+    assert distance(same_value, value) <= 1e-6
+    assert distance(same_gradient, gradient) <= 1e-5
+    assert info.exact and info.passes == 3
+    assert fingerprint(network) == before == fingerprint(again)
+    leaf = phi.clone().requires_grad_(True)
+    assert 0 < kept(loss(again), leaf, x) < 0.6 * kept(loss(network), leaf, x)
+    with torch.no_grad():
+        assert torch.equal(again(x), network(x))
+
+
+@pytest.mark.parametrize("solver", [Descent("sgd", lr=1.0, steps=3), Descent("adam", steps=3)])
+@pytest.mark.parametrize("subspace", [False, True])
+def test_checkpointing_does_not_change_backprop(
+    source: ArraySource, episode: Episode, solver: Descent, subspace: bool
+) -> None:
+    plain, again = (
+        logits(Backprop(solver, Ridge(), subspace=subspace, checkpoint=checkpoint), source, episode)
+        for checkpoint in (False, True)
+    )
+    assert distance(again, plain) <= 1e-5
+
+
+def test_checkpointing_needs_less_memory_in_all() -> None:
+    """At the peak, computing again included."""
+    backbone = randomised(nn.Sequential(*blocks(), nn.Flatten()))
+    space = full(backbone)
+    state = initial_state(space.initial, torch.zeros(space.size, 1))
+    adapter = FewShotAdapter(backbone, space, state)
+    x = torch.randn(12, 8, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    support = Support(x, torch.arange(12) % 3, ("a", "b", "c"))
+    peaks = []
+    for checkpoint in (False, True):
+        method = Backprop(Descent("sgd", lr=1e-3, steps=2), Ridge(), checkpoint=checkpoint)
+        adapt = method.prepare(Context(backbone, adapter, lambda _: (x, x), 0))
+        peaks.append(peak_megabytes(partial(adapt, support, lambda _: None), x.device))
+    assert peaks[1] < 0.6 * peaks[0]
+
+
+def blocks() -> list[nn.Module]:
+    """Eight of them, each of two convolutions."""
+    return [
+        nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.Sigmoid())
+        for _ in range(8)
+    ]
+
+
+def test_segments_are_what_the_network_repeats() -> None:
+    conv4 = Conv4(width=4)
+    assert segments(conv4) == list(conv4.blocks)
+    assert segments(nn.Sequential(conv4, nn.Linear(4, 2))) == list(conv4.blocks), "one child fills the outer"
+    twice, once = nn.Linear(2, 2), nn.Linear(2, 2)
+    assert segments(nn.ModuleList([twice, once, twice])) == [twice, once]
+
+
+@pytest.mark.parametrize("network", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))])
+def test_a_network_without_blocks_is_refused(network: nn.Module) -> None:
+    with pytest.raises(AdaptError, match=r"has no repeated blocks .*: use checkpoint=False"):
+        checkpointed(network)
+
+
+# -------------------------------------------------------------------------------------------- regression
+
+
+def regression(outputs: int = 1) -> tuple[Context, Support, Tensor, Tensor]:
+    """A curve, some of it the support, and a small network at a start that is not its own weights."""
+    network = randomised(
+        nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 16), nn.Linear(16, outputs))
+    )
+    space = full(network)
+    state = initial_state(space.initial + 0.2, torch.ones(space.size, 1))
+    adapter = FewShotAdapter(network, space, state, head=Direct(), support_head=Direct(), loss=SquaredError())
+
+    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        raise AdaptError("no pool")
+
+    x = torch.linspace(-1, 1, 16)[:, None]
+    y = (2 * x).sin()
+    return Context(network, adapter, pool, 0), Support(x[::2], y[::2], ()), x[1::2], y[1::2]
+
+
+def error(method: Method, context: Context, support: Support, x: Tensor, y: Tensor) -> float:
+    predictor = method.prepare(context)(support, lambda _: None)
+    with torch.no_grad():
+        predicted = predictor(x)
+    assert predicted.shape == y.shape
+    return float((predicted - y).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("costly", "start"),
+    [
+        (Backprop(Descent("adam", 0.02, 30), Direct()), Backprop(Descent("adam", 0.02, 0), Direct())),
+        (
+            Backprop(Descent("adam", 0.02, 30), Direct(), checkpoint=True),
+            Backprop(Descent("adam", 0.02, 0), Direct(), checkpoint=True),
+        ),
+        (Finetune(lr=0.02, steps=30), Finetune(lr=1e-12, steps=1)),
+    ],
+    ids=["backprop", "backprop, checkpointed", "finetune"],
+)
+def test_methods_regress(costly: Method, start: Method) -> None:
+    task = regression()
+    assert error(costly, *task) < 0.2 * error(start, *task)
+
+
+def test_head_only_in_regression_is_the_head_on_frozen_features() -> None:
+    context, support, x, _ = regression(outputs=16)
+    head = Ridge(l2=1e-2, scale=1)
+    predictor = HeadOnly(head).prepare(context)(support, lambda _: None)
+    state = head.fit(context.backbone(support.x), support.y)
+    assert torch.equal(predictor(x), head.logits(state, context.backbone(x)))
+
+
+def test_finetuning_a_regression_starts_from_the_learned_start() -> None:
+    context, support, x, y = regression()
+    learned = Backprop(Descent(steps=0), Direct())
+    expected = error(learned, context, support, x, y)
+    assert error(Finetune(lr=1e-12, steps=1), context, support, x, y) == pytest.approx(expected, rel=1e-5)
+    assert error(HeadOnly(Direct()), context, support, x, y) != pytest.approx(expected, rel=1e-2)
+    assert not any(parameter.requires_grad for parameter in context.backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("method", "outputs", "message"),
+    [
+        (
+            HeadOnly(Logistic()),
+            1,
+            r"head=Logistic classifies, but this task is a regression: use heads.Ridge",
+        ),
+        (HeadOnly(Ridge()), 1, r"head.scale=10.0 turns outputs into logits.*use scale=1"),
+        (HeadOnly(Direct()), 3, r"head=Direct takes the network's outputs \(8, 3\) for the targets \(8, 1\)"),
+        (Finetune(), 3, r"head=Direct takes the network's outputs .*use a network with as many outputs"),
+        (Backprop(), 1, r"head=Logistic classifies"),
+        (Retrain(), 1, r"retrain: a regression task has no classes.*leave retrain out of method="),
+    ],
+)
+def test_what_makes_no_sense_in_regression_is_refused(method: Method, outputs: int, message: str) -> None:
+    context, support, *_ = regression(outputs)
+    with pytest.raises(AdaptError, match=message):
+        method.prepare(context)(support, lambda _: None)
+
+
+# --------------------------------------------------------------------------------- finetuning, retraining
+
+
 def test_finetuning_starts_from_the_head_and_moves_everything(source: ArraySource, episode: Episode) -> None:
     start = logits(HeadOnly(Logistic()), source, episode)
     barely = logits(Finetune(lr=1e-9, steps=1), source, episode)
@@ -139,6 +361,10 @@ def test_retraining_on_less_than_a_batch(source: ArraySource, episode: Episode) 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: Backprop(Descent(gradient=Exact()), checkpoint=True),
+            r"solver.gradient is Exact: use estim",
+        ),
         (lambda: Finetune(lr=0), r"finetune: lr=0, steps=20: both must be positive"),
         (lambda: Finetune(steps=0), r"finetune: lr=0.001, steps=0"),
         (lambda: Retrain(epochs=0), r"retrain: epochs and watch_every must be at least 1"),

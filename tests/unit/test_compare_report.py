@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from adapt.adapter import Role
-from adapt.compare import Comparison, Curve, Interval, MethodResult
+from adapt.compare import ACCURACY, Comparison, Curve, Interval, MethodResult
 from adapt.compare.markdown import comparison_markdown, table_rows
-from adapt.compare.verdict import accuracy_text, points_text, ratio_text, seconds_text, verdict
+from adapt.compare.verdict import ratio_text, seconds_text, verdict
 from adapt.errors import AdaptError
 
 
@@ -162,9 +162,9 @@ def test_texts_of_numbers() -> None:
         "52×",
         "1,234×",
     ]
-    assert points_text(Interval(-0.0123, 0.004, 10)) == "−1.23 ± 0.40"
-    assert points_text(Interval(0.0123, 0.0, 1)) == "+1.23"
-    assert accuracy_text(Interval(0.9712, 0.0031, 600)) == "97.1 ± 0.3"
+    assert ACCURACY.difference_text(Interval(-0.0123, 0.004, 10)) == "−1.23 ± 0.40"
+    assert ACCURACY.difference_text(Interval(0.0123, 0.0, 1)) == "+1.23"
+    assert ACCURACY.text(Interval(0.9712, 0.0031, 600)) == "97.1 ± 0.3"
 
 
 def test_table() -> None:
@@ -214,9 +214,9 @@ def crowded() -> Comparison:
 def test_every_method_has_its_point_and_its_name_and_names_do_not_overlap(crowded: Comparison) -> None:
     from matplotlib.text import Text
 
-    from adapt.compare.figures import accuracy_against_seconds
+    from adapt.compare.figures import score_against_seconds
 
-    figure = accuracy_against_seconds(crowded)
+    figure = score_against_seconds(crowded)
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     names = [text.get_text() for text in axes.texts]
@@ -237,10 +237,10 @@ def test_every_method_has_its_point_and_its_name_and_names_do_not_overlap(crowde
 
 
 def test_methods_that_coincide_are_still_all_named() -> None:
-    from adapt.compare.figures import accuracy_against_seconds
+    from adapt.compare.figures import score_against_seconds
 
     same = [method(f"head_{i}", "head", 0.0, 0.01) for i in range(12)]
-    assert len(accuracy_against_seconds(comparison(*same)).axes[0].texts) == 12
+    assert len(score_against_seconds(comparison(*same)).axes[0].texts) == 12
 
 
 def test_mean_curve_reads_all_tasks_at_the_same_fractions_of_their_budgets() -> None:
@@ -250,14 +250,14 @@ def test_mean_curve_reads_all_tasks_at_the_same_fractions_of_their_budgets() -> 
     long = Curve((1.0, 2.0, 3.0, 4.0, 5.0), (0.0, 0.1, 0.2, 0.3, 0.4))
     mean = mean_curve([short, long])
     assert mean.seconds == pytest.approx((1.0, 2.5, 4.0))
-    assert mean.accuracy == pytest.approx((0.1, 0.3, 0.6))
+    assert mean.score == pytest.approx((0.1, 0.3, 0.6))
 
 
 def test_shots_are_pooled_over_seeds() -> None:
-    from adapt.compare.figures import accuracy_against_shots
+    from adapt.compare.figures import score_against_shots
 
     runs = [comparison(head(0.1 * seed), shots=shots, seed=seed) for shots in (10, 1) for seed in (0, 1)]
-    (axes,) = accuracy_against_shots(runs).axes
+    (axes,) = score_against_shots(runs).axes
     line = axes.lines[0].get_xydata()
     assert line[:, 0].tolist() == [1.0, 10.0]
     assert line[:, 1].tolist() == pytest.approx([85.0, 85.0])
@@ -270,17 +270,17 @@ def test_shots_are_pooled_over_seeds() -> None:
     ids=["nothing", "twice the same"],
 )
 def test_what_cannot_be_pooled_is_refused(runs: list[Comparison], fault: str) -> None:
-    from adapt.compare.figures import accuracy_against_shots
+    from adapt.compare.figures import score_against_shots
 
     with pytest.raises(AdaptError, match=fault):
-        accuracy_against_shots(runs)
+        score_against_shots(runs)
 
 
 def test_figures_are_the_same_bytes_every_time(crowded: Comparison, tmp_path: Path) -> None:
-    from adapt.compare.figures import accuracy_against_seconds, save
+    from adapt.compare.figures import save, score_against_seconds
 
-    first = save(accuracy_against_seconds(crowded), tmp_path / "one" / "figure")
-    again = save(accuracy_against_seconds(crowded), tmp_path / "two" / "figure")
+    first = save(score_against_seconds(crowded), tmp_path / "one" / "figure")
+    again = save(score_against_seconds(crowded), tmp_path / "two" / "figure")
     assert [path.name for path in first] == ["figure.svg", "figure.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
@@ -289,11 +289,11 @@ def test_importing_costs_no_matplotlib_and_drawing_no_pyplot() -> None:
     program = """
 import sys
 from adapt.compare import Comparison, MethodResult
-from adapt.compare.figures import accuracy_against_seconds
+from adapt.compare.figures import score_against_seconds
 assert "matplotlib" not in sys.modules
 method = MethodResult("head", "head", (0.5,), (1.0,), 1.0, 1.0)
 task = {"source": "toy", "ways": 2, "shots": 1}
-accuracy_against_seconds(Comparison("toy", task, 0, "cpu", {"head": method}))
+score_against_seconds(Comparison("toy", task, 0, "cpu", {"head": method}))
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from adapt.compare.comparison import Curve
+from adapt.compare import ACCURACY, MSE, Curve
 from adapt.compare.statistics import mean_interval, paired_difference, ratio_interval
 
 
@@ -52,4 +52,9 @@ def test_speedup_with_tasks_never_reached_is_a_lower_bound() -> None:
 
 def test_first_reach_takes_the_first_look_at_or_above_the_target() -> None:
     curve = Curve((1.0, 2.0, 3.0, 4.0), (0.5, 0.8, 0.7, 0.9))
-    assert [curve.first_reach(target) for target in (0.0, 0.8, 0.85, 0.95)] == [1.0, 2.0, 4.0, None]
+    assert [curve.first_reach(target, ACCURACY) for target in (0.0, 0.8, 0.85, 0.95)] == [1.0, 2.0, 4.0, None]
+
+
+def test_first_reach_of_an_error_takes_the_first_look_at_or_below_the_target() -> None:
+    curve = Curve((1.0, 2.0, 3.0, 4.0), (0.5, 0.2, 0.3, 0.1))
+    assert [curve.first_reach(target, MSE) for target in (1.0, 0.2, 0.15, 0.05)] == [1.0, 2.0, 4.0, None]

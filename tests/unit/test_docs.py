@@ -22,7 +22,7 @@ import adapt.baselines
 import adapt.heads
 import tasks
 from adapt.app import build
-from tests.conformance import test_conformance as conformance
+from tests.conformance import tables, test_heads, test_methods, test_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDING = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
@@ -95,8 +95,8 @@ def test_configs_of_the_page_fit_their_classes(block: str, page: Any) -> None:
 
 
 HEAD_TESTS = {
-    name: getattr(conformance, name)
-    for name in vars(conformance)
+    name: getattr(test_heads, name)
+    for name in vars(test_heads)
     if re.match(r"test_(head|leave_one_out)_", name)
 }
 
@@ -105,7 +105,7 @@ HEAD_TESTS = {
 def test_head_of_the_page_is_conformant(name: str, page: Any) -> None:
     """Every conformance test of heads, in all its cases, on the row that the page adds."""
     test = HEAD_TESTS[name]
-    row = conformance.HeadRow(*page.HEADS_ROW["median"])
+    row = tables.HeadRow(*page.HEADS_ROW["median"])
     cases: list[dict[str, Any]] = [{"row": row}]
     for mark in test.pytestmark:
         argument, values = mark.args
@@ -125,15 +125,15 @@ def test_head_of_the_page_can_be_used(page: Any) -> None:
 
 
 def test_source_of_the_page_is_conformant(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(conformance.SOURCES, "stripes", lambda: page.Stripes(size=16))
-    conformance.test_source_keeps_its_contract("stripes")
+    monkeypatch.setitem(tables.SOURCES, "stripes", lambda: page.Stripes(size=16))
+    test_sources.test_source_keeps_its_contract("stripes")
 
 
 def test_method_of_the_page_is_conformant(page: Any, source: tasks.ArraySource) -> None:
     method = page.NearestExample()
-    conformance.test_method_adapts_to_the_support_alone_and_keeps_its_promises(method, source)
-    conformance.test_method_predicts_each_query_alone(method, source)
-    conformance.test_method_adapts_to_a_single_shot(method, source)
+    test_methods.test_method_adapts_to_the_support_alone_and_keeps_its_promises(method, source)
+    test_methods.test_method_predicts_each_query_alone(method, source)
+    test_methods.test_method_adapts_to_a_single_shot(method, source)
 
 
 # ----------------------------------------------------------------------------------------- other pages

@@ -36,7 +36,7 @@ from adapt.forward.estimators import (
     Rademacher,
     Reverse,
 )
-from adapt.inner import CrossEntropy, Descent, Prior, SquaredError
+from adapt.inner import CrossEntropy, Descent, SquaredError, plain
 from tests.helpers import distance, make_adapter, randomised, tiny_conv4
 
 F64 = torch.float64
@@ -100,7 +100,7 @@ COSTS = [
 def test_costs_are_counted(estimator: Estimator, tangents: int, passes: float) -> None:
     info = estimator(bowl, torch.ones(7), generator=seeded())[2]
     assert (info.tangents, info.passes) == (tangents, passes)
-    prior, target = Prior(torch.ones(7)), torch.ones(1, 7)
+    prior, target = plain(torch.ones(7)), torch.ones(1, 7)
     _, trace = Descent("sgd", 0.1, 4, estimator)(lambda z: z[None], target, SquaredError(), prior)
     assert trace.forward_equivalents == 4 * (1 + tangents + passes)
 
@@ -108,7 +108,7 @@ def test_costs_are_counted(estimator: Estimator, tangents: int, passes: float) -
 @pytest.mark.parametrize("gradient", [Gaussian(), Rademacher(), Orthogonal(2), SPSA()], ids=str)
 def test_descent_draws_from_its_seed_alone(gradient: Estimator) -> None:
     before = torch.get_rng_state()
-    prior, target = Prior(torch.ones(4)), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    prior, target = plain(torch.ones(4)), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     first, again, other = (
         Descent("sgd", 0.1, 3, gradient, seed)(lambda z: z[None], target, CrossEntropy(), prior)[0]
         for seed in (0, 0, 1)

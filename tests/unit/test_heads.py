@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapt import AdaptError
-from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
+from adapt.heads import Direct, Head, Logistic, Prototype, Ridge, one_hot
 from adapt.heads.base import normalise, with_constant
 from tests.helpers import distance
 
@@ -147,6 +147,28 @@ def test_ridge_regresses() -> None:
     head = Ridge(l2=1e-8, scale=1.0)
     predicted = head.logits(head.fit(x, normalise(x) @ weights + 3), q)
     assert distance(predicted, normalise(q) @ weights + 3) <= 1e-5
+
+
+def test_direct_hands_out_what_it_is_given() -> None:
+    x, y, q = draw_problem(5, 6, 3, 3)
+    head = Direct()
+    assert head.fit(x, y, torch.zeros(6)).shape == (0,)
+    assert head.logits(head.fit(x, y), q) is q and head.loo_logits(x, y) is x
+
+
+@settings(max_examples=25, deadline=None)
+@given(problem=problems, head=st.sampled_from(HEADS), data=st.data())
+def test_examples_of_weight_zero_are_not_there(
+    problem: tuple[Tensor, Tensor, Tensor], head: Head, data: st.DataObject
+) -> None:
+    x, y, q = problem
+    kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(x), max_size=len(x))))
+    if kept.sum() == 0:
+        kept[0] = True
+    ours = head.logits(head.fit(x, y, kept.to(x.dtype)), q)
+    assert distance(ours, head.logits(head.fit(x[kept], y[kept]), q)) <= 1e-6
+    loo = head.loo_logits(x, y, kept.to(x.dtype))[kept]
+    assert distance(loo, head.loo_logits(x[kept], y[kept])) <= 1e-6
 
 
 def test_one_hot() -> None:

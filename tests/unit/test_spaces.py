@@ -88,3 +88,20 @@ def test_subspace_is_affine_and_checks_its_shapes() -> None:
     for origin, u in ((torch.ones(2), basis), (torch.ones(3), basis.T)):
         with pytest.raises(AdaptError, match=r"do not fit the 3 parameters .* expected \[3\] and \[3, k\]"):
             Subspace(space, origin, u)
+    with pytest.raises(AdaptError, match="do not fit"):
+        Subspace(space, torch.ones(3), torch.tensor(1.0))
+
+
+def test_a_vector_for_a_basis_is_a_diagonal_one() -> None:
+    space = bias(nn.Linear(2, 3))
+    origin, scale = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, -2.0, 0.5])
+    short, dense = Subspace(space, origin, scale), Subspace(space, origin, torch.diag(scale))
+    assert short.k == dense.k == 3
+    z = torch.tensor([2.0, 3.0, 4.0])
+    assert short.parameters(z)["bias"].tolist() == [3.0, -4.0, 5.0]
+    assert torch.equal(short.parameters(z)["bias"], dense.parameters(z)["bias"])
+    points = torch.stack([z, -z])
+    both = torch.func.vmap(short.parameters)(points)["bias"]
+    assert torch.equal(both, torch.stack([short.parameters(point)["bias"] for point in points]))
+    with pytest.raises(AdaptError, match="do not fit"):
+        Subspace(space, origin, scale[:2])

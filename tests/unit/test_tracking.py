@@ -10,13 +10,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapt.compare import Comparison, Curve, MethodResult
+from adapt.compare import MSE, Comparison, Curve, MethodResult
 from adapt.compare.verdict import verdict
 from adapt.tracking import (
     DatasetInput,
@@ -153,6 +154,19 @@ def test_curve_of_a_watched_method_against_step_and_elapsed_time(client: Any, tr
     seconds = client.get_metric_history(child.info.run_id, "curve/seconds")
     assert [point.value for point in seconds] == pytest.approx([0.6, 2.5])
     assert "curve/accuracy" not in tree[1]["forward"].data.metrics
+
+
+def test_a_regression_is_recorded_by_its_error(client: Any, root: Path) -> None:
+    errors = replace(comparison(), metric=MSE)
+    with track(TrackingSettings(root=str(root)), "regression") as run:
+        run.log_comparison(errors)
+    parent = client.get_run(run.run_id)
+    assert parent.data.metrics == pytest.approx(errors.metrics())
+    assert {"compare/mse_vs_head", "compare/mse_vs_head_ci95"} < set(parent.data.metrics)
+    found = client.search_runs([parent.info.experiment_id], "tags.method = 'retrain'")
+    assert {"eval/mse", "eval/mse_ci95", "curve/mse", "curve/seconds"} < set(found[0].data.metrics)
+    everything = {**parent.data.metrics, **found[0].data.metrics}
+    assert not [name for name in everything if "accuracy" in name]
 
 
 def test_data_inputs_with_their_cards(tree: tuple[Any, dict[str, Any]]) -> None:

@@ -1,0 +1,53 @@
+"""A plain multilayer perceptron, built and initialised from its name.
+
+    h_{l+1} = σ(W_l h_l + b_l) ,   outputs = W_L h_L + b_L ,   σ = ReLU or tanh
+
+The network of the sinusoid experiment of Finn, Abbeel, Levine (2017), *Model-Agnostic Meta-Learning*, section
+5.1, is ``1-40-40-1`` with ReLU. Its weights are Glorot and Bengio's (2010), drawn from a seed of its own: the
+name says everything, and meta-training is what gives the weights their meaning.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from adapt.errors import AdaptError
+
+__all__ = ["Mlp"]
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+class Mlp(nn.Module):
+    """``[n, sizes[0]] → [n, sizes[-1]]``.
+
+    Args:
+        sizes: numbers of inputs, hidden units of each layer, and outputs.
+        activation: ``relu`` or ``tanh``.
+        seed: of the initial weights.
+
+    Example:
+        >>> import torch
+        >>> Mlp((1, 40, 40, 1))(torch.zeros(5, 1)).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(self, sizes: tuple[int, ...], activation: str = "relu", seed: int = 0) -> None:
+        super().__init__()
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise AdaptError(f"mlp: sizes={tuple(sizes)}: at least inputs and outputs, all positive")
+        if activation not in ACTIVATIONS:
+            raise AdaptError(f"mlp: activation={activation}: choose {', '.join(ACTIVATIONS)}")
+        generator = torch.Generator().manual_seed(seed)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # leaves the global generator alone
+            nn.init.xavier_uniform_(linear.weight, generator=generator)
+            nn.init.zeros_(linear.bias)
+            layers += [linear, ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``[n, sizes[-1]]`` of ``x [n, sizes[0]]``."""
+        return self.layers(x)

@@ -1,0 +1,82 @@
+"""A network that starts where our adapter starts, for inner loops that move the parameters of a module.
+
+    θ⁰ = the backbone's weights with φ₀ written in ,   θ ← θ − step(∇ ℓ(θ)/n) on the adaptable tensors only
+
+ℓ is the support loss of ``adapt.adapter.problem``, the same that we solve. How φ moves is the business of the
+library that is compared (MAML's inner loop: Finn, Abbeel, Levine 2017, algorithm 1); whether it moves at all,
+and what is done with the features at the end, is decided as in ``FewShotAdapter.fit``.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from adapt.adapter.few_shot import FewShotAdapter
+from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.method import Adapt, Predictor, Support, Watch
+from adapt.adapter.problem import model_of
+from adapt.errors import AdaptError
+
+__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent"]
+
+SupportLoss = Callable[[Callable[[Tensor], Tensor]], Tensor]
+#: ``(start, loss) → adapted network``: moves a copy of ``start``, whose ``requires_grad`` says what may move,
+#: to where ``loss(network)``, the mean over the support examples, is smaller.
+Inner = Callable[[nn.Module, SupportLoss], nn.Module]
+
+
+def at_origin(adapter: FewShotAdapter) -> nn.Module:
+    """A copy of the adapter's backbone at φ₀; only the tensors of its space require gradients."""
+    network = copy.deepcopy(adapter.backbone).requires_grad_(False)
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, value in adapter.space.parameters(adapter.state.origin).items():
+            parameters[name].copy_(value).requires_grad_(True)
+    return network
+
+
+def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
+    """Adapts by ``inner`` from the adapter's start on its support loss, then fits the adapter's head.
+
+    As in ``FewShotAdapter.fit``, the start is kept with a single example of some class, and where the loss
+    ended greater than it began or the features are not finite.
+    """
+    start = at_origin(adapter)
+
+    def adapt(support: Support, watch: Watch) -> Predictor:
+        x = as_examples(support.x, adapter.input_shape, adapter.state.origin)
+        _, targets = as_targets(support.y, x, adapter.loss)
+        readout = model_of(start, adapter.state, targets, adapter.problem).readout
+        seen: list[Tensor] = []
+
+        def loss(network: Callable[[Tensor], Tensor]) -> Tensor:
+            value = adapter.loss.value(readout(network(x), None), targets)
+            seen.append(value.detach())
+            return value / len(targets)
+
+        network = start
+        if adapter.loss.regression or targets.sum(0).min() >= 2:
+            with torch.enable_grad():
+                network = inner(start, loss)
+        with torch.no_grad():
+            features = network(x)
+            if seen:
+                after = adapter.loss.value(readout(features, None), targets)
+                if not (after <= seen[0] * (1 + 1e-6) and torch.isfinite(features).all()):
+                    network, features = start, start(x)
+            state = adapter.head.fit(features, targets)
+        return lambda query: adapter.head.logits(state, network(query))
+
+    return adapt
+
+
+def check_descent(name: str, lr: float, steps: int) -> None:
+    """Refuse settings that are no descent."""
+    if not lr > 0:
+        raise AdaptError(f"{name}.lr={lr}: a learning rate must be positive")
+    if steps < 0:
+        raise AdaptError(
+            f"{name}.steps={steps}: the number of steps cannot be negative (0 stays at the start)"
+        )

@@ -1,0 +1,93 @@
+"""The small dense problem that all second-order solvers share: damped steps on quadratic models, and the
+rules for when a step does not help.
+
+    (H + Λ⁻¹ + μI) δ = g + Λ⁻¹ z ,    candidate z − δ
+
+Marquardt (1963), *An Algorithm for Least-Squares Estimation of Nonlinear Parameters*: if the objective at the
+candidate is lower, go there with μ/4; otherwise go back and try again with 8 μ (and at least a tenth of the
+mean curvature, so that μ = 0 can grow). Choices are made by ``torch.where``: the same program for any data.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapt.inner.losses import Loss
+
+__all__ = ["Quadratic", "minimise", "quadratic"]
+
+
+class Quadratic(NamedTuple):
+    """Support loss, its gradient and its Gauss–Newton matrix in z: ``[]``, ``[k]``, ``[k, k]``."""
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor
+
+
+def quadratic(
+    outputs: Tensor, columns: Tensor, targets: Tensor, loss: Loss, weights: Tensor | None = None
+) -> Quadratic:
+    """The model of Σ_i w_i ℓ_i from outputs ``[n, C]`` and their derivatives ``columns [k, n, C]``."""
+    values, slope = loss.values(outputs, targets), loss.gradient(outputs, targets)
+    bent = loss.curvature(outputs, columns)
+    if weights is not None:
+        values, slope, bent = values * weights, slope * weights[:, None], bent * weights[:, None]
+    flat = columns.flatten(1)  # [k, n·C]
+    return Quadratic(values.sum(), flat @ slope.flatten(), flat @ bent.flatten(1).T)
+
+
+def minimise(
+    evaluate: Callable[[Tensor], Quadratic], steps: int, precision: Tensor, damping: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``steps`` damped steps from z = 0 on evaluate(z) + ½ zᵀ diag(precision) z.
+
+    The last candidate is not evaluated again: that would cost a pass, and the caller sees it anyway.
+    Directions of infinite precision stay at 0.
+
+    Returns:
+        z ``[k]``, and the loss before every step ``[steps]``.
+    """
+    free = torch.isfinite(precision)
+    precision = torch.where(free, precision, 0)  # ∞ · 0 would be no number
+    z = torch.zeros_like(precision)
+    candidate, losses = z, []
+    best, lowest = None, None
+    for _ in range(steps):
+        there = evaluate(candidate)
+        losses.append(there.value)
+        objective = there.value + 0.5 * (precision * candidate.square()).sum()
+        if best is None or lowest is None:
+            best, lowest = there, objective
+        else:
+            helps = objective < lowest  # False for NaN
+            z = torch.where(helps, candidate, z)
+            lowest = torch.where(helps, objective, lowest)
+            best = Quadratic(*(torch.where(helps, new, old) for new, old in zip(there, best, strict=True)))
+            mean = best.curvature.diagonal().mean() + precision.mean()
+            damping = torch.where(helps, damping / 4, torch.maximum(8 * damping, mean / 10))
+        candidate = _step(z, best, precision, damping, free)
+    return candidate, torch.stack(losses) if losses else precision.new_zeros(0)
+
+
+def _step(z: Tensor, at: Quadratic, precision: Tensor, damping: Tensor, free: Tensor) -> Tensor:
+    if not z.numel():
+        return z
+    identity = torch.eye(len(z), dtype=z.dtype, device=z.device)
+    system = at.curvature + torch.diag(precision) + damping * identity
+    # In units in which the diagonal is 1, so that a stiff direction does not drown the others in rounding.
+    # Directions that are frozen, or in which nothing changes, have the unit 0 and stay where they are.
+    diagonal = system.diagonal()
+    moves = free & (diagonal > 0)
+    unit = torch.where(moves, torch.where(moves, diagonal, 1).rsqrt(), 0)
+    # A repeated direction, undamped, must not make the system singular: the floor is a few rounding errors of
+    # the factorisation.
+    floor = 10 * len(z) * torch.finfo(z.dtype).eps * identity
+    scaled, _ = torch.linalg.solve_ex(
+        unit[:, None] * system * unit + floor, unit * (at.gradient + precision * z)
+    )
+    step = unit * scaled
+    # Outputs that overflow, or are no numbers, give no direction to go.
+    return torch.where(torch.isfinite(step).all(), z - step, z)

@@ -1,0 +1,113 @@
+"""What an outer loop can be told."""
+
+from dataclasses import dataclass
+
+from adapt.adapter.state import AdapterState
+from adapt.errors import AdaptError
+
+__all__ = ["BASES", "GRADIENTS", "MetaTraining"]
+
+GRADIENTS = ("exact", "first_order", "reptile")
+BASES = ("gradients", "displacements", "random", "identity")
+#: What must be at least 1.
+COUNTS = (
+    "k",
+    "basis_tasks",
+    "basis_steps",
+    "steps",
+    "tasks_per_step",
+    "validate_every",
+    "validation_tasks",
+    "memory_mb",
+)
+
+
+@dataclass(frozen=True)
+class MetaTraining:
+    """Hyper-parameters of the outer loop.
+
+    Args:
+        k: directions of the basis.
+        basis: where the first basis comes from: ``gradients`` (singular vectors of task gradients),
+            ``displacements`` (of what tasks move when all of φ descends), ``random``, or ``identity`` (every
+            parameter moves by itself, k = P: MAML).
+        basis_tasks: tasks that make the first basis.
+        basis_steps, basis_lr: of the Adam descent that makes ``displacements``.
+        radius: length of the first basis, see :mod:`adapt.meta.start`.
+        moves: pattern of the names of the parameters that a task may move; φ₀ is learned for all.
+        gradient: ``exact`` (through the solver), ``first_order`` (z* taken for a constant) or ``reptile``.
+        learn: fields of the adapter's state that are trained; the gradient of ``first_order`` reaches φ₀ and
+            U only.
+        nested: sizes of which every step draws one, to train the first so many directions only.
+        steps: outer steps, of ``tasks_per_step`` tasks each.
+        distinct_tasks: how many training tasks there are; they are kept in memory, and come round again
+            (0 = new ones in every step).
+        lr: of Adam on φ₀ and U (their natural unit is 1, a norm's scale); scalars and logarithms move ten
+            times as fast. For ``reptile`` the step size ε itself.
+        clip: greatest norm of an outer gradient; longer ones are scaled down to it.
+        ema: decay of the moving average of the state that is validated and returned (0 = the state itself).
+        validate_every: outer steps between validations on ``validation_tasks`` tasks, and between
+            checkpoints.
+        patience: stop after so many validations in a row without improvement (0 = never).
+        chunk: tasks computed at once; None = as many as fit ``memory_mb`` megabytes. 1 is a plain loop, in
+            which layers before the first one that moves are computed once per task.
+    """
+
+    k: int = 8
+    basis: str = "gradients"
+    basis_tasks: int = 100
+    basis_steps: int = 10
+    basis_lr: float = 0.01
+    radius: float = 1.0
+    moves: str = "*"
+    gradient: str = "exact"
+    learn: tuple[str, ...] = ("origin", "basis", "log_precision", "log_sharpness")
+    nested: tuple[int, ...] = ()
+    steps: int = 200
+    tasks_per_step: int = 4
+    distinct_tasks: int = 0
+    lr: float = 3e-3
+    clip: float = 1.0
+    ema: float = 0.0
+    validate_every: int = 25
+    validation_tasks: int = 100
+    patience: int = 0
+    chunk: int | None = None
+    memory_mb: int = 1000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learn", tuple(self.learn))  # configs bring lists
+        object.__setattr__(self, "nested", tuple(self.nested))
+        if min(getattr(self, name) for name in COUNTS) < 1:
+            raise AdaptError(f"meta: {', '.join(COUNTS[:-1])} and {COUNTS[-1]} must all be at least 1")
+        for name in ("lr", "clip", "radius", "basis_lr"):
+            if not getattr(self, name) > 0:
+                raise AdaptError(f"meta.{name}={getattr(self, name)}: must be positive")
+        if self.chunk is not None and self.chunk < 1:
+            raise AdaptError(f"meta.chunk={self.chunk}: at least 1, or null to fit meta.memory_mb")
+        if not 0 <= self.ema < 1:
+            raise AdaptError(f"meta.ema={self.ema}: the decay lies between 0 (no average) and 1")
+        if self.distinct_tasks and self.distinct_tasks < self.tasks_per_step:
+            raise AdaptError(
+                f"meta.distinct_tasks={self.distinct_tasks}: at least meta.tasks_per_step="
+                f"{self.tasks_per_step}, or 0 for new tasks in every step"
+            )
+        if self.patience < 0:
+            raise AdaptError(f"meta.patience={self.patience}: a number of validations, or 0 for never")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        if self.gradient not in GRADIENTS:
+            raise AdaptError(f"meta.gradient={self.gradient}: choose {', '.join(GRADIENTS)}")
+        if self.basis not in BASES:
+            raise AdaptError(f"meta.basis={self.basis}: choose {', '.join(BASES)}")
+        known = AdapterState._fields
+        if not self.learn or set(self.learn) - set(known):
+            raise AdaptError(f"meta.learn={list(self.learn)}: name at least one of {', '.join(known)}")
+        if self.gradient == "reptile" and self.learn != ("origin",):
+            raise AdaptError("meta.gradient=reptile moves φ₀ and nothing else: use meta.learn=[origin]")
+        if self.nested and (self.basis == "identity" or not all(1 <= size <= self.k for size in self.nested)):
+            raise AdaptError(
+                f"meta.nested={list(self.nested)}: numbers of leading directions between 1 and "
+                f"meta.k={self.k}; basis=identity has no order of directions"
+            )

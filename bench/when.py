@@ -1,0 +1,190 @@
+"""What docs/when.md says in numbers: its generated blocks, from the JSON of ``bench/results``."""
+
+from collections.abc import Iterator, Mapping
+
+from blocks import Result, committed, fill, markdown_table
+from record import RESULTS, provenance
+
+__all__ = ["PAGE", "filled"]
+
+PAGE = RESULTS.parent.parent / "docs" / "when.md"
+Rows = Mapping[tuple[str, str], Result]
+MISSING = "Not measured yet.\n"
+FORWARD = ("gauss_newton", "linearised", "auto")
+
+
+def filled(text: str) -> str:
+    """``text`` with every generated block replaced by what the results say."""
+    blocks = {
+        "verdicts": _verdicts,
+        "inner_loops": _inner_loops,
+        "regression": _regression,
+        "memory": _memory,
+    }
+    return fill(text, blocks)
+
+
+def _rows(result: Result) -> Rows:
+    return {(row["case"], row["metric"]): row for row in result["rows"]}
+
+
+# ----------------------------------------------------------------------------------------- inner loops
+
+
+def _networks(rows: Rows) -> list[str]:
+    return [case for case, metric in rows if metric == "about"]
+
+
+def _methods(rows: Rows, network: str, metric: str) -> list[str]:
+    prefix = f"{network}: "
+    return [case.removeprefix(prefix) for case, m in rows if m == metric and case.startswith(prefix)]
+
+
+def _verdicts() -> str:
+    """Per network: which method is the cheapest that none beats significantly."""
+    result = committed("inner_loops")
+    if result is None:
+        return MISSING
+    rows = _rows(result)
+    return "\n".join(_verdict(rows, network) for network in _networks(rows)) + "\n"
+
+
+def _verdict(rows: Rows, network: str) -> str:
+    def of(method: str, metric: str) -> Result:
+        return rows[f"{network}: {method}", metric]
+
+    ours = min(FORWARD, key=lambda name: of(name, "time/adapt_seconds")["value"])
+    ratio = of(ours, "compare/time_of_backprop")
+    points = of(ours, "compare/accuracy_vs_backprop")
+    reached = "reached" if ratio["value"] <= 0.5 and points["value"] + points["ci95"] >= 0 else "**missed**"
+    head = of(ours, "compare/accuracy_vs_head")
+    gain = _significance(head, "a head alone")
+    return (
+        f"- **{network}**: `{ours}` takes {ratio['value']:.2f} × the time of the best backprop inner loop "
+        f"(goal: at most 0.5 at equal accuracy, {reached}); accuracy {_points(points)} points against "
+        f"backprop, {_points(head)} against a head alone: adapting {gain}."
+    )
+
+
+def _significance(row: Result, what: str) -> str:
+    if row["value"] > row["ci95"]:
+        return f"is better than {what}"
+    if -row["value"] > row["ci95"]:
+        return f"is worse than {what}"
+    return f"is not significantly different from {what}"
+
+
+def _inner_loops() -> str:
+    result = committed("inner_loops")
+    if result is None:
+        return MISSING
+    rows = _rows(result)
+    return "\n".join([*(_network(rows, network) for network in _networks(rows)), provenance(result), ""])
+
+
+def _network(rows: Rows, network: str) -> str:
+    header = ["", "accuracy %", "− backprop", "− head", "time", "÷ backprop", "FE", "memory MB", "setting"]
+    lines = []
+    for method in _methods(rows, network, "eval/accuracy"):
+        case = f"{network}: {method}"
+        accuracy = rows[case, "eval/accuracy"]
+        lines.append(
+            [
+                f"`{method}`",
+                f"{accuracy['value']:.2f} ± {accuracy['ci95']:.2f}",
+                _points(rows.get((case, "compare/accuracy_vs_backprop"))),
+                _points(rows.get((case, "compare/accuracy_vs_head"))),
+                _milliseconds(rows[case, "time/adapt_seconds"]),
+                _plain(rows.get((case, "compare/time_of_backprop"))),
+                _plain(rows[case, "cost/forward_equivalents"]),
+                f"{rows[case, 'memory/peak_mb']['value']:.1f}",
+                accuracy["note"],
+            ]
+        )
+    about, inference = rows[network, "about"], rows[network, "memory/inference_mb"]
+    n = rows[f"{network}: backprop", "eval/accuracy"]["n"]
+    title = (
+        f"**{network}**: {about['note']} {n} test tasks; one forward pass of a support set takes "
+        f"{inference['value']:.1f} MB.\n"
+    )
+    return f"{title}\n{markdown_table(header, lines)}"
+
+
+def _points(row: Result | None) -> str:
+    if row is None:
+        return ""
+    return f"{row['value']:+.2f} ± {row['ci95']:.2f}".replace("-", "−")
+
+
+def _milliseconds(row: Result) -> str:
+    return f"{1000 * row['value']:.3g} ms" if row["value"] < 1 else f"{row['value']:.2f} s"
+
+
+def _plain(row: Result | None) -> str:
+    return "" if row is None else f"{row['value']:.2f}"
+
+
+# ----------------------------------------------------------------------------------------- regression
+
+
+def _regression() -> str:
+    result = committed("regression")
+    if result is None:
+        return MISSING
+    rows = _rows(result)
+    settings = list(dict.fromkeys(case.split(": ")[0] for case, _ in rows))
+    parts = [f"**{name}**\n\n{_setting(rows, name)}" for name in settings]
+    return "\n".join([*parts, *_regression_goals(rows), "", provenance(result), ""])
+
+
+def _setting(rows: Rows, name: str) -> str:
+    header = ["", "mean squared error", "worst seed", "− forward", "time", "forward ÷ it", "FE", "memory MB"]
+    lines = []
+    for method in _methods(rows, name, "eval/mse"):
+        case = f"{name}: {method}"
+        error, difference = rows[case, "eval/mse"], rows.get((case, "compare/mse_minus_forward"))
+        lines.append(
+            [
+                f"`{method}`",
+                f"{error['value']:.4g} ± {error['ci95']:.2g}",
+                f"{rows[case, 'eval/mse_worst_seed']['value']:.4g}",
+                "" if difference is None else f"{difference['value']:+.3g} ± {difference['ci95']:.2g}",
+                _milliseconds(rows[case, "time/adapt_seconds"]),
+                _plain(rows.get((case, "compare/time_of_forward"))),
+                _plain(rows[case, "cost/forward_equivalents"]),
+                f"{rows[case, 'memory/peak_mb']['value']:.2f}",
+            ]
+        )
+    return markdown_table(header, lines)
+
+
+def _regression_goals(rows: Rows) -> Iterator[str]:
+    for (case, metric), row in rows.items():
+        if metric == "eval/mse" and row["goal"] is not None:
+            reached = "reached" if row["value"] <= row["goal"] else "**missed**"
+            yield f"- Goal {case}: at most {row['goal']:g}; got {row['value']:.4f}, {reached}."
+
+
+# ----------------------------------------------------------------------------------------- memory
+
+
+def _memory() -> str:
+    result = committed("memory")
+    if result is None:
+        return MISSING
+    rows = _rows(result)
+    keys = ("forward", "forward_rows", "backprop", "backprop_checkpointed")
+    header = ["", "inference, MB", "forward", "forward, few rows", "backprop", "checkpointed"]
+    lines = [
+        [
+            case,
+            f"{row['value']:.1f}",
+            *(f"{rows[case, f'memory/{key}']['value']:.2f}" for key in keys),
+        ]
+        for (case, metric), row in rows.items()
+        if metric == "memory/inference_mb"
+    ]
+    worst = max(row["value"] for (_, metric), row in rows.items() if metric == "memory/forward_rows")
+    reached = "reached" if worst <= 1.25 else "**missed**"
+    goal = f"Goal: at most 1.25 × inference; with few examples at a time at most {worst:.2f}, {reached}.\n"
+    return "\n".join([markdown_table(header, lines), goal, provenance(result), ""])

@@ -1,0 +1,261 @@
+"""One table for every contract: a new implementation is proven by one row.
+
+What a row can do is asked from the object (``exact``, ``supports_regression``, ``role``, ``keeps_backbone``),
+never from its name. References are dense (``jacrev``), closed forms, refits, or other people's solvers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from torch import Tensor, nn
+
+from adapt.adapter import Forward, Method
+from adapt.backbones import Conv4, ResNet12
+from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
+from adapt.forward.estimators import (
+    SPSA,
+    ActivityPerturbation,
+    Block,
+    Estimator,
+    Exact,
+    Gaussian,
+    Guess,
+    Layered,
+    Orthogonal,
+    Rademacher,
+    Reverse,
+)
+from adapt.heads import Direct, Logistic, Prototype, Ridge
+from adapt.inner import (
+    Auto,
+    Descent,
+    GaussNewton,
+    Linearised,
+    Solver,
+)
+from adapt.spaces import Space, Subspace, bias, film, full
+from tasks import (
+    Digits,
+    FunctionSource,
+    Glyphs,
+    Sinusoid,
+    Source,
+    VehicleDynamics,
+)
+from tests.helpers import SIDE, make_source
+
+F64 = torch.float64
+#: What "equal" means by dtype: a few hundred rounding errors.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: str(dtype).removeprefix("torch."))
+
+
+def rows(table: Mapping[str, Any]) -> pytest.MarkDecorator:
+    """Parametrise ``row`` over a table."""
+    return pytest.mark.parametrize("row", table.values(), ids=table.keys())
+
+
+def randn(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
+
+
+# ------------------------------------------------------------------------------------------ the tables
+
+
+def plain_loss(p: int, dtype: torch.dtype) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """A loss of ``p`` parameters, and a point."""
+    return lambda z: (torch.tanh(z) * z.cumsum(0)).sum() + z.square().sum(), randn(p, dtype=dtype)
+
+
+def layered_loss(p: int, dtype: torch.dtype) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """A layer of ``p`` units on one example, and a point: 3p parameters."""
+    block = Block(nn.Linear(2, p), torch.tanh, lambda h: (h * h.cumsum(1)).sum(1))
+    return Layered(randn(1, 2, seed=8, dtype=dtype), [block]), randn(3 * p, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class EstimatorRow:
+    """``variance`` is E‖g − ∇f‖²/‖∇f‖² and ``mean`` is E g/∇f, as its docstring states them, from the number
+    of parameters (of units, for the layered loss); ``loss(p, dtype)`` is what it is tried on."""
+
+    estimator: Estimator
+    variance: Callable[[int], float]
+    mean: Callable[[int], float] = lambda p: 1.0
+    loss: Callable[[int, torch.dtype], tuple[Callable[[Tensor], Tensor], Tensor]] = plain_loss
+
+
+def _random_guesses(z: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(2, z.numel(), generator=generator, dtype=z.dtype)
+
+
+ESTIMATORS = {
+    "exact": EstimatorRow(Exact(), lambda p: 0.0),
+    "reverse": EstimatorRow(Reverse(), lambda p: 0.0),
+    "gaussian, 1 tangent": EstimatorRow(Gaussian(tangents=1), lambda p: p + 1),
+    "gaussian, 4 tangents": EstimatorRow(Gaussian(tangents=4), lambda p: (p + 1) / 4),
+    "rademacher, 1 tangent": EstimatorRow(Rademacher(), lambda p: p - 1),
+    "rademacher, 4 tangents": EstimatorRow(Rademacher(tangents=4), lambda p: (p - 1) / 4),
+    "orthogonal, 1 tangent": EstimatorRow(Orthogonal(1), lambda p: 1 - 1 / p, lambda p: 1 / p),
+    "orthogonal, 2 tangents": EstimatorRow(Orthogonal(2), lambda p: 1 - 2 / p, lambda p: 2 / p),
+    "two random guesses": EstimatorRow(Guess(_random_guesses), lambda p: 1 - 2 / p, lambda p: 2 / p),
+    "spsa, 1 sample": EstimatorRow(SPSA(), lambda p: p + 1),
+    "spsa, 4 samples": EstimatorRow(SPSA(samples=4), lambda p: (p + 1) / 4),
+    "activity, 1 tangent": EstimatorRow(ActivityPerturbation(), lambda p: p + 1, loss=layered_loss),
+    "activity, 4 tangents": EstimatorRow(ActivityPerturbation(4), lambda p: (p + 1) / 4, loss=layered_loss),
+}
+
+BACKBONES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "conv4": (lambda: Conv4(width=4), (1, SIDE, SIDE)),
+    "conv4, colour": (lambda: Conv4(channels=3, width=2), (3, SIDE, SIDE)),
+    "resnet12": (lambda: ResNet12(width=2), (3, SIDE, SIDE)),
+}
+
+
+class Adaptable:
+    """A space or a subspace of one, as a map from a vector to parameters with a starting point."""
+
+    def __init__(self, parameters: Callable[[Tensor], dict[str, Tensor]], start: Tensor) -> None:
+        self.parameters, self.start = parameters, start
+
+
+def _plain(build: Callable[[nn.Module], Space]) -> Callable[[nn.Module], Adaptable]:
+    def adaptable(backbone: nn.Module) -> Adaptable:
+        space = build(backbone)
+        return Adaptable(space.parameters, space.initial)
+
+    return adaptable
+
+
+def _subspace(backbone: nn.Module) -> Adaptable:
+    space = film(backbone)
+    basis = randn(space.size, 3, dtype=space.initial.dtype)
+    return Adaptable(Subspace(space, space.initial, basis).parameters, space.initial.new_zeros(3))
+
+
+SPACES: dict[str, Callable[[nn.Module], Adaptable]] = {
+    "film": _plain(film),
+    "bias": _plain(bias),
+    "full": _plain(full),
+    "subspace of film": _subspace,
+}
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """``reference(head, X, Y, Q)``: outputs for Q by other means, on features whose rows have length √D (any
+    length, where nothing is learned: ``learns`` is False)."""
+
+    head: Any
+    reference: Callable[[Any, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    learns: bool = True
+
+
+def class_means_by_hand(head: Prototype, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    means = [
+        np.mean([row for row, label in zip(x, y, strict=True) if label[c]], 0) for c in range(y.shape[1])
+    ]
+    squared = np.array([[np.sum((row - mean) ** 2) for mean in means] for row in q])
+    return -squared / (2 * head.temperature * x.shape[1])
+
+
+def primal_ridge(head: Ridge, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    x1, q1 = with_intercept(x), with_intercept(q)
+    gram = x1.T @ x1 + head.l2 * x.shape[1] * np.eye(x1.shape[1])
+    return head.scale * q1 @ np.linalg.solve(gram, x1.T @ y)
+
+
+def scipy_logistic(head: Logistic, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    x1, q1 = with_intercept(x), with_intercept(q)
+    ridge = head.l2 * x.shape[1]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = flat.reshape(x1.shape[1], -1)
+        z = x1 @ w
+        log_p = z - scipy.special.logsumexp(z, axis=1, keepdims=True)
+        gradient = x1.T @ (np.exp(log_p) - y) + ridge * w
+        return -(y * log_p).sum() + 0.5 * ridge * (w**2).sum(), gradient.ravel()
+
+    start = np.zeros(x1.shape[1] * y.shape[1])
+    found = scipy.optimize.minimize(
+        objective, start, jac=True, tol=1e-14, options={"maxiter": 10_000, "gtol": 1e-11}
+    )
+    return q1 @ found.x.reshape(x1.shape[1], -1)
+
+
+def with_intercept(x: np.ndarray) -> np.ndarray:
+    return np.hstack([x, np.full((len(x), 1), x.shape[1] ** 0.5)])
+
+
+HEADS = {
+    "prototype": HeadRow(Prototype(), class_means_by_hand),
+    "prototype, sharp": HeadRow(Prototype(temperature=0.01), class_means_by_hand),
+    "ridge": HeadRow(Ridge(), primal_ridge),
+    "ridge, weak": HeadRow(Ridge(l2=1e-3, scale=1.0), primal_ridge),
+    "logistic": HeadRow(Logistic(steps=12), scipy_logistic),
+    "logistic, strong": HeadRow(Logistic(l2=1.0), scipy_logistic),
+    "direct": HeadRow(Direct(), lambda head, x, y, q: q, learns=False),
+}
+
+
+@dataclass(frozen=True)
+class SolverRow:
+    """``make(steps)``; steps in which a quadratic or convex problem must be solved to ``accuracy``.
+
+    ``pays_once``: more steps cost no more. ``chooses``: whether to move at all, so that it need not reach the
+    optimum; it takes a step at least.
+    """
+
+    make: Callable[[int], Solver]
+    quadratic: int
+    convex: int
+    accuracy: float
+    pays_once: bool = False
+    chooses: bool = False
+
+
+SOLVERS = {
+    "gauss_newton": SolverRow(lambda steps: GaussNewton(steps), quadratic=1, convex=8, accuracy=1e-10),
+    "sgd": SolverRow(lambda steps: Descent("sgd", 0.8, steps), quadratic=40, convex=80, accuracy=1e-6),
+    "sgd, forward": SolverRow(lambda steps: Descent("sgd", 0.8, steps, Exact()), 40, 80, 1e-6),
+    "momentum": SolverRow(lambda steps: Descent("momentum", 0.4, steps, momentum=0.5), 60, 120, 1e-6),
+    "adam": SolverRow(lambda steps: Descent("adam", 0.05, steps), quadratic=200, convex=200, accuracy=1e-3),
+    "linearised": SolverRow(Linearised, quadratic=1, convex=8, accuracy=1e-10, pays_once=True),
+    "auto": SolverRow(lambda steps: Auto((2, 4, 8), steps=steps), 1, 8, 1e-10, pays_once=True, chooses=True),
+}
+STEPPING = {name: row for name, row in SOLVERS.items() if not row.chooses}
+
+SOURCES: dict[str, Callable[[], Source]] = {
+    "digits": lambda: Digits(size=8),
+    "glyphs": lambda: Glyphs(size=16, max_classes=40),
+    "array": make_source,
+}
+
+FUNCTIONS: dict[str, Callable[[], FunctionSource]] = {
+    "sinusoid": Sinusoid,
+    "sinusoid, noisy": lambda: Sinusoid(noise=0.1),
+    "vehicle_dynamics": VehicleDynamics,
+    "vehicle_dynamics, noisy": lambda: VehicleDynamics(noise=0.1),
+}
+
+METHODS: dict[str, Method] = {
+    "forward": Forward(),
+    "forward, 2 directions, 2 steps": Forward(solver=GaussNewton(steps=2), head=Ridge(), k=2),
+    "backprop": Backprop(solver=Descent(steps=2)),
+    "backprop, subspace": Backprop(solver=Descent(steps=2), subspace=True),
+    "backprop, checkpointed": Backprop(solver=Descent(steps=2), checkpoint=True),
+    "learn2learn": Learn2Learn(lr=0.1, steps=2),
+    "higher, sgd": Higher("sgd", lr=0.1, steps=2),
+    "higher, adam": Higher("adam", lr=0.02, steps=2),
+    "finetune": Finetune(steps=2),
+    "retrain": Retrain(epochs=1, batch=8, watch_every=1),
+    "head_prototype": HeadOnly(Prototype()),
+    "head_ridge": HeadOnly(Ridge()),
+    "head_logistic": HeadOnly(Logistic()),
+}

@@ -1,0 +1,331 @@
+"""The solver that chooses: what it chooses, when it stops, what it pays, by hand where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.func import vmap
+
+from adapt import AdaptError
+from adapt.adapter import Problem, initial_state
+from adapt.adapter.problem import model_of
+from adapt.heads import Logistic, Prototype, Ridge, one_hot
+from adapt.inner import Auto, CrossEntropy, Linearised, Loss, Model, SquaredError, Trace, plain
+from adapt.inner.auto import _Candidate, _choose, _folds
+from tests.helpers import distance
+
+F64 = torch.float64
+RIDGE = Problem(SquaredError(), Ridge(scale=1.0), Ridge(scale=1.0))
+CLASSIFY = Problem(CrossEntropy(), Prototype(temperature=1.0), Logistic(l2=0.1))
+QUIET = 2  # a seed with which noise looks like noise
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def task(seed: int, useful: tuple[int, ...] = (), k: int = 4, n: int = 24) -> tuple[Tensor, Tensor, Tensor]:
+    """Features ``[n, 6]``, derivatives ``[k, n, 6]`` and one-hot rows of two classes; only along the
+    ``useful`` directions do the features learn the class."""
+    x, columns = randn(n, 6, seed=seed), 0.3 * randn(k, n, 6, seed=seed + 1000)
+    targets = one_hot(torch.arange(n) % 2, 2, F64)
+    sign = targets[:, :1] - targets[:, 1:]  # [n, 1]
+    for j in useful:
+        columns[j] += sign * randn(6, seed=7 + j) * 2
+    return x, columns, targets
+
+
+def model_for(x: Tensor, columns: Tensor, targets: Tensor, problem: Problem = CLASSIFY) -> Model:
+    state = initial_state(torch.zeros(1, dtype=F64), torch.zeros(1, len(columns), dtype=F64))
+    return model_of(lambda z: x + torch.tensordot(z, columns, 1), state, targets, problem)
+
+
+def choose(
+    solver: Auto, x: Tensor, columns: Tensor, targets: Tensor, problem: Problem = CLASSIFY
+) -> tuple[Tensor, Trace]:
+    learned = plain(torch.ones(len(columns), dtype=F64))
+    return solver(model_for(x, columns, targets, problem), targets, problem.loss, learned)
+
+
+# ------------------------------------------------------------------------------------------ the choice
+
+
+def test_directions_of_pure_noise_are_left_alone() -> None:
+    """At least 45 of 50 seeds; the errors are few because a win must exceed its own standard error."""
+    kept = [not choose(Auto((2, 4), steps=3), *task(seed))[0].any() for seed in range(50)]
+    assert sum(kept) >= 45
+
+
+def test_directions_that_help_are_taken() -> None:
+    moved = 0
+    for seed in range(10):
+        z, trace = choose(Auto((2, 4), steps=3), *task(seed, useful=(0,)))
+        moved += bool(z.any())
+        assert (z != 0).sum() in (0, 2, 4)
+        assert trace.choice.startswith("adapted along" if z.any() else "not adapted: along")
+    assert moved >= 9
+
+
+def held_out_loss(solver: Auto, x: Tensor, columns: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the head alone and of fully adapting, by a loop over folds and refits on the rows themselves."""
+    n, head, losses = len(x), CLASSIFY.head, torch.zeros(2, len(x), dtype=F64)
+    place = [int((targets[:i] * targets[i]).sum()) for i in range(n)]
+    for fold in range(solver.folds):
+        out = torch.tensor([p % solver.folds == fold for p in place])
+        rows, labels = x[~out], targets[~out]
+        z = Linearised(solver.steps)(
+            model_for(rows, columns[:, ~out], labels),
+            labels,
+            CLASSIFY.loss,
+            plain(torch.ones(len(columns), dtype=F64)),
+        )[0]
+        for way, there in enumerate((x, x + torch.tensordot(z, columns, 1))):
+            logits = head.logits(head.fit(there[~out], labels), there[out])
+            losses[way, out] = CrossEntropy().values(logits, targets[out])
+    return losses[0], losses[1]
+
+
+def test_scores_are_those_of_refitting_without_each_fold() -> None:
+    solver = Auto(directions=(4,), strengths=(1.0,), steps=12, folds=3)
+    seen = set()
+    for seed, useful in ((0, ()), (1, (0,)), (2, (0, 1)), (3, (2,))):
+        x, columns, targets = task(seed, useful, n=14)
+        alone, adapted = held_out_loss(solver, x, columns, targets)
+        wins = alone - adapted
+        expected = bool(adapted.mean() < alone.mean()) and bool(wins.mean() > wins.std() / len(wins) ** 0.5)
+        z, trace = choose(solver, x, columns, targets)
+        assert bool(z.any()) == expected
+        assert f"{float(alone.mean()):.3g} of the head alone" in trace.choice
+        assert (
+            f"loss {float(adapted.mean()):.3g}" in trace.choice
+            or f"is {float(adapted.mean()):.3g}" in trace.choice
+        )
+        seen.add(expected)
+    assert seen == {True, False}
+
+
+def test_what_is_chosen_is_solved_on_all_examples() -> None:
+    x, columns, targets = task(1, useful=(0,))
+    z, _ = choose(Auto((2,), (4.0,)), x, columns, targets)
+    model = model_for(x, columns[:2], targets)
+    expected, _ = Linearised(4)(model, targets, CLASSIFY.loss, plain(torch.full((2,), 4.0, dtype=F64)))
+    assert distance(z[:2], expected) <= 1e-10
+    assert not z[2:].any()
+
+
+def candidates(*scores: list[float]) -> list[_Candidate]:
+    return [_Candidate(k, 1.0, torch.tensor(row, dtype=F64), torch.zeros(k)) for k, row in enumerate(scores)]
+
+
+def test_one_standard_error_by_hand() -> None:
+    """Differences 1, 1, 1, 3 have mean 1.5 and standard deviation 1, so standard error ½; 0, 0, 0, 4 have
+    mean 1, deviation 2 and standard error 1."""
+    low = [1.0, 1.0, 1.0, 1.0]
+    assert _choose(candidates([2.0, 2.0, 2.0, 4.0], low)) == 1  # 1.5 > ½
+    assert _choose(candidates([1.0, 1.0, 1.0, 5.0], low)) == 0  # 1 ≤ 1: the cheaper one
+    assert _choose(candidates([1.0, 1.0, 1.0, 5.1], low)) == 0
+    assert _choose(candidates(low, low)) == 0
+    assert _choose(candidates([9.0, 9.0, 9.0, 9.1], [2.0, 2.0, 2.0, 2.0], [1.9, 2.1, 1.9, 2.0])) == 1
+    assert _choose(candidates(low, [0.0, 0.0, 0.0, 0.0])) == 1  # a sure win, however small
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_never_wins(bad: float) -> None:
+    fine = [1.0, 1.0, 1.0, 1.0]
+    assert _choose(candidates(fine, [bad, 0.0, 0.0, 0.0])) == 0
+    assert _choose(candidates([bad, 9.0, 9.0, 9.0], fine)) == 1
+    assert _choose(candidates([9.0, 9.1, 9.0, 9.0], [bad] * 4, fine)) == 2
+    assert _choose(candidates([9.0, 9.1, 9.0, 9.0], [bad, 0.0, 0.0, 0.0], fine)) == 2
+    assert _choose(candidates([bad] * 4, [bad] * 4)) == 0
+
+
+# ------------------------------------------------------------------------------------------ what it costs
+
+
+def test_more_directions_are_paid_for_only_where_the_last_ones_helped() -> None:
+    solver = Auto((2, 4, 8))
+    _, noise = choose(solver, *task(QUIET, k=8))
+    assert noise.forward_equivalents == 1 + 3
+    x, columns, targets = task(0, useful=(0,), k=8)
+    z, trace = choose(solver, x, columns, targets)
+    assert int((z != 0).sum()) == 2
+    assert trace.forward_equivalents == 1 + 3 + 3  # the third and fourth were tried, and were no help
+
+
+def test_enough_stops_before_any_tangent() -> None:
+    x, columns, targets = task(0, useful=(0,))
+    model = model_for(x, columns, targets)
+    calls: list[Tensor] = []
+
+    def features(z: Tensor) -> Tensor:
+        calls.append(z)
+        return model.features(z)
+
+    z, trace = Auto(enough=1e6)(
+        model._replace(features=features), targets, CLASSIFY.loss, plain(torch.ones(4, dtype=F64))
+    )
+    assert len(calls) == 1 and trace.forward_equivalents == 1
+    assert not z.any() and trace.losses.shape == (1,)
+    assert "there is nothing to gain" in trace.choice
+
+
+@pytest.mark.parametrize(
+    ("k", "stages"),
+    [(1, [1]), (2, [2]), (3, [2, 3]), (4, [2, 4]), (5, [2, 4, 5]), (8, [2, 4, 8]), (99, [2, 4, 8])],
+)
+def test_stages(k: int, stages: list[int]) -> None:
+    assert [*Auto((2, 4, 8))._stages(k)] == stages
+
+
+def test_explanations() -> None:
+    x, columns, targets = task(1, useful=(0,))
+    _, trace = choose(Auto((2,), (4.0,)), x, columns, targets)
+    assert trace.choice.startswith(
+        "adapted along 2 directions under 4 times the learned prior: held-out loss "
+    )
+    _, trace = choose(Auto((2,), (1.0,)), x, columns, targets)
+    assert trace.choice.startswith("adapted along 2 directions: held-out loss ")
+    _, trace = choose(Auto((2,)), *task(QUIET))
+    assert trace.choice.startswith("not adapted: along 2 directions the held-out loss is ")
+    assert trace.choice.endswith("of the head alone, not better by more than its standard error")
+    for few in ([0, 1, 2, 3, 4], [0, 2, 4, 6, 1, 3]):  # two examples of the second class
+        _, trace = choose(Auto(), x[few], columns[:, few], targets[few])
+        assert trace.choice == "not adapted: too few examples to hold any out"
+        assert trace.forward_equivalents == 1
+    assert "too few" not in choose(Auto(), x[:6], columns[:, :6], targets[:6])[1].choice
+    for n, fault in ((2, True), (3, False)):
+        choice = choose(Auto(), x[:n], columns[:, :n], x[:n, :1], RIDGE)[1].choice
+        assert ("too few" in choice) == fault
+
+
+# ------------------------------------------------------------------------------------------ folds
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts=st.lists(st.integers(3, 9), min_size=2, max_size=4), folds=st.integers(2, 6), data=st.data())
+def test_folds_are_stratified_for_any_order_and_counts(
+    counts: list[int], folds: int, data: st.DataObject
+) -> None:
+    labels = data.draw(st.permutations([c for c, count in enumerate(counts) for _ in range(count)]))
+    targets = one_hot(torch.tensor(labels), len(counts), F64)
+    keep = _folds(targets, folds, CrossEntropy())
+    assert keep.shape == (folds, len(labels)) and keep.dtype == F64
+    assert ((1 - keep).sum(0) == 1).all(), "every example is held out once"
+    held = (1 - keep) @ targets  # [folds, C]
+    assert (held.max(0).values - held.min(0).values <= 1).all()
+    assert (keep @ targets >= 1).all(), "every class can be fitted in every fold"
+
+
+def test_folds_of_values_take_turns() -> None:
+    keep = _folds(torch.zeros(5, 1), 2, SquaredError())
+    assert keep.tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 50), useful=st.booleans(), data=st.data())
+def test_interleaving_the_classes_otherwise_changes_nothing(
+    seed: int, useful: bool, data: st.DataObject
+) -> None:
+    """Folds go by the rank within a class: any merge of the two classes gives the same z."""
+    x, columns, targets = task(seed, (0,) if useful else (), k=2, n=12)
+    labels = data.draw(st.permutations([0] * 6 + [1] * 6))
+    queues = [[*range(0, 12, 2)], [*range(1, 12, 2)]]
+    order = [queues[label].pop(0) for label in labels]
+    solver = Auto((2,))
+    z, trace = choose(solver, x, columns, targets)
+    again, their_trace = choose(solver, x[order], columns[:, order], targets[order])
+    assert distance(z, again) <= 1e-8
+    assert trace.choice == their_trace.choice
+
+
+# ------------------------------------------------------------------------------------------ transforms
+
+
+@pytest.mark.parametrize("problem", [CLASSIFY, RIDGE], ids=["classes", "values"])
+def test_a_batch_of_tasks_chooses_as_each_alone(problem: Problem) -> None:
+    """Also where tasks on their own would stop earlier: what they had not looked at does not count."""
+    drawn = [task(seed, useful, k=8) for seed in range(4) for useful in ((), (0,), (2,), (0, 1, 2, 5))]
+    x, columns, targets = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    solver = Auto((2, 4, 8), enough=0.05)
+
+    def run(x: Tensor, columns: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        z, trace = choose(solver, x, columns, targets, problem)
+        return z, trace.losses
+
+    z, losses = vmap(run)(x, columns, targets)
+    sizes = set()
+    for t, one in enumerate(drawn):
+        alone, start = run(*one)
+        assert distance(z[t], alone) <= 1e-8
+        assert distance(losses[t], start) <= 1e-8
+        sizes.add(int((alone != 0).sum()))
+    assert len(sizes) > 1 and 0 in sizes
+
+
+@pytest.mark.parametrize("useful", [(), (0,)], ids=["head alone", "adapted"])
+def test_solution_is_differentiable_where_the_choice_does_not_change(useful: tuple[int, ...]) -> None:
+    x, columns, targets = task(1 if useful else QUIET, useful, k=2)
+    precision = torch.ones(2, dtype=F64)
+
+    def run(x: Tensor, columns: Tensor, precision: Tensor) -> Tensor:
+        return Auto((2,))(model_for(x, columns, targets), targets, CLASSIFY.loss, plain(precision))[0]
+
+    inputs = tuple(tensor.requires_grad_(True) for tensor in (x, columns, precision))
+    assert bool(run(*inputs).any()) == bool(useful)
+    assert gradcheck(run, inputs, fast_mode=True)
+
+
+def test_gradient_through_a_batch_is_that_of_each_task() -> None:
+    drawn = [task(seed, useful, k=2) for seed, useful in ((QUIET, ()), (1, (0,)))]
+    x, columns, targets = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    columns.requires_grad_(True)
+    run: Callable[..., Any] = lambda *parts: choose(Auto((2,)), *parts)[0]  # noqa: E731
+    (together,) = torch.autograd.grad(vmap(run)(x, columns, targets).square().sum(), columns)
+    alone = torch.autograd.grad(
+        sum(run(x[t], columns[t], targets[t]).square().sum() for t in (0, 1)), columns
+    )[0]
+    assert distance(together, alone) <= 1e-8
+    assert bool(alone.any())
+
+
+# ------------------------------------------------------------------------------------------ settings
+
+
+def test_lists_become_tuples() -> None:
+    assert Auto(directions=[1, 2], strengths=[1.0]) == Auto((1, 2), (1.0,))  # type: ignore[arg-type]
+    hash(Auto([1, 2], [1.0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"directions": ()}, r"inner.directions=\(\): positive, increasing"),
+        ({"directions": (2, 2)}, r"inner.directions=\(2, 2\)"),
+        ({"directions": (4, 2)}, r"inner.directions=\(4, 2\)"),
+        ({"directions": (0, 2)}, r"inner.directions=\(0, 2\)"),
+        ({"strengths": ()}, r"inner.strengths=\(\): positive"),
+        ({"strengths": (1.0, 0.0)}, r"inner.strengths"),
+        ({"strengths": (float("nan"),)}, r"inner.strengths"),
+        ({"folds": 1}, r"inner.folds=1, .*at least 2 folds"),
+        ({"steps": 0}, r"inner.steps=0: at least"),
+        ({"engine": "slow"}, r"inner.engine=slow: choose fast"),
+    ],
+)
+def test_bad_settings_are_named(settings_: dict[str, Any], message: str) -> None:
+    with pytest.raises(AdaptError, match=message):
+        Auto(**settings_)
+
+
+def test_a_model_without_a_head_is_judged_by_its_own_outputs() -> None:
+    loss: Loss = SquaredError()
+    a, target = randn(12, 2, 3), torch.zeros(12, 2, dtype=F64)
+    z, trace = Auto()(lambda z: a @ (z + 1), target, loss, plain(1e-6 * torch.ones(3, dtype=F64)))
+    assert distance(z, torch.full((3,), -1.0, dtype=F64)) <= 1e-4
+    assert trace.choice.startswith("adapted along 3 directions")
