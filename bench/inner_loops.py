@@ -178,6 +178,7 @@ def methods_of(found: Mapping[str, Mapping[str, float]], adapter: FewShotAdapter
     gauss_newton, backprop = chosen["gauss_newton"], chosen["backprop"]
     assert isinstance(gauss_newton, Forward) and isinstance(backprop, Backprop)
     lr = float(winner(found["sgd"]))
+    many = {setting: value for setting, value in found["backprop"].items() if setting.endswith("steps=10")}
     return {
         "pretrained, prototypes": HeadOnly(Prototype()),
         "pretrained, logistic head": HeadOnly(HEAD),
@@ -188,6 +189,7 @@ def methods_of(found: Mapping[str, Mapping[str, float]], adapter: FewShotAdapter
         "auto": Forward(Auto(), HEAD),
         "backprop": backprop,
         "backprop, checkpointed": replace(backprop, checkpoint=True),
+        "backprop, 10 steps": dict(backprop_grid())[winner(many)],
         "learn2learn": Learn2Learn(lr=lr, steps=3, head=HEAD),
         "higher": Higher("sgd", lr=lr, steps=3, head=HEAD),
     }

@@ -1,5 +1,5 @@
 """Cross-validated choice, on the support set alone, of how far to adapt: not at all, or along how many
-directions, and with how strong a prior.
+directions, with how strong a prior, and by which solver.
 
     score(k, s) = Σ_folds Σ_{i in fold} ℓ_i(head fitted without the fold on F₀ + J z_k,s^(−fold))
     z_k,s       = argmin over the first k directions with precision s·Λ⁻¹ on linearised features
@@ -13,6 +13,7 @@ stage is paid for only if there is something left to gain and the last one helpe
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -27,12 +28,15 @@ from adapt.inner.solver import Learned, Model, Trace, as_model, is_concrete
 
 __all__ = ["Auto"]
 
+SOLVERS = ("gauss_newton", "linearised")  # the cheaper first
+
 
 class _Candidate(NamedTuple):
-    """``k`` directions under ``strength`` times the learned prior: the loss of each example, predicted
-    without its fold ``[n]``, and z ``[k]`` from all examples."""
+    """``k`` directions under ``strength`` times the learned prior by ``solver``: the loss of each example,
+    predicted without its fold ``[n]``, and z ``[k]`` from all examples."""
 
     k: int
+    solver: str
     strength: float
     scores: Tensor
     z: Tensor
@@ -48,9 +52,8 @@ class _Linear:
     targets: Tensor
     loss: Loss
     learned: Learned
-    steps: int
 
-    def fit(self, strength: Tensor, weights: Tensor) -> Tensor:
+    def fit(self, steps: int, strength: Tensor, weights: Tensor) -> Tensor:
         """z ``[j]`` from examples of weight 1."""
         k, learned = len(self.columns), self.learned
         prior = Learned(strength * learned.precision[:k], strength * learned.damping, learned.rates[:k])
@@ -61,7 +64,7 @@ class _Linear:
             self.targets,
             self.loss,
             prior,
-            self.steps,
+            steps,
             weights,
         )[0]
 
@@ -70,29 +73,33 @@ class _Linear:
         there = self.features + torch.tensordot(z, self.columns, 1)
         return self.loss.values(self.model.predict(there, weights), self.targets) * (1 - weights)
 
-    def candidates(self, strengths: tuple[float, ...], keep: Tensor) -> list[_Candidate]:
+    def candidates(
+        self, solver: str, steps: int, strengths: tuple[float, ...], keep: Tensor
+    ) -> list[_Candidate]:
         """One for every strength, along all columns so far; ``keep [folds, n]``. All fits are one batch: they
         are so small that the number of calls is what they cost."""
         grid = self.features.new_tensor(strengths)
         weights = torch.cat([keep, torch.ones_like(keep[:1])])  # the last one: all examples
-        z = vmap(vmap(self.fit, (None, 0)), (0, None))(grid, weights)  # [strengths, folds + 1, k]
-        scores = vmap(vmap(self.held_out), (0, None))(z[:, :-1], keep).sum(1)  # [strengths, n]
+        z = vmap(vmap(partial(self.fit, steps), (None, 0)), (0, None))(grid, weights)  # [s, folds + 1, k]
+        scores = vmap(vmap(self.held_out), (0, None))(z[:, :-1], keep).sum(1)  # [s, n]
         k = len(self.columns)
-        return [_Candidate(k, s, scores[i], z[i, -1]) for i, s in enumerate(strengths)]
+        return [_Candidate(k, solver, s, scores[i], z[i, -1]) for i, s in enumerate(strengths)]
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Head only, or linearised Gauss–Newton along the first k directions, whichever predicts held-out support
-    examples best.
+    """Head only, or along the first k directions one Gauss–Newton step or linearised to convergence: whatever
+    predicts held-out support examples best.
 
     With fewer than three examples of some class nothing can be held out and still be fitted: z stays at 0.
 
     Args:
         directions: how many leading directions to try, increasing; those beyond the adapter's are left out.
         strengths: multiples of the learned precision and damping to try for each.
+        solvers: to try for each: ``gauss_newton`` (one step) and ``linearised`` (``steps`` steps on
+            linearised features). Both start from the same tangents, so the second costs no pass.
         folds: of the cross-validation.
-        steps: Gauss–Newton steps on linearised features.
+        steps: of ``linearised``.
         enough: a mean held-out loss (per example) of the head alone below which no tangent is computed.
         engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
 
@@ -103,11 +110,12 @@ class Auto:
         >>> model, learned = lambda z: x * z[:1] + x**2 * z[1:], plain(torch.ones(2) / 9)
         >>> z, trace = Auto()(model, 2 * x, SquaredError(), learned)
         >>> trace.choice.split(":")[0], round(z[0].item())
-        ('adapted along 2 directions', 2)
+        ('adapted along 2 directions, one Gauss-Newton step', 2)
     """
 
     directions: tuple[int, ...] = (2, 4, 8, 16)
     strengths: tuple[float, ...] = (1.0, 4.0)
+    solvers: tuple[str, ...] = SOLVERS
     folds: int = 5
     steps: int = 4
     enough: float = 0.01
@@ -116,6 +124,7 @@ class Auto:
     def __post_init__(self) -> None:
         object.__setattr__(self, "directions", tuple(self.directions))  # configs and JSON bring lists
         object.__setattr__(self, "strengths", tuple(self.strengths))
+        object.__setattr__(self, "solvers", tuple(self.solvers))
         increasing = all(a < b for a, b in zip((0, *self.directions), self.directions, strict=False))
         if not self.directions or not increasing:
             raise AdaptError(
@@ -123,6 +132,8 @@ class Auto:
             )
         if not self.strengths or not all(strength > 0 for strength in self.strengths):
             raise AdaptError(f"inner.strengths={self.strengths}: positive numbers, one at least")
+        if not self.solvers or set(self.solvers) - set(SOLVERS):
+            raise AdaptError(f"inner.solvers={self.solvers}: of {', '.join(SOLVERS)}, one at least")
         if self.folds < 2 or self.steps < 1:
             raise AdaptError(
                 f"inner.folds={self.folds}, inner.steps={self.steps}: at least 2 folds and 1 step"
@@ -144,8 +155,8 @@ class Auto:
 
         keep = _folds(targets, self.folds, loss)  # [folds, n]
         none = features.new_zeros(0, *features.shape)
-        linear = _Linear(function, features, none, targets, loss, learned, self.steps)
-        candidates, cost = linear.candidates((1.0,), keep), 1.0
+        linear = _Linear(function, features, none, targets, loss, learned)
+        candidates, cost = linear.candidates("", 1, (1.0,), keep), 1.0
         concrete = is_concrete(candidates[0].scores)
         # Whether to go on. Inside vmap every stage is computed; it does not count for tasks that had stopped.
         going = ~(candidates[0].scores.mean() < self.enough)
@@ -159,10 +170,13 @@ class Auto:
                 replace(linear, columns=torch.cat([linear.columns, more])),
                 cost + 1.0 + len(tangents),
             )
-            for new in linear.candidates(self.strengths, keep):
-                candidates.append(new._replace(scores=torch.where(going, new.scores, torch.inf)))
+            before = len(candidates)
+            for solver in self.solvers:
+                steps = self.steps if solver == "linearised" else 1
+                for new in linear.candidates(solver, steps, self.strengths, keep):
+                    candidates.append(new._replace(scores=torch.where(going, new.scores, torch.inf)))
             chosen = _choose(candidates)
-            helped = chosen >= len(candidates) - len(self.strengths)
+            helped = chosen >= before
             left = torch.stack([candidate.scores.mean() for candidate in candidates])[chosen]
             going = going & helped & ~(left < self.enough)
         return _finish(candidates, zero, Trace(start, cost))
@@ -202,7 +216,8 @@ def _enough_examples(targets: Tensor, loss: Loss) -> bool:
 
 
 def _choose(candidates: list[_Candidate]) -> Tensor:
-    """Index of the least score, unless a cheaper candidate is within one standard error of the difference.
+    """Index of the least score, unless a cheaper candidate is within one standard error of the difference, or
+    within a thousandth of the score, which is rounding.
 
     A candidate with a score that is not finite is never chosen; without any other it is the first, the head
     alone.
@@ -213,7 +228,8 @@ def _choose(candidates: list[_Candidate]) -> Tensor:
     best = torch.where(usable, scores.mean(1), torch.inf).argmin()
     difference = scores - torch.nn.functional.one_hot(best, len(scores)).to(scores.dtype) @ scores
     error = difference.std(1) / scores.shape[1] ** 0.5
-    return (usable & (difference.mean(1) <= error)).byte().argmax()
+    least = torch.nn.functional.one_hot(best, len(scores)).to(scores.dtype) @ scores.mean(1)
+    return (usable & (difference.mean(1) <= error + 1e-3 * least.abs())).byte().argmax()
 
 
 def _mean(candidate: _Candidate) -> float:
@@ -224,8 +240,9 @@ def _explain(candidates: list[_Candidate], winner: _Candidate) -> str:
     head, own = _mean(candidates[0]), _mean(winner)
     if winner.k:
         prior = "" if winner.strength == 1 else f" under {winner.strength:g} times the learned prior"
+        how = "one Gauss-Newton step" if winner.solver == "gauss_newton" else winner.solver
         return (
-            f"adapted along {winner.k} directions{prior}: held-out loss {own:.3g} against {head:.3g} "
+            f"adapted along {winner.k} directions{prior}, {how}: held-out loss {own:.3g} against {head:.3g} "
             "of the head alone"
         )
     tried = max(candidate.k for candidate in candidates)

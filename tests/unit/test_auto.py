@@ -17,8 +17,8 @@ from adapt import AdaptError
 from adapt.adapter import Problem, initial_state
 from adapt.adapter.problem import model_of
 from adapt.heads import Logistic, Prototype, Ridge, one_hot
-from adapt.inner import Auto, CrossEntropy, Linearised, Loss, Model, SquaredError, Trace, plain
-from adapt.inner.auto import _Candidate, _choose, _folds
+from adapt.inner import Auto, CrossEntropy, GaussNewton, Linearised, Loss, Model, SquaredError, Trace, plain
+from adapt.inner.auto import SOLVERS, _Candidate, _choose, _folds
 from tests.helpers import distance
 
 F64 = torch.float64
@@ -93,7 +93,7 @@ def held_out_loss(solver: Auto, x: Tensor, columns: Tensor, targets: Tensor) -> 
 
 
 def test_scores_are_those_of_refitting_without_each_fold() -> None:
-    solver = Auto(directions=(4,), strengths=(1.0,), steps=12, folds=3)
+    solver = Auto(directions=(4,), strengths=(1.0,), solvers=("linearised",), steps=12, folds=3)
     seen = set()
     for seed, useful in ((0, ()), (1, (0,)), (2, (0, 1)), (3, (2,))):
         x, columns, targets = task(seed, useful, n=14)
@@ -120,8 +120,27 @@ def test_what_is_chosen_is_solved_on_all_examples() -> None:
     assert not z[2:].any()
 
 
+def test_one_gauss_newton_step_is_the_step_of_that_solver() -> None:
+    """Nothing is lost by taking it on linearised features: at z = 0 they have the same Jacobian."""
+    x, columns, targets = task(1, useful=(0,))
+    z, _ = choose(Auto((2,), (4.0,), ("gauss_newton",)), x, columns, targets)
+    model, prior = model_for(x, columns[:2], targets), plain(torch.full((2,), 4.0, dtype=F64))
+    assert distance(z[:2], GaussNewton()(model, targets, CLASSIFY.loss, prior)[0]) <= 1e-10
+
+
+def test_the_solver_is_a_choice() -> None:
+    """Of the same tangents, so that trying both costs no more; where both are as good, the first one."""
+    x, columns, targets = task(1, useful=(0,))
+    both = [choose(Auto((2,), (4.0,), solvers), x, columns, targets)[1] for solvers in (SOLVERS, SOLVERS[1:])]
+    assert both[0].forward_equivalents == both[1].forward_equivalents
+    assert both[0].choice == both[1].choice and "linearised" in both[0].choice
+    quadratic = choose(Auto(), columns[0].new_ones(12, 1), columns.new_ones(4, 12, 1), x[:12, :1], RIDGE)[1]
+    assert "linearised" not in quadratic.choice
+
+
 def candidates(*scores: list[float]) -> list[_Candidate]:
-    return [_Candidate(k, 1.0, torch.tensor(row, dtype=F64), torch.zeros(k)) for k, row in enumerate(scores)]
+    rows = [torch.tensor(row, dtype=F64) for row in scores]
+    return [_Candidate(k, "linearised", 1.0, row, torch.zeros(k)) for k, row in enumerate(rows)]
 
 
 def test_one_standard_error_by_hand() -> None:
@@ -188,10 +207,10 @@ def test_explanations() -> None:
     x, columns, targets = task(1, useful=(0,))
     _, trace = choose(Auto((2,), (4.0,)), x, columns, targets)
     assert trace.choice.startswith(
-        "adapted along 2 directions under 4 times the learned prior: held-out loss "
+        "adapted along 2 directions under 4 times the learned prior, linearised: held-out loss "
     )
-    _, trace = choose(Auto((2,), (1.0,)), x, columns, targets)
-    assert trace.choice.startswith("adapted along 2 directions: held-out loss ")
+    _, trace = choose(Auto((2,), (1.0,), ("gauss_newton",)), x, columns, targets)
+    assert trace.choice.startswith("adapted along 2 directions, one Gauss-Newton step: held-out loss ")
     _, trace = choose(Auto((2,)), *task(QUIET))
     assert trace.choice.startswith("not adapted: along 2 directions the held-out loss is ")
     assert trace.choice.endswith("of the head alone, not better by more than its standard error")
@@ -314,6 +333,8 @@ def test_lists_become_tuples() -> None:
         ({"strengths": (1.0, 0.0)}, r"inner.strengths"),
         ({"strengths": (float("nan"),)}, r"inner.strengths"),
         ({"folds": 1}, r"inner.folds=1, .*at least 2 folds"),
+        ({"solvers": ()}, r"inner.solvers=\(\): of gauss_newton, linearised, one at least"),
+        ({"solvers": ("newton",)}, r"inner.solvers=.*: of gauss_newton, linearised"),
         ({"steps": 0}, r"inner.steps=0: at least"),
         ({"engine": "slow"}, r"inner.engine=slow: choose fast"),
     ],
