@@ -8,7 +8,8 @@ Stone (1974), *Cross-validatory Choice and Assessment of Statistical Predictions
 error of Breiman et al. (1984), *Classification and Regression Trees*, section 3.4.3: what costs more must win
 by more than the standard error of the paired difference. Features and tangents are computed once; everything
 after that is small dense algebra. Tangents come in stages (the first few directions, then more), and the next
-stage is paid for only if there is something left to gain and the last one helped.
+stage is paid for only if there is something left to gain and the last one helped. If the first few do not
+help, all of them are tried at once before giving up: not every basis has its best directions first.
 """
 
 from collections.abc import Callable, Iterator
@@ -158,27 +159,28 @@ class Auto:
         linear = _Linear(function, features, none, targets, loss, learned)
         candidates, cost = linear.candidates("", 1, (1.0,), keep), 1.0
         concrete = is_concrete(candidates[0].scores)
-        # Whether to go on. Inside vmap every stage is computed; it does not count for tasks that had stopped.
-        going = ~(candidates[0].scores.mean() < self.enough)
-        for k in self._stages(total):
-            if concrete and not going:
-                break
+        # Whether to go on, and whether nothing has helped so far. Inside vmap every stage is computed; it
+        # does not count for tasks that would not have come to it.
+        going, *stages = ~(candidates[0].scores.mean() < self.enough), *self._stages(total)
+        failed = torch.zeros_like(going)
+        for k in stages:
+            counts = going & (~failed if k < stages[-1] else torch.ones_like(going))
+            if concrete and not counts:
+                continue
             known = len(linear.columns)
             tangents = torch.eye(total, dtype=zero.dtype, device=zero.device)[known:k]
             _, more = pushforward(function.features, zero, tangents, engine=self.engine)
-            linear, cost = (
-                replace(linear, columns=torch.cat([linear.columns, more])),
-                cost + 1.0 + len(tangents),
-            )
+            linear = replace(linear, columns=torch.cat([linear.columns, more]))
+            cost += 1.0 + len(tangents)
             before = len(candidates)
             for solver in self.solvers:
                 steps = self.steps if solver == "linearised" else 1
                 for new in linear.candidates(solver, steps, self.strengths, keep):
-                    candidates.append(new._replace(scores=torch.where(going, new.scores, torch.inf)))
+                    candidates.append(new._replace(scores=torch.where(counts, new.scores, torch.inf)))
             chosen = _choose(candidates)
-            helped = chosen >= before
+            failed = failed | (counts & (chosen == 0))
             left = torch.stack([candidate.scores.mean() for candidate in candidates])[chosen]
-            going = going & helped & ~(left < self.enough)
+            going = going & ((chosen >= before) | (chosen == 0)) & ~(left < self.enough)
         return _finish(candidates, zero, Trace(start, cost))
 
     def _stages(self, total: int) -> Iterator[int]:

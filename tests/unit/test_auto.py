@@ -171,11 +171,19 @@ def test_a_score_that_is_no_number_never_wins(bad: float) -> None:
 def test_more_directions_are_paid_for_only_where_the_last_ones_helped() -> None:
     solver = Auto((2, 4, 8))
     _, noise = choose(solver, *task(QUIET, k=8))
-    assert noise.forward_equivalents == 1 + 3
+    assert noise.forward_equivalents == 1 + 3 + 7  # two, and then all eight at once, before giving up
     x, columns, targets = task(0, useful=(0,), k=8)
     z, trace = choose(solver, x, columns, targets)
     assert int((z != 0).sum()) == 2
     assert trace.forward_equivalents == 1 + 3 + 3  # the third and fourth were tried, and were no help
+
+
+def test_a_basis_whose_best_directions_come_last_is_not_given_up() -> None:
+    x, columns, targets = task(0, useful=(0,), k=8)
+    z, trace = choose(Auto((2, 4, 8)), x, columns.flip(0), targets)
+    assert "adapted along 8 directions" in trace.choice
+    assert z.abs().argmax() == 7
+    assert trace.forward_equivalents == 1 + 3 + 7
 
 
 def test_enough_stops_before_any_tangent() -> None:
