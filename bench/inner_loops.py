@@ -53,7 +53,7 @@ TRAINING: dict[str, MetaTraining] = {
     "mobilenetv2": replace(SMALLER, steps=30, validation_tasks=10),
 }
 SHIPPED = {"conv4": "conv4_glyphs_film"}
-VALIDATION_TASKS = {"conv4": 60, "resnet12": 60, "vit_tiny": 30, "minilm": 10, "mobilenetv2": 12}
+VALIDATION_TASKS = {"conv4": 60, "resnet12": 60, "vit_tiny": 30, "minilm": 5, "mobilenetv2": 12}
 TEST_TASKS = {"conv4": 200, "resnet12": 200, "vit_tiny": 60, "minilm": 60, "mobilenetv2": 40}
 #: Validation tasks come in two parts: for keeping the best state, and for choosing settings.
 CHOOSING = 10_000

@@ -14,77 +14,19 @@ help, all of them are tried at once before giving up: not every basis has its be
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
-from adapt.inner.linearised import solve_linear
+from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, Trace, as_model, is_concrete
 
 __all__ = ["Auto"]
 
 SOLVERS = ("gauss_newton", "linearised")  # the cheaper first
-
-
-class _Candidate(NamedTuple):
-    """``k`` directions under ``strength`` times the learned prior by ``solver``: the loss of each example,
-    predicted without its fold ``[n]``, and z ``[k]`` from all examples."""
-
-    k: int
-    solver: str
-    strength: float
-    scores: Tensor
-    z: Tensor
-
-
-@dataclass(frozen=True)
-class _Linear:
-    """The support set with features ``F₀ [n, D]`` and their derivatives ``columns [j, n, D]`` so far."""
-
-    model: Model
-    features: Tensor
-    columns: Tensor
-    targets: Tensor
-    loss: Loss
-    learned: Learned
-
-    def fit(self, steps: int, strength: Tensor, weights: Tensor) -> Tensor:
-        """z ``[j]`` from examples of weight 1."""
-        k, learned = len(self.columns), self.learned
-        prior = Learned(strength * learned.precision[:k], strength * learned.damping, learned.rates[:k])
-        return solve_linear(
-            self.features,
-            self.columns,
-            self.model.readout,
-            self.targets,
-            self.loss,
-            prior,
-            steps,
-            weights,
-        )[0]
-
-    def held_out(self, z: Tensor, weights: Tensor) -> Tensor:
-        """Loss ``[n]`` of the examples of weight 0, predicted by the head fitted on the others at z."""
-        there = self.features + torch.tensordot(z, self.columns, 1)
-        return self.loss.values(self.model.predict(there, weights), self.targets) * (1 - weights)
-
-    def candidates(
-        self, solver: str, steps: int, strengths: tuple[float, ...], keep: Tensor
-    ) -> list[_Candidate]:
-        """One for every strength, along all columns so far; ``keep [folds, n]``. All fits are one batch: they
-        are so small that the number of calls is what they cost."""
-        grid = self.features.new_tensor(strengths)
-        weights = torch.cat([keep, torch.ones_like(keep[:1])])  # the last one: all examples
-        z = vmap(vmap(partial(self.fit, steps), (None, 0)), (0, None))(grid, weights)  # [s, folds + 1, k]
-        scores = vmap(vmap(self.held_out), (0, None))(z[:, :-1], keep).sum(1)  # [s, n]
-        k = len(self.columns)
-        return [_Candidate(k, solver, s, scores[i], z[i, -1]) for i, s in enumerate(strengths)]
 
 
 @dataclass(frozen=True)
@@ -151,12 +93,12 @@ class Auto:
         zero = torch.zeros_like(learned.precision)
         features = function.features(zero)  # [n, D]
         start = loss.values(function.readout(features, None), targets).sum()[None]
-        if not total or not _enough_examples(targets, loss):
+        if not total or not enough_examples(targets, loss):
             return zero, Trace(start, 1.0, "not adapted: too few examples to hold any out")
 
-        keep = _folds(targets, self.folds, loss)  # [folds, n]
+        keep = folds_of(targets, self.folds, loss)  # [folds, n]
         none = features.new_zeros(0, *features.shape)
-        linear = _Linear(function, features, none, targets, loss, learned)
+        linear = Linear(function, features, none, targets, loss, learned)
         candidates, cost = linear.candidates("", 1, (1.0,), keep), 1.0
         concrete = is_concrete(candidates[0].scores)
         # Whether to go on, and whether nothing has helped so far. Inside vmap every stage is computed; it
@@ -177,7 +119,7 @@ class Auto:
                 steps = self.steps if solver == "linearised" else 1
                 for new in linear.candidates(solver, steps, self.strengths, keep):
                     candidates.append(new._replace(scores=torch.where(counts, new.scores, torch.inf)))
-            chosen = _choose(candidates)
+            chosen = choose(candidates)
             failed = failed | (counts & (chosen == 0))
             left = torch.stack([candidate.scores.mean() for candidate in candidates])[chosen]
             going = going & ((chosen >= before) | (chosen == 0)) & ~(left < self.enough)
@@ -190,9 +132,9 @@ class Auto:
             yield total
 
 
-def _finish(candidates: list[_Candidate], zero: Tensor, trace: Trace) -> tuple[Tensor, Trace]:
+def _finish(candidates: list[Candidate], zero: Tensor, trace: Trace) -> tuple[Tensor, Trace]:
     """z ``[k]`` of the chosen candidate."""
-    chosen = _choose(candidates)
+    chosen = choose(candidates)
     if is_concrete(chosen):
         winner = candidates[int(chosen)]
         return torch.cat([winner.z, zero[winner.k :]]), trace._replace(choice=_explain(candidates, winner))
@@ -200,45 +142,7 @@ def _finish(candidates: list[_Candidate], zero: Tensor, trace: Trace) -> tuple[T
     return torch.nn.functional.one_hot(chosen, len(candidates)).to(zero.dtype) @ solutions, trace
 
 
-def _folds(targets: Tensor, folds: int, loss: Loss) -> Tensor:
-    """Weights ``[folds, n]``: 0 where an example is held out; every class is spread evenly over the folds."""
-    if loss.regression:
-        rank = torch.arange(len(targets), device=targets.device).to(targets.dtype)
-    else:
-        rank = (targets.cumsum(0) * targets).sum(-1) - 1  # [n], within the example's own class
-    number = torch.arange(folds, device=targets.device)[:, None]
-    return (rank.round().long() % folds != number).to(targets.dtype)
-
-
-def _enough_examples(targets: Tensor, loss: Loss) -> bool:
-    if loss.regression:
-        return len(targets) >= 3
-    # Inside vmap counts cannot be looked at: the caller batches tasks of one size.
-    return not is_concrete(targets) or int(targets.sum(0).min()) >= 3
-
-
-def _choose(candidates: list[_Candidate]) -> Tensor:
-    """Index of the least score, unless a cheaper candidate is within one standard error of the difference, or
-    within a thousandth of the score, which is rounding.
-
-    A candidate with a score that is not finite is never chosen; without any other it is the first, the head
-    alone.
-    """
-    scores = torch.stack([candidate.scores for candidate in candidates])  # [m, n], cheapest first
-    usable = torch.isfinite(scores).all(1)  # [m]
-    scores = torch.where(usable[:, None], scores, 0)
-    best = torch.where(usable, scores.mean(1), torch.inf).argmin()
-    difference = scores - torch.nn.functional.one_hot(best, len(scores)).to(scores.dtype) @ scores
-    error = difference.std(1) / scores.shape[1] ** 0.5
-    least = torch.nn.functional.one_hot(best, len(scores)).to(scores.dtype) @ scores.mean(1)
-    return (usable & (difference.mean(1) <= error + 1e-3 * least.abs())).byte().argmax()
-
-
-def _mean(candidate: _Candidate) -> float:
-    return candidate.scores.detach().mean().item()
-
-
-def _explain(candidates: list[_Candidate], winner: _Candidate) -> str:
+def _explain(candidates: list[Candidate], winner: Candidate) -> str:
     head, own = _mean(candidates[0]), _mean(winner)
     if winner.k:
         prior = "" if winner.strength == 1 else f" under {winner.strength:g} times the learned prior"
@@ -255,3 +159,7 @@ def _explain(candidates: list[_Candidate], winner: _Candidate) -> str:
         f"not adapted: along {rival.k} directions the held-out loss is {_mean(rival):.3g} "
         f"against {head:.3g} of the head alone, not better by more than its standard error"
     )
+
+
+def _mean(candidate: Candidate) -> float:
+    return candidate.scores.detach().mean().item()

@@ -18,7 +18,9 @@ from adapt.adapter import Problem, initial_state
 from adapt.adapter.problem import model_of
 from adapt.heads import Logistic, Prototype, Ridge, one_hot
 from adapt.inner import Auto, CrossEntropy, GaussNewton, Linearised, Loss, Model, SquaredError, Trace, plain
-from adapt.inner.auto import SOLVERS, _Candidate, _choose, _folds
+from adapt.inner.auto import SOLVERS
+from adapt.inner.cross_validation import Candidate, folds_of
+from adapt.inner.cross_validation import choose as best_of
 from tests.helpers import distance
 
 F64 = torch.float64
@@ -138,31 +140,31 @@ def test_the_solver_is_a_choice() -> None:
     assert "linearised" not in quadratic.choice
 
 
-def candidates(*scores: list[float]) -> list[_Candidate]:
+def candidates(*scores: list[float]) -> list[Candidate]:
     rows = [torch.tensor(row, dtype=F64) for row in scores]
-    return [_Candidate(k, "linearised", 1.0, row, torch.zeros(k)) for k, row in enumerate(rows)]
+    return [Candidate(k, "linearised", 1.0, row, torch.zeros(k)) for k, row in enumerate(rows)]
 
 
 def test_one_standard_error_by_hand() -> None:
     """Differences 1, 1, 1, 3 have mean 1.5 and standard deviation 1, so standard error ½; 0, 0, 0, 4 have
     mean 1, deviation 2 and standard error 1."""
     low = [1.0, 1.0, 1.0, 1.0]
-    assert _choose(candidates([2.0, 2.0, 2.0, 4.0], low)) == 1  # 1.5 > ½
-    assert _choose(candidates([1.0, 1.0, 1.0, 5.0], low)) == 0  # 1 ≤ 1: the cheaper one
-    assert _choose(candidates([1.0, 1.0, 1.0, 5.1], low)) == 0
-    assert _choose(candidates(low, low)) == 0
-    assert _choose(candidates([9.0, 9.0, 9.0, 9.1], [2.0, 2.0, 2.0, 2.0], [1.9, 2.1, 1.9, 2.0])) == 1
-    assert _choose(candidates(low, [0.0, 0.0, 0.0, 0.0])) == 1  # a sure win, however small
+    assert best_of(candidates([2.0, 2.0, 2.0, 4.0], low)) == 1  # 1.5 > ½
+    assert best_of(candidates([1.0, 1.0, 1.0, 5.0], low)) == 0  # 1 ≤ 1: the cheaper one
+    assert best_of(candidates([1.0, 1.0, 1.0, 5.1], low)) == 0
+    assert best_of(candidates(low, low)) == 0
+    assert best_of(candidates([9.0, 9.0, 9.0, 9.1], [2.0, 2.0, 2.0, 2.0], [1.9, 2.1, 1.9, 2.0])) == 1
+    assert best_of(candidates(low, [0.0, 0.0, 0.0, 0.0])) == 1  # a sure win, however small
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_never_wins(bad: float) -> None:
     fine = [1.0, 1.0, 1.0, 1.0]
-    assert _choose(candidates(fine, [bad, 0.0, 0.0, 0.0])) == 0
-    assert _choose(candidates([bad, 9.0, 9.0, 9.0], fine)) == 1
-    assert _choose(candidates([9.0, 9.1, 9.0, 9.0], [bad] * 4, fine)) == 2
-    assert _choose(candidates([9.0, 9.1, 9.0, 9.0], [bad, 0.0, 0.0, 0.0], fine)) == 2
-    assert _choose(candidates([bad] * 4, [bad] * 4)) == 0
+    assert best_of(candidates(fine, [bad, 0.0, 0.0, 0.0])) == 0
+    assert best_of(candidates([bad, 9.0, 9.0, 9.0], fine)) == 1
+    assert best_of(candidates([9.0, 9.1, 9.0, 9.0], [bad] * 4, fine)) == 2
+    assert best_of(candidates([9.0, 9.1, 9.0, 9.0], [bad, 0.0, 0.0, 0.0], fine)) == 2
+    assert best_of(candidates([bad] * 4, [bad] * 4)) == 0
 
 
 # ------------------------------------------------------------------------------------------ what it costs
@@ -242,7 +244,7 @@ def test_folds_are_stratified_for_any_order_and_counts(
 ) -> None:
     labels = data.draw(st.permutations([c for c, count in enumerate(counts) for _ in range(count)]))
     targets = one_hot(torch.tensor(labels), len(counts), F64)
-    keep = _folds(targets, folds, CrossEntropy())
+    keep = folds_of(targets, folds, CrossEntropy())
     assert keep.shape == (folds, len(labels)) and keep.dtype == F64
     assert ((1 - keep).sum(0) == 1).all(), "every example is held out once"
     held = (1 - keep) @ targets  # [folds, C]
@@ -251,7 +253,7 @@ def test_folds_are_stratified_for_any_order_and_counts(
 
 
 def test_folds_of_values_take_turns() -> None:
-    keep = _folds(torch.zeros(5, 1), 2, SquaredError())
+    keep = folds_of(torch.zeros(5, 1), 2, SquaredError())
     assert keep.tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
 
 
