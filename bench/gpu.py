@@ -190,7 +190,7 @@ def adaptation(adapter: FewShotAdapter) -> Adaptation:
     def adapted(x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             features = features_of(adapter.backbone, adapter.space, adapter.state, x)
-            z, _ = solve(features, adapter.state, adapter.solver, targets)
+            z, _ = solve(features, adapter.state, adapter.solver, targets, adapter.problem)
             return z, adapter.head.fit(features(z), targets)
 
     return adapted
