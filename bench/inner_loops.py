@@ -56,7 +56,7 @@ TRAINING: dict[str, MetaTraining] = {
 }
 SHIPPED = {"conv4": "conv4_glyphs_film"}
 VALIDATION_TASKS = {"conv4": 60, "resnet12": 60, "vit_tiny": 30, "minilm": 5, "mobilenetv2": 12}
-TEST_TASKS = {"conv4": 300, "resnet12": 200, "vit_tiny": 100, "minilm": 30, "mobilenetv2": 40}
+TEST_TASKS = {"conv4": 300, "resnet12": 120, "vit_tiny": 60, "minilm": 16, "mobilenetv2": 24}
 #: Validation tasks come in two parts: for keeping the best state, and for choosing settings.
 CHOOSING = 10_000
 TOLERANCE = 0.001  # chosen is the cheapest setting within a tenth of a point of the best
