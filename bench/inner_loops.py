@@ -255,7 +255,7 @@ def run(name: str, *, quick: bool, train: bool, cache: Path, device: torch.devic
     inference = Row(
         name, "memory/inference_mb", inference_megabytes(chosen, device), "MB", higher_is_better=False
     )
-    about = Row(name, "about", adapter.state.k, note=f"{chosen.describe} {chosen.weights}")
+    about = Row(name, "about", adapter.state.k, note=f"{chosen.describe}; weights: {chosen.weights}.")
     return [about, inference, *rows(name, result, settings)]
 
 

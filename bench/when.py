@@ -58,11 +58,11 @@ def _verdict(rows: Rows, network: str) -> str:
     points = of(ours, "compare/accuracy_vs_backprop")
     reached = "reached" if ratio["value"] <= 0.5 and points["value"] + points["ci95"] >= 0 else "**missed**"
     head = of(ours, "compare/accuracy_vs_head")
-    gain = _significance(head, "a head alone")
+    gain = _significance(head, "that")
     return (
         f"- **{network}**: `{ours}` takes {ratio['value']:.2f} × the time of the best backprop inner loop "
         f"(goal: at most 0.5 at equal accuracy, {reached}); accuracy {_points(points)} points against "
-        f"backprop, {_points(head)} against a head alone: adapting {gain}."
+        f"backprop, {_points(head)} against the best head without adapting: adapting {gain}."
     )
 
 
@@ -159,10 +159,11 @@ def _setting(rows: Rows, name: str) -> str:
 
 
 def _regression_goals(rows: Rows) -> Iterator[str]:
+    said = {"eval/mse": "mean squared error", "compare/time_of_forward": "time of `forward` ÷ time of it"}
     for (case, metric), row in rows.items():
-        if metric == "eval/mse" and row["goal"] is not None:
+        if metric in said and row["goal"] is not None:
             reached = "reached" if row["value"] <= row["goal"] else "**missed**"
-            yield f"- Goal {case}: at most {row['goal']:g}; got {row['value']:.4f}, {reached}."
+            yield f"- {case}: {said[metric]} at most {row['goal']:g}; got {row['value']:.3g}, {reached}."
 
 
 # ----------------------------------------------------------------------------------------- memory
