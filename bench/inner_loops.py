@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from domains import DOMAINS, Domain, available, domain
-from record import Row, table, write
+from record import RESULTS, Row, table, write
 
 import adapt
 from adapt.adapter import Context, FewShotAdapter, Forward, Method, Problem, Support
@@ -28,7 +28,6 @@ from adapt.baselines import Backprop, HeadOnly, Higher, Learn2Learn
 from adapt.compare import Comparison, compare
 from adapt.compare.measure import peak_megabytes
 from adapt.compare.statistics import Interval, paired_difference, ratio_interval
-from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
 from adapt.heads import Logistic, Prototype
 from adapt.inner import Auto, Descent, GaussNewton, Linearised
@@ -149,7 +148,7 @@ def choices(
 
 
 def _accuracy(method: Method, tasks: Distribution, adapter: FewShotAdapter, n: int) -> float:
-    run = method.prepare(_context(adapter))
+    run = method.prepare(Context(adapter.backbone, adapter))
     scores = []
     for index in range(CHOOSING, CHOOSING + n):
         episode = tasks.episode(index)
@@ -159,13 +158,6 @@ def _accuracy(method: Method, tasks: Distribution, adapter: FewShotAdapter, n: i
             )
             scores.append(float((predictor(episode.query_x).argmax(-1) == episode.query_y).double().mean()))
     return float(np.mean(scores))
-
-
-def _context(adapter: FewShotAdapter) -> Context:
-    def no_pool(classes: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        raise AdaptError("nothing is retrained here")
-
-    return Context(adapter.backbone, adapter, no_pool, 0)
 
 
 def winner(accuracies: Mapping[str, float]) -> str:
@@ -242,7 +234,7 @@ def run(name: str, *, quick: bool, train: bool, cache: Path, device: torch.devic
         result = compare(
             methods_of(found, adapter),
             chosen.test,
-            _context(adapter),
+            Context(adapter.backbone, adapter),
             experiment=f"inner loops, {name}",
             task={"source": chosen.test.source.name, "ways": chosen.test.ways, "shots": chosen.test.shots},
             tasks=2 if quick else TEST_TASKS[name],
@@ -286,8 +278,8 @@ def main() -> None:
         found += run(name, quick=arguments.quick, train=arguments.train, cache=cache, device=device)
     if not arguments.train:
         print(table(found))
-        extra = {"folder": arguments.out} if arguments.out else {}
-        print(write("inner_loops", found, quick=arguments.quick, device=device, **extra))
+        folder = arguments.out or RESULTS
+        print(write("inner_loops", found, quick=arguments.quick, folder=folder, device=device))
 
 
 if __name__ == "__main__":

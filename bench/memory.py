@@ -16,7 +16,7 @@ import torch
 from domains import FromFloats
 from figures import ADAPTATIONS
 from models import MODELS, network
-from record import Row, table, write
+from record import RESULTS, Row, table, write
 from torch import Tensor, nn
 
 from adapt.adapter import Context, FewShotAdapter, Support, initial_state
@@ -58,10 +58,7 @@ def peaks(backbone: nn.Module, space: Space, x: Tensor) -> dict[str, float]:
     few = adapter.with_(rows=len(x) // (1 + K))
     support = Support(x, y, tuple("abcde"))
 
-    def no_pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    context = Context(backbone, adapter, no_pool, 0)
+    context = Context(backbone, adapter)
     plain, cut = (
         Backprop(Descent(steps=3), checkpoint=checkpoint).prepare(context) for checkpoint in (False, True)
     )
@@ -108,8 +105,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = list(measure(arguments.quick))
     print(table(found))
-    extra = {"folder": arguments.out} if arguments.out else {}
-    print(write("memory", found, quick=arguments.quick, **extra))
+    print(write("memory", found, quick=arguments.quick, folder=arguments.out or RESULTS))
 
 
 if __name__ == "__main__":

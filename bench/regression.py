@@ -11,12 +11,12 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from record import Row, table, write
+from record import RESULTS, Row, table, write
 
 import adapt
 from adapt.adapter import Context, Method, Role, Saved
@@ -114,7 +114,7 @@ def measure(setting: Setting, adapters: dict[str, Path], seed: int, *, tasks: in
     return compare(
         methods,
         FunctionTasks(setting.source, shots=setting.shots, support_split="test", seed=seed),
-        Context(adapter.backbone, adapter, lambda classes: (torch.empty(0), torch.empty(0)), seed),
+        Context(adapter.backbone, adapter, seed=seed),
         experiment=setting.name,
         task={"source": setting.source.name, "shots": setting.shots, "tasks": tasks},
         tasks=tasks,
@@ -181,8 +181,7 @@ def main() -> None:
         ]
         found += rows(setting, runs)
     print(table(found))
-    extra = {"folder": arguments.out} if arguments.out else {}
-    print(write("regression", [replace(row) for row in found], quick=arguments.quick, **extra))
+    print(write("regression", found, quick=arguments.quick, folder=arguments.out or RESULTS))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import as_examples, as_targets
-from adapt.adapter.problem import Problem, features_of, model_of
+from adapt.adapter.problem import (
+    Problem,
+    can_adapt,
+    features_of,
+    helped,
+    model_of,
+)
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
@@ -101,7 +107,8 @@ class FewShotAdapter:
             model = model_of(features_at, self.state, targets, self.problem)
             z, trace = self._solve(model, targets)
             features = model.features(z)
-            if not self._helps(model, features, targets, trace):
+            before = trace.losses[0] if len(trace.losses) else None
+            if not helped(model, features, targets, self.loss, before):
                 z, trace = torch.zeros_like(z), trace._replace(choice=WORSE)
                 features = model.features(z)
             parameters = Subspace(self.space, self.state.origin, self.state.basis).parameters(z)
@@ -136,16 +143,10 @@ class FewShotAdapter:
         return load_adapter(folder, backbone)
 
     def _solve(self, model: Model, targets: Tensor) -> tuple[Tensor, Trace]:
-        if not self.loss.regression and targets.sum(0).min() < 2:
+        if not can_adapt(targets, self.loss):
             none = self.state.origin.new_zeros(0)
             return self.state.origin.new_zeros(self.state.k), Trace(none, 0.0, ONE_SHOT)
         return self.solver(model, targets, self.loss, self.state.learned)
-
-    def _helps(self, model: Model, features: Tensor, targets: Tensor, trace: Trace) -> bool:
-        """Whether the support loss at ``features`` is finite and no greater than at z = 0; costs no pass."""
-        after = self.loss.value(model.readout(features, None), targets)
-        before = trace.losses[0] if len(trace.losses) else after
-        return bool(after <= before * (1 + 1e-6)) and bool(torch.isfinite(features).all())
 
 
 def _check_regression(role: str, head: Head) -> None:

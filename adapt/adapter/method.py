@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.storage import CONFIG, load_adapter
+from adapt.errors import AdaptError
 from adapt.files import read_json, shipped
 from adapt.heads import Head, Logistic
 from adapt.inner import GaussNewton, Solver
@@ -41,6 +42,17 @@ class Support(NamedTuple):
         return len(self.classes)
 
 
+def no_pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The pool of a comparison that has none.
+
+    Raises:
+        AdaptError: always.
+    """
+    raise AdaptError(
+        "retraining needs a pool of examples, which this comparison does not have: leave method retrain out"
+    )
+
+
 class Context(NamedTuple):
     """What all methods of a comparison share.
 
@@ -54,8 +66,8 @@ class Context(NamedTuple):
 
     backbone: nn.Module
     adapter: FewShotAdapter
-    pool: Callable[[tuple[str, ...]], tuple[Tensor, Tensor]]
-    seed: int
+    pool: Callable[[tuple[str, ...]], tuple[Tensor, Tensor]] = no_pool
+    seed: int = 0
 
 
 Role = Literal["forward", "head", "backprop", "finetune", "retrain"]

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from adapt.adapter import Context, Method, load
+from adapt.adapter.method import no_pool
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, progress
@@ -93,14 +94,8 @@ def _context(config: DictConfig, source: Source | FunctionSource, device: torch.
             f"meta-trained for {adapter.space.size} of space '{adapter.space.name}': make one with "
             f"experiment=meta_glyphs space={wanted.name}, then pass adapter=<its folder>"
         )
-    pool = _pool(source, config.task.support_split, device) if isinstance(source, Source) else _no_pool
+    pool = _pool(source, config.task.support_split, device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
-
-
-def _no_pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    raise AdaptError(
-        "retraining needs a pool of examples, which tasks of regression do not have: leave method retrain out"
-    )
 
 
 def _pool(

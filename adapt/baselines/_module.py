@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.inputs import as_examples, as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Watch
-from adapt.adapter.problem import model_of
+from adapt.adapter.problem import can_adapt, helped, model_of
 from adapt.errors import AdaptError
 
 __all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent"]
@@ -48,24 +48,22 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
     def adapt(support: Support, watch: Watch) -> Predictor:
         x = as_examples(support.x, adapter.input_shape, adapter.state.origin)
         _, targets = as_targets(support.y, x, adapter.loss)
-        readout = model_of(start, adapter.state, targets, adapter.problem).readout
+        model = model_of(start, adapter.state, targets, adapter.problem)
         seen: list[Tensor] = []
 
         def loss(network: Callable[[Tensor], Tensor]) -> Tensor:
-            value = adapter.loss.value(readout(network(x), None), targets)
+            value = adapter.loss.value(model.readout(network(x), None), targets)
             seen.append(value.detach())
             return value / len(targets)
 
         network = start
-        if adapter.loss.regression or targets.sum(0).min() >= 2:
+        if can_adapt(targets, adapter.loss):
             with torch.enable_grad():
                 network = inner(start, loss)
         with torch.no_grad():
             features = network(x)
-            if seen:
-                after = adapter.loss.value(readout(features, None), targets)
-                if not (after <= seen[0] * (1 + 1e-6) and torch.isfinite(features).all()):
-                    network, features = start, start(x)
+            if seen and not helped(model, features, targets, adapter.loss, seen[0]):
+                network, features = start, start(x)
             state = adapter.head.fit(features, targets)
         return lambda query: adapter.head.logits(state, network(query))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from adapt.adapter.state import AdapterState
 from adapt.meta.batches import each
 from adapt.meta.query import Learner
+from adapt.spaces import Subspace
 from tasks import Episode
 
 __all__ = ["outer_gradient", "reptile_direction"]
@@ -70,5 +71,4 @@ def reptile_direction(
 
     with torch.no_grad():
         solutions, losses = (torch.cat(parts).mean(0) for parts in zip(*each(one, batch, chunk), strict=True))
-    moved = state.basis @ solutions if state.basis.ndim == 2 else state.basis * solutions
-    return {"origin": -moved}, losses
+    return {"origin": -Subspace(learner.space, state.origin, state.basis).move(solutions)}, losses

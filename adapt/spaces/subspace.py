@@ -50,7 +50,10 @@ class Subspace:
         """Dimension of z."""
         return self.basis.shape[-1]
 
+    def move(self, z: Tensor) -> Tensor:
+        """U z ``[P]``."""
+        return self.basis @ z if self.basis.ndim == 2 else self.basis * z
+
     def parameters(self, z: Tensor) -> dict[str, Tensor]:
         """The adapted tensors at ``z [k]``, by name; differentiable and vmappable."""
-        moved = self.basis @ z if self.basis.ndim == 2 else self.basis * z
-        return self.space.parameters(self.origin + moved)
+        return self.space.parameters(self.origin + self.move(z))

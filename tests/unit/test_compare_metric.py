@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter import Context, Predictor, Role, Support
-from adapt.adapter.method import Adapt, Watch
-from adapt.app.compare_stage import _describe, _no_pool
+from adapt.adapter.method import Adapt, Watch, no_pool
+from adapt.app.compare_stage import _describe
 from adapt.app.report import show
 from adapt.app.sweep import SweepSummary
 from adapt.compare import ACCURACY, MSE, Comparison, Curve, Interval, MethodResult, compare
@@ -364,7 +364,7 @@ def test_the_stage_describes_functions_without_ways_and_has_no_pool_of_them() ->
     examples = Distribution(make_source(), ways=3, shots=2, queries=4)
     assert _describe(config, examples)["ways"] == 5
     with pytest.raises(AdaptError, match="leave method retrain out"):
-        _no_pool(())
+        no_pool(())
 
 
 def test_a_method_that_diverges_is_named() -> None:
