@@ -4,14 +4,14 @@ Importing this package needs torch and numpy only; matplotlib, Pillow and scikit
 source that needs them is made.
 """
 
-from .digits import Digits
 from .distribution import Distribution, Episode, EpisodeMeta
 from .functions import FunctionSource, FunctionTasks, Tasks
-from .glyphs import Glyphs
-from .sinusoid import Sinusoid
+from .images.digits import Digits
+from .images.glyphs import Glyphs
+from .regression.sinusoid import Sinusoid
+from .regression.vehicle_dynamics import VehicleDynamics
 from .source import ArraySource, Card, Source, TaskError
 from .transforms import Style, Transform
-from .vehicle_dynamics import VehicleDynamics
 
 __all__ = [
     "ArraySource",

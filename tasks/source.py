@@ -31,6 +31,8 @@ class Card:
         counts: how many of what, e.g. `{"examples": 1797, "classes": 10}`.
         known_issues: leaks, label noise, near-duplicates, ... one sentence each.
         personal_data: whether people can be identified from the data.
+        domain: field of use, e.g. "vision", "conversational AI", "finance", "healthcare".
+        commercial: whether the licence allows commercial use; None if it does not say.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Card:
     counts: Mapping[str, int]
     known_issues: tuple[str, ...]
     personal_data: str
+    domain: str = ""
+    commercial: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python containers, ready for JSON or MLflow."""
@@ -77,7 +81,7 @@ class Source(Protocol):
         ...
 
     def load(self, indices: np.ndarray) -> torch.Tensor:
-        """Examples [n, *shape], float32, for int64 indices [n]."""
+        """Examples [n, *shape] for int64 indices [n]: float32, or int64 where they are token ids."""
         ...
 
     def digest(self) -> str:
@@ -90,7 +94,7 @@ class ArraySource:
 
     Args:
         card: its data sheet; `card.name` becomes `name`.
-        examples: [n, *shape]; uint8 is read as fractions of 255, anything else as is.
+        examples: [n, *shape]; uint8 is read as fractions of 255, int64 as token ids, else as numbers.
         members: split -> class name -> indices [m] into `examples`, in the order that `classes` reports.
 
     Raises:
@@ -139,9 +143,11 @@ class ArraySource:
         return MappingProxyType(self._members[split])
 
     def load(self, indices: np.ndarray) -> torch.Tensor:
-        """Examples [n, *shape], float32, for int64 indices [n]."""
+        """Examples [n, *shape] for int64 indices [n]: float32, or int64 where they are token ids."""
         # Fancy indexing copies, so the tensor never aliases the source.
         examples = torch.from_numpy(self._examples[np.asarray(indices, dtype=np.int64)])
+        if examples.dtype == torch.int64:
+            return examples
         return examples.float().div_(255) if examples.dtype == torch.uint8 else examples.float()
 
     def digest(self) -> str:

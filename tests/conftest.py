@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from adapt.adapter import FewShotAdapter
 from tasks import ArraySource
-from tests.helpers import Untouchable, make_adapter, make_source, tiny_conv4
+from tests.helpers import DATA, Untouchable, make_adapter, make_source, tiny_conv4
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
@@ -20,6 +21,16 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of public data sets, as the data root; what is decoded from them goes elsewhere."""
+    if not (DATA / "omniglot").is_dir():
+        pytest.skip(f"no public data sets in {DATA}: set ADAPT_DATA")
+    monkeypatch.setenv("ADAPT_DATA", str(DATA))
+    monkeypatch.setenv("ADAPT_CACHE", str(tmp_path_factory.getbasetemp() / "decoded"))
+    return DATA
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,6 +16,7 @@ from adapt.spaces import film
 from tasks import ArraySource, Card
 
 __all__ = [
+    "DATA",
     "SIDE",
     "NoJvp",
     "Untouchable",
@@ -23,6 +26,9 @@ __all__ = [
     "randomised",
     "tiny_conv4",
 ]
+
+#: Public data sets, which are no part of the project: what needs them is skipped where they are not at hand.
+DATA = Path(os.environ.get("ADAPT_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 SIDE = 16  # the smallest image that four poolings leave a pixel of
 

@@ -19,6 +19,7 @@ from adapt.adapter.problem import (
     model_of,
 )
 from adapt.adapter.state import AdapterState
+from adapt.backbones import tokeniser
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -84,7 +85,9 @@ class FewShotAdapter:
         """How tasks are judged."""
         return Problem(self.loss, self.support_head, self.head)
 
-    def fit(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[Any]) -> FittedTask:
+    def fit(
+        self, x: Tensor | np.ndarray | Sequence[str], y: Tensor | np.ndarray | Sequence[Any]
+    ) -> FittedTask:
         """Adapt to the task given by its labelled examples.
 
         The backbone stays at its meta-learned starting point φ₀ (z = 0), and only the head is fitted, where
@@ -93,15 +96,15 @@ class FewShotAdapter:
         with, or at values that are not finite. ``task.trace.choice`` says so.
 
         Args:
-            x: support examples ``[n, *input_shape]``, numbers.
+            x: support examples ``[n, *input_shape]``, numbers; n texts where the backbone reads texts.
             y: classification: n labels of any kind (strings, numbers), two classes or more. Regression: n
                 numbers, or rows of them ``[n, C]``.
 
         Raises:
             AdaptError: shapes, values or labels that cannot be used.
         """
-        examples = as_examples(x, self.input_shape, self.state.origin)
-        classes, targets = as_targets(y, examples, self.loss)
+        examples = self.examples(x)
+        classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
         with torch.no_grad():  # forward tangents do not need the autograd graph
             features_at = features_of(self.backbone, self.space, self.state, examples, self.rows)
             model = model_of(features_at, self.state, targets, self.problem)
@@ -114,6 +117,14 @@ class FewShotAdapter:
             parameters = Subspace(self.space, self.state.origin, self.state.basis).parameters(z)
             state = self.head.fit(features, targets)
         return FittedTask(self, parameters, state, classes, z, trace)
+
+    def examples(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
+        """``x`` as the backbone takes it: texts tokenised, numbers in its dtype, on its device.
+
+        Raises:
+            AdaptError: shapes or values that cannot be used.
+        """
+        return as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone))
 
     def with_(self, **changes: Any) -> "FewShotAdapter":
         """A copy with other attributes, for instance ``adapter.with_(solver=GaussNewton(steps=2))``."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.inputs import as_targets
 from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.inner import Trace
@@ -43,15 +43,15 @@ class FittedTask:
     z: Tensor
     trace: Trace
 
-    def logits(self, x: Tensor | np.ndarray) -> Tensor:
+    def logits(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
         """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
         predicted values."""
-        examples = as_examples(x, self.adapter.input_shape, self.adapter.state.origin)
+        examples = self.adapter.examples(x)
         with torch.no_grad():
             features = call(self.adapter.backbone, self.parameters, examples)
             return self.adapter.head.logits(self.head_state, features)
 
-    def predict_proba(self, x: Tensor | np.ndarray) -> np.ndarray:
+    def predict_proba(self, x: Tensor | np.ndarray | Sequence[str]) -> np.ndarray:
         """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
 
         Raises:
@@ -61,13 +61,13 @@ class FittedTask:
             raise AdaptError("a regression task has no classes: use predict, which returns values")
         return self.logits(x).softmax(-1).cpu().numpy()
 
-    def predict(self, x: Tensor | np.ndarray) -> np.ndarray:
+    def predict(self, x: Tensor | np.ndarray | Sequence[str]) -> np.ndarray:
         """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``."""
         if self.adapter.loss.regression:
             return self.logits(x).cpu().numpy()
         return self.classes_[self.logits(x).argmax(-1).cpu().numpy()]
 
-    def score(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[Any]) -> float:
+    def score(self, x: Tensor | np.ndarray | Sequence[str], y: Tensor | np.ndarray | Sequence[Any]) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
         variance of ``y`` that is explained (1 is perfect, 0 as good as the mean).
 
@@ -76,7 +76,7 @@ class FittedTask:
         """
         predicted = self.predict(x)
         if self.adapter.loss.regression:
-            truth = as_targets(y, torch.as_tensor(predicted), self.adapter.loss)[1].numpy()
+            truth = as_targets(y, len(predicted), torch.as_tensor(predicted), self.adapter.loss)[1].numpy()
         else:
             truth = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
         if truth.shape != predicted.shape:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.backbones import Tokenise
 from adapt.errors import AdaptError
 from adapt.heads import one_hot
 from adapt.inner import Loss
@@ -14,12 +15,22 @@ from adapt.inner import Loss
 __all__ = ["as_examples", "as_targets"]
 
 
-def as_examples(x: Tensor | np.ndarray, shape: tuple[int, ...] | None, like: Tensor) -> Tensor:
-    """``x [n, *shape]`` as a tensor of the dtype and device of ``like``.
+def as_examples(
+    x: Tensor | np.ndarray | Sequence[str],
+    shape: tuple[int, ...] | None,
+    like: Tensor,
+    tokenise: Tokenise | None = None,
+) -> Tensor:
+    """``x [n, *shape]`` as a tensor of the dtype and device of ``like``; texts, or token ids, as int64 if
+    there is a tokeniser.
 
     Raises:
-        AdaptError: not numbers, no examples, the wrong shape, NaN or infinity.
+        AdaptError: not numbers, no examples, the wrong shape, NaN or infinity; texts, and no tokeniser.
     """
+    if _texts(x):
+        if tokenise is None:
+            raise AdaptError("x holds texts, but this backbone takes numbers: it has no tokeniser")
+        x = tokenise([str(text) for text in x])
     try:
         # torch reads neither negative strides nor foreign byte orders, and warns of read-only arrays: such
         # arrays are copied.
@@ -39,29 +50,43 @@ def as_examples(x: Tensor | np.ndarray, shape: tuple[int, ...] | None, like: Ten
             f"x has examples of shape {tuple(examples.shape[1:])} but this backbone takes "
             f"{shape}: resize them, or add the missing axis"
         )
-    examples = examples.to(device=like.device, dtype=like.dtype)
+    if tokenise is not None and (examples.is_floating_point() or examples.ndim != 2):
+        raise AdaptError(
+            f"x is of shape {tuple(examples.shape)} and dtype {examples.dtype}, but this backbone reads "
+            "texts: pass strings, or rows of token ids"
+        )
+    examples = examples.to(device=like.device, dtype=like.dtype if tokenise is None else torch.int64)
     if not bool(torch.isfinite(examples).all()):
         bad = int((~torch.isfinite(examples).reshape(len(examples), -1).all(1)).nonzero()[0])
         raise AdaptError(f"x[{bad}] holds NaN or infinity: clean the data first")
     return examples
 
 
+def _texts(x: object) -> bool:
+    """Whether ``x`` is a list of strings, or an array or column of them."""
+    if isinstance(x, (Tensor, str)) or not hasattr(x, "__len__") or not len(x):
+        return False
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind == "U" or (x.dtype.kind == "O" and all(isinstance(text, str) for text in x.flat))
+    return hasattr(x, "__iter__") and all(isinstance(text, str) for text in x)
+
+
 def as_targets(
-    y: Tensor | np.ndarray | Sequence[Any], examples: Tensor, loss: Loss
+    y: Tensor | np.ndarray | Sequence[Any], n: int, like: Tensor, loss: Loss
 ) -> tuple[np.ndarray, Tensor]:
-    """The classes ``[C]`` (none in regression) and what a head is fitted to ``[n, C]``, for
-    ``examples [n, …]``.
+    """The classes ``[C]`` (none in regression) and what a head is fitted to ``[n, C]``, of the dtype and
+    device of ``like``, for n examples.
 
     Raises:
         AdaptError: labels or values that cannot be used.
     """
     if loss.regression:
-        return np.empty(0), _values(y, examples)
-    classes, labels = _labels(y, len(examples))
-    return classes, one_hot(labels.to(examples.device), len(classes), examples.dtype)
+        return np.empty(0), _values(y, n, like)
+    classes, labels = _labels(y, n)
+    return classes, one_hot(labels.to(like.device), len(classes), like.dtype)
 
 
-def _values(y: Tensor | np.ndarray | Sequence[Any], examples: Tensor) -> Tensor:
+def _values(y: Tensor | np.ndarray | Sequence[Any], n: int, like: Tensor) -> Tensor:
     """Rows of real values ``[n, C]``; a plain list of n numbers is one column."""
     try:
         array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
@@ -71,12 +96,12 @@ def _values(y: Tensor | np.ndarray | Sequence[Any], examples: Tensor) -> Tensor:
         raise AdaptError(f"y must hold real numbers, this adapter does regression: got {array.dtype}")
     with np.errstate(over="ignore"):
         values = torch.from_numpy(array.astype(np.float64))
-    if values.ndim not in (1, 2) or len(values) != len(examples) or not values.numel():
+    if values.ndim not in (1, 2) or len(values) != n or not values.numel():
         raise AdaptError(
-            f"y has shape {tuple(values.shape)} but x has {len(examples)} examples: pass one number, or "
+            f"y has shape {tuple(values.shape)} but x has {n} examples: pass one number, or "
             "one row of numbers, per example"
         )
-    values = values.reshape(len(values), -1).to(device=examples.device, dtype=examples.dtype)
+    values = values.reshape(len(values), -1).to(device=like.device, dtype=like.dtype)
     if not bool(torch.isfinite(values).all()):
         raise AdaptError("y holds NaN or infinity: every example needs a value")
     return values

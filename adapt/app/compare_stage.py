@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapt.adapter import Context, Method, load
 from adapt.adapter.method import no_pool
@@ -16,6 +16,7 @@ from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, progress
 from adapt.app.report import show
 from adapt.app.session import Session, distribution
+from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import save, score_against_seconds
 from adapt.compare.markdown import comparison_markdown
@@ -33,11 +34,12 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     the squared error of a regression."""
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    tasks: Tasks = distribution(config)
+    backbone, info = build(config.backbone, "backbone", config.allow)
+    tasks: Tasks = distribution(config, backbone)
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }
-    context = _context(config, tasks.source, device)
+    context = _context(config, backbone, info, tasks.source, device)
     task = _describe(config, tasks)
     where = environment(device)
     settings = build(config.tracking, "tracking", config.allow)
@@ -79,9 +81,14 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     return best.mean_score.mean
 
 
-def _context(config: DictConfig, source: Source | FunctionSource, device: torch.device) -> Context:
-    backbone, info = build(config.backbone, "backbone", config.allow)
-    if source.shape != tuple(info.input_shape):
+def _context(
+    config: DictConfig,
+    backbone: nn.Module,
+    info: BackboneInfo,
+    source: Source | FunctionSource,
+    device: torch.device,
+) -> Context:
+    if info.input_shape is not None and source.shape != tuple(info.input_shape):
         raise AdaptError(
             f"task '{source.name}' has examples of shape {source.shape} but backbone "
             f"'{info.name}' takes {info.input_shape}"

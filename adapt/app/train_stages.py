@@ -14,7 +14,7 @@ from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, progress
 from adapt.app.session import Session, distribution
-from adapt.backbones import freeze_batch_norm, save_backbone
+from adapt.backbones import BackboneInfo, freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
 from adapt.inner import CrossEntropy, SquaredError
@@ -80,8 +80,9 @@ def run_meta(config: DictConfig, session: Session) -> float:
     squared error of a regression."""
     settings: MetaTraining = _settings(config, MetaTraining)
     device = choose_device(config.device)
-    train = distribution(config)
-    adapter = _untrained(config, train, device)
+    backbone, info = build(config.backbone, "backbone", config.allow)
+    train = distribution(config, backbone)
+    adapter = _untrained(config, backbone, info, train, device)
     resume = _resumed(config)
     started = time.perf_counter()
     with track(
@@ -95,7 +96,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             adapter.solver,
             adapter.problem,
             train,
-            distribution(config, split=VALIDATION),
+            distribution(config, backbone, split=VALIDATION),
             settings,
             seed=config.seed,
             progress=progress(f"meta-training in space {adapter.space.name}"),
@@ -117,9 +118,10 @@ def run_meta(config: DictConfig, session: Session) -> float:
     return metrics["validation/mse" if train.regression else "validation/accuracy"]
 
 
-def _untrained(config: DictConfig, tasks: Tasks, device: torch.device) -> FewShotAdapter:
+def _untrained(
+    config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks, device: torch.device
+) -> FewShotAdapter:
     """The adapter of ``config``, its state still to be learned; says at once what does not fit together."""
-    backbone, info = build(config.backbone, "backbone", config.allow)
     space = build(config.space, "space", config.allow)(backbone.to(device))
     solver, head, support_head = (
         build(config[name], name, config.allow) for name in ("inner", "head", "support_head")

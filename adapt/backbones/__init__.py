@@ -5,6 +5,7 @@ from adapt.backbones.checkpoint import ARCHITECTURES, BackboneInfo, load_backbon
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
+from adapt.backbones.inputs import Tokenise, input_dtype, tokeniser
 from adapt.backbones.libraries import require
 from adapt.backbones.mlp import Mlp
 from adapt.backbones.prefix import FrozenPrefix
@@ -18,11 +19,14 @@ __all__ = [
     "FrozenPrefix",
     "Mlp",
     "ResNet12",
+    "Tokenise",
     "call",
     "fingerprint",
     "freeze_batch_norm",
+    "input_dtype",
     "load_backbone",
     "require",
     "save_backbone",
+    "tokeniser",
     "untrained",
 ]

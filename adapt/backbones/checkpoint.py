@@ -32,7 +32,7 @@ class BackboneInfo:
     Attributes:
         name: under which adapters refer to it.
         architecture: a key of :data:`ARCHITECTURES`, and ``arguments`` its keyword arguments.
-        input_shape: of one example.
+        input_shape: of one example; None: the network checks for itself.
         fingerprint: of the weights.
         training: how it was made: config, seed, data digest, metrics (free form, JSON).
     """
@@ -40,7 +40,7 @@ class BackboneInfo:
     name: str
     architecture: str
     arguments: Mapping[str, Any]
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
     fingerprint: str
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ def save_backbone(
         folder.name, architecture, dict(arguments), tuple(input_shape), fingerprint(backbone), dict(training)
     )
     write_tensors(folder / "backbone.safetensors", backbone.state_dict())
-    write_json(folder / "backbone.json", {**vars(info), "input_shape": list(info.input_shape)})
+    write_json(folder / "backbone.json", {**vars(info), "input_shape": list(input_shape)})
     return info
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
-from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.inputs import as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Watch
 from adapt.adapter.problem import can_adapt, helped, model_of
 from adapt.errors import AdaptError
@@ -46,8 +46,8 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
     start = at_origin(adapter)
 
     def adapt(support: Support, watch: Watch) -> Predictor:
-        x = as_examples(support.x, adapter.input_shape, adapter.state.origin)
-        _, targets = as_targets(support.y, x, adapter.loss)
+        x = adapter.examples(support.x)
+        _, targets = as_targets(support.y, len(x), adapter.state.origin, adapter.loss)
         model = model_of(start, adapter.state, targets, adapter.problem)
         seen: list[Tensor] = []
 

@@ -199,7 +199,8 @@ FAULTY_X: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "single example": (lambda x: x[0], r"shape \(16, 16\) but this backbone takes"),
     "none": (lambda x: x[:0], r"x holds no examples"),
     "number": (lambda x: 3.0, r"x holds no examples"),
-    "text": (lambda x: np.array(["a"]), r"x must be an array or tensor of numbers, got ndarray"),
+    "texts": (lambda x: ["a", "b"], r"x holds texts, but this backbone takes numbers"),
+    "array of texts": (lambda x: np.array(["a"]), r"x holds texts, but this backbone takes numbers"),
     "objects": (lambda x: np.array([None]), r"x must be an array or tensor of numbers"),
     "None": (lambda x: None, r"x must be an array or tensor of numbers, got NoneType"),
     "ragged": (lambda x: [[1.0], [1.0, 2.0]], r"x must be an array or tensor of numbers, got list"),
@@ -264,15 +265,15 @@ def test_labels_survive_indexing(labels: list[Any]) -> None:
     labels = [label.rstrip("\0") if isinstance(label, str) else label for label in labels]
     if len(set(labels)) < 2:
         with pytest.raises(AdaptError, match="only the class"):
-            as_targets(labels, torch.zeros(len(labels)), CrossEntropy())
+            as_targets(labels, len(labels), LIKE, CrossEntropy())
         return
-    classes, targets = as_targets(labels, torch.zeros(len(labels), 3), CrossEntropy())
+    classes, targets = as_targets(labels, len(labels), LIKE, CrossEntropy())
     assert targets.sum(1).tolist() == [1] * len(labels)
     assert classes[targets.argmax(1).numpy()].tolist() == labels
     assert classes.tolist() == sorted(set(labels))
     assert targets.dtype == torch.float32
     with pytest.raises(AdaptError, match="one label per example"):
-        as_targets(labels, torch.zeros(len(labels) + 1), CrossEntropy())
+        as_targets(labels, len(labels) + 1, LIKE, CrossEntropy())
 
 
 @settings(max_examples=100, deadline=None)

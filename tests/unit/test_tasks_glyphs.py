@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import Glyphs, TaskError, _cache, _characters, _fonts, _lookalikes, glyphs
+from tasks import Glyphs, TaskError, _cache
+from tasks.images import _characters, _fonts, _lookalikes, glyphs
 
 # Depict a number in some script, contain one, or are drawn like one. Each kind that the fonts hold is here.
 DIGITS_IN_DISGUISE = (

@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,9 +69,17 @@ def test_card_is_json() -> None:
     assert json.loads(json.dumps(CARD.to_dict())) == CARD.to_dict()
 
 
-@pytest.mark.parametrize("module", ["digits", "distribution", "glyphs", "source", "transforms"])
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "tasks").rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings_run(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"tasks.{module}")).failed == 0
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 def test_import_is_light() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import FunctionTasks, VehicleDynamics
-from tasks._single_track import BRAKING, ROLLING, TRACTION, G, State, Vehicle
-from tasks.vehicle_dynamics import INTERVAL, RANGES, X_UNIT, X_ZERO, Y_UNIT
+from tasks.regression._single_track import BRAKING, ROLLING, TRACTION, G, State, Vehicle
+from tasks.regression.vehicle_dynamics import INTERVAL, RANGES, X_UNIT, X_ZERO, Y_UNIT
 
 VEHICLES = st.builds(Vehicle, **{name: st.floats(*bounds) for name, bounds in RANGES.items()})
 STATES = st.tuples(st.floats(8, 35), st.floats(-4, 4), st.floats(-1, 1))

@@ -3,7 +3,7 @@
     y = (state(t + 0.05 s) − state(t)) / Y_UNIT,   x = ((vx, vy, r, steering, throttle)(t) − X_ZERO) / X_UNIT
 
 The vehicle is a nonlinear single-track model with magic-formula tyres: Rajamani (2012), *Vehicle Dynamics and
-Control*; Pacejka, *Tyre and Vehicle Dynamics*; the equations are in `tasks/_single_track.py`.
+Control*; Pacejka, *Tyre and Vehicle Dynamics*; the equations are in `tasks/regression/_single_track.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ._single_track import CONSTANTS, G, State, Vehicle
-from .functions import SPLITS, Drawn
-from .source import Card, TaskError
+from tasks.functions import SPLITS, Drawn
+from tasks.regression._single_track import CONSTANTS, G, State, Vehicle
+from tasks.source import Card, TaskError
 
 __all__ = ["VehicleDynamics"]
 

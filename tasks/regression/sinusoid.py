@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from .functions import SPLITS, Drawn
-from .source import Card, TaskError
+from tasks.functions import SPLITS, Drawn
+from tasks.source import Card, TaskError
 
 __all__ = ["Sinusoid"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .source import ArraySource, Card, TaskError
+from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["Digits"]
 

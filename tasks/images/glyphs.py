@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _cache, _characters, _fonts, _lookalikes
-from .source import ArraySource, Card, TaskError
+from tasks import _cache
+from tasks.images import _characters, _fonts, _lookalikes
+from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["Glyphs"]
 

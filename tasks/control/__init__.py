@@ -1,0 +1,1 @@
+"""Decisions: what an expert does in a position."""

@@ -1,0 +1,1 @@
+"""Pictures: scans, photographs, renderings."""

@@ -1,0 +1,1 @@
+"""Texts: intents, relations, and files of one's own."""
