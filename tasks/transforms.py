@@ -14,7 +14,7 @@ from .source import TaskError
 
 __all__ = ["Style", "Transform"]
 
-LARGEST = {"rotation": 180, "translation": 1, "thickness": 1, "contrast": 1, "consistency": 1}
+LARGEST = {"rotation": 180, "translation": 1, "thickness": 1, "contrast": 1, "consistency": 1, "flip": 1}
 FIELD = 4  # control points per side of the elastic displacement field: low, so that strokes bend, not shake
 
 
@@ -55,6 +55,8 @@ class Style:
             the noise itself is always each pixel's own.
         consistency: c above, in [0, 1].
         padding: what lies outside the image, "zeros" (ink on black) or "border" (photographs).
+        flip: probability that an image is mirrored left to right.
+        colour: largest change of the logarithm of a channel's brightness, each channel for itself.
 
     Raises:
         TaskError: if a strength is out of its range.
@@ -76,6 +78,8 @@ class Style:
     noise: float = 0.0
     consistency: float = 0.0
     padding: str = "zeros"
+    flip: float = 0.0
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -96,7 +100,7 @@ class Style:
             )
         n, _, height, _ = x.shape
         # [n, 10] uniform in (-1, 1) and [n, 2, FIELD, FIELD] normal; always drawn, see the docstring.
-        u = torch.erf(self._draws((n, 10), generator) / math.sqrt(2)).to(x)
+        u = self._uniform((n, 10), generator).to(x)
         bend = self._draws((n, 2, FIELD, FIELD), generator).to(x)
         angle, scale_x, scale_y, shear, right, down, thick, coarse, fade, level = u.unbind(1)
 
@@ -119,6 +123,12 @@ class Style:
         if self.noise:
             own = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
             x = (x + own * (self.noise * (level + 1) / 2)[:, None, None, None]).clamp(0, 1)
+        if self.flip:
+            mirrored = (self._uniform((n,), generator).to(x) + 1) / 2 < self.flip
+            x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+        if self.colour:
+            change = self.colour * self._uniform((n, x.shape[1]), generator).to(x)
+            x = (x * change.exp()[:, :, None, None]).clamp(0, 1)
         return x
 
     def _draws(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -126,6 +136,10 @@ class Style:
         shared = torch.randn((1, *shape[1:]), generator=generator, device=generator.device)
         own = torch.randn(shape, generator=generator, device=generator.device)
         return math.sqrt(self.consistency) * shared + math.sqrt(1 - self.consistency) * own
+
+    def _uniform(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        """The same mapped to uniform numbers in (-1, 1)."""
+        return torch.erf(self._draws(shape, generator) / math.sqrt(2))
 
 
 def _affine(

@@ -39,7 +39,12 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
     torch.manual_seed(config.seed)  # initial weights
     backbone, info = build(config.backbone, "backbone", config.allow)
     batches, classes = image_batches(
-        tasks.source, config.task.support_split, tasks.transform, settings.batch, config.seed
+        tasks.source,
+        config.task.support_split,
+        tasks.transform,
+        settings.batch,
+        config.seed,
+        rotations=settings.rotations,
     )
     started = time.perf_counter()
     with track(

@@ -25,7 +25,10 @@ __all__ = ["Pretraining", "image_batches", "pretrain"]
 class Pretraining:
     """Hyper-parameters: ``steps`` batches of ``batch`` images, peak rate ``lr``, ``sharpness`` s.
 
-    ``autocast`` computes convolutions in bfloat16, 1.5 times as fast on CPUs that have it.
+    ``rotations`` makes four classes of each, by turning images by 0, 90, 180 or 270 degrees (Lee, Hwang, Shin
+    2020, *Self-supervised Label Augmentation via Input Transformations*, equation 2): what a network has to
+    see to tell them apart also tells unseen classes apart. ``autocast`` computes convolutions in bfloat16,
+    1.5 times as fast on CPUs that have it.
     """
 
     steps: int = 4000
@@ -33,6 +36,7 @@ class Pretraining:
     lr: float = 3e-3
     weight_decay: float = 0.05
     sharpness: float = 16.0
+    rotations: bool = False
     autocast: bool = True
 
     def __post_init__(self) -> None:
@@ -44,10 +48,16 @@ class Pretraining:
 
 
 def image_batches(
-    source: Source, split: str, transform: Transform | None, batch: int, seed: int
+    source: Source,
+    split: str,
+    transform: Transform | None,
+    batch: int,
+    seed: int,
+    *,
+    rotations: bool = False,
 ) -> tuple[Callable[[int], tuple[Tensor, Tensor]], int]:
     """``step → (x [B, …], labels [B])`` over all classes of a split, images drawn uniformly, and the number
-    of classes.
+    of classes; ``rotations`` as in :class:`Pretraining`.
 
     Step i is a pure function of (seed, i).
     """
@@ -63,9 +73,13 @@ def image_batches(
         x = source.load(rows[chosen])
         if transform is not None:
             x = transform(x, torch.Generator().manual_seed(int(rng.integers(2**63))))
-        return x, labels[chosen]
+        if not rotations:
+            return x, labels[chosen]
+        turns = torch.from_numpy(rng.integers(4, size=batch))
+        turned = torch.stack([x.rot90(turn, (-2, -1)) for turn in range(4)])  # [4, B, …]
+        return turned[turns, torch.arange(batch)], 4 * labels[chosen] + turns
 
-    return batches, len(members)
+    return batches, len(members) * (4 if rotations else 1)
 
 
 def pretrain(

@@ -235,6 +235,17 @@ def test_image_batches_apply_the_style(source: ArraySource) -> None:
     assert torch.equal(styled(1)[0], styled(1)[0])
 
 
+def test_rotations_make_four_classes_of_each(source: ArraySource) -> None:
+    plain, classes = image_batches(source, "train", None, 40, seed=3)
+    turned, more = image_batches(source, "train", None, 40, seed=3, rotations=True)
+    assert (classes, more) == (3, 12)
+    (x, labels), (y, found) = plain(7), turned(7)
+    assert torch.equal(found // 4, labels) and set((found % 4).tolist()) == {0, 1, 2, 3}
+    for image, rotated, turns in zip(x, y, (found % 4).tolist(), strict=True):
+        assert torch.equal(rotated, torch.rot90(image, turns, (1, 2)))
+    assert torch.equal(turned(7)[0], y)
+
+
 def test_pretraining_learns_to_classify(source: ArraySource) -> None:
     batches, classes = image_batches(source, "train", None, 16, seed=0)
     results = []

@@ -23,6 +23,8 @@ STRENGTHS: dict[str, Any] = {
     "resolution_min": 4,
     "contrast": 0.8,
     "noise": 0.3,
+    "flip": 0.5,
+    "colour": 0.5,
 }
 
 
@@ -184,3 +186,21 @@ def test_errors_name_the_setting_and_the_fix(wrong: dict[str, Any], message: str
 def test_wrong_rank_is_named() -> None:
     with pytest.raises(TaskError, match=r"got shape \[8, 8\]"):
         Style(rotation=1)(torch.zeros(8, 8), rng())
+
+
+def test_flip_mirrors_about_so_many_images() -> None:
+    x = torch.rand(400, 2, 5, 6, generator=rng(1))
+    y = Style(flip=0.3)(x, rng())
+    mirrored = torch.tensor([torch.equal(b, a.flip(-1)) for a, b in zip(x, y, strict=True)])
+    kept = torch.tensor([torch.equal(b, a) for a, b in zip(x, y, strict=True)])
+    assert bool((mirrored ^ kept).all())
+    assert abs(mirrored.float().mean() - 0.3) < 0.08  # 3.5 standard deviations
+    assert torch.equal(Style(flip=1.0)(x, rng()), x.flip(-1))
+
+
+def test_colour_multiplies_each_channel_of_each_image() -> None:
+    x = torch.full((200, 3, 4, 4), 0.25)
+    factors = Style(colour=0.5)(x, rng()) / x
+    assert torch.equal(factors, factors[..., :1, :1].expand_as(factors))
+    logs = factors[..., 0, 0].log()  # [n, C]
+    assert logs.abs().max() <= 0.5 + 1e-6 and logs.std(0).min() > 0.2 and logs.std(1).min() > 0
