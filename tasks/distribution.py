@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from math import prod
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
+from .meta_dataset import MetaDataset
+from .pools import Pools, check_outside, check_sizes, common_classes, outside_indices
+from .sizes import Size, draw_size
 from .source import Source, TaskError
 from .transforms import Transform
+from .vectorised import Table, draw_block
 
 __all__ = ["Distribution", "Episode", "EpisodeMeta"]
 
-Pools = dict[str, tuple[np.ndarray, np.ndarray]]
+BLOCK = 128  # tasks whose indices are drawn at once, if vectorised
+CACHED = 2**21  # bytes of examples that are loaded at once: more do not stay in a processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +32,12 @@ class EpisodeMeta:
         index: i in `Distribution.episode(i)`.
         seed: the distribution's seed.
         classes: class names in label order, so `classes[y]` names label y.
-        support_indices: int64 [N*K], the source's indices of the support.
-        query_indices: int64 [N*Q], the source's indices of the queries.
+        support_indices: int64 [n], the source's indices of the support.
+        query_indices: int64 [m], the source's indices of the queries.
         parameters: what was drawn for the function of a regression task, by name.
+        outside_indices: int64 [o], the source's indices of `outside_x`.
+        outside_x: [o, *shape], examples of classes that the task does not have; None: none were asked for.
+        clean_y: int64 [n], the labels of the support before some were replaced; None: none were.
 
     In regression there are neither classes nor indices: they are empty.
     """
@@ -38,19 +48,25 @@ class EpisodeMeta:
     support_indices: np.ndarray
     query_indices: np.ndarray
     parameters: Mapping[str, float] = field(default_factory=dict)
+    outside_indices: np.ndarray | None = None
+    outside_x: torch.Tensor | None = None
+    clean_y: torch.Tensor | None = None
 
 
 class Episode(NamedTuple):
-    """One task: N ways, K shots, Q queries per way. Rows are class-major: all of label 0 first.
+    """One task of N classes. Rows are class-major: all of label 0 first; a class has at least one of each.
+
+    With K shots and Q queries per class there are n = N K and m = N Q rows; where numbers are drawn class by
+    class (`imbalanced`, `MetaDataset`), the classes of the support differ in size.
 
     In regression (`FunctionTasks`) there are n support and m query points in all, and targets are float32,
     [n, outputs] and [m, outputs].
     """
 
-    support_x: torch.Tensor  # [N*K, *shape] float32
-    support_y: torch.Tensor  # [N*K] int64 in 0..N-1
-    query_x: torch.Tensor  # [N*Q, *shape] float32
-    query_y: torch.Tensor  # [N*Q] int64 in 0..N-1
+    support_x: torch.Tensor  # [n, *shape] float32 (token ids: int64)
+    support_y: torch.Tensor  # [n] int64 in 0..N-1
+    query_x: torch.Tensor  # [m, *shape]
+    query_y: torch.Tensor  # [m] int64 in 0..N-1
     meta: EpisodeMeta
 
 
@@ -59,11 +75,12 @@ class Distribution:
     """A distribution over tasks: a source, the size of a task, and what varies from task to task.
 
     Episode i draws `ways` classes, then examples of each, from `np.random.default_rng([seed, i])` alone, so
-    ranks and workers may share the work by index, in any order.
+    ranks and workers may share the work by index, in any order. A size that is a distribution is drawn task
+    by task, from the same stream: ways before the classes, then shots, then queries.
 
     Args:
         source: where examples come from.
-        ways: classes per task, N.
+        ways: classes per task, N; like the next two a number, or `Uniform` or `Choice` over numbers.
         shots: support examples per class, K.
         queries: query examples per class, Q.
         support_split: split that supports are drawn from.
@@ -75,148 +92,203 @@ class Distribution:
             examples are first divided between support and queries (in proportion, at least one each), so the
             two still share nothing. Needs a transform, without which repeats would be copies.
         seed: non-negative.
+        imbalanced: whether every class draws a number of shots of its own.
+        sizes: instead of ways, shots and queries (which then say between what they lie): all three together.
+        outside: examples per task of classes that it does not have, for `meta.outside_x`. They are no part of
+            the queries, so that accuracy does not know them; see `tasks.auroc`.
+        vectorised: draw from another stream, a block of tasks at a time: `episodes` is then several times as
+            fast, and episode i still the same however it is drawn, but not the one of `vectorised=False`.
+            Needs sizes that are numbers.
 
     Raises:
         TaskError: if no such task can be drawn; the message names the setting and the fix.
 
     Example:
-        >>> from tasks import Digits
+        >>> from tasks import Digits, Uniform
         >>> tasks = Distribution(Digits(), ways=3, shots=2, support_split="support", query_split="query")
         >>> episode = tasks.episode(7)
         >>> episode.support_y
         tensor([0, 0, 1, 1, 2, 2])
+        >>> shots = Uniform(1, 4)
+        >>> uneven = Distribution(Digits(), 3, shots, support_split="query", imbalanced=True)
+        >>> uneven.episode(1).support_y
+        tensor([0, 0, 0, 0, 1, 2, 2, 2, 2])
     """
 
     source: Source
-    ways: int = 5
-    shots: int = 5
-    queries: int = 15
+    ways: Size = 5
+    shots: Size = 5
+    queries: Size = 15
     support_split: str = "train"
     query_split: str | None = None
     transform: Transform | None = None
     replace: bool = False
     seed: int = 0
+    imbalanced: bool = False
+    sizes: MetaDataset | None = None
+    outside: int = 0
+    vectorised: bool = False
     regression: ClassVar[bool] = False
     # Class name -> (indices for supports, indices for queries); one array twice if the splits are equal.
     _pools: Pools = field(init=False, repr=False, compare=False)
+    _names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    # The same as arrays: sizes of the pools for supports and queries, and, if vectorised, what is in them.
+    _counts: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False, compare=False)
+    _tables: tuple[Table, Table] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise TaskError(f"task.{name}={value} is too small: use task.{name}>={least}")
+        if self.seed < 0:
+            raise TaskError(f"task.seed={self.seed} is too small: use task.seed>=0")
         if self.replace and self.transform is None:
             raise TaskError(
                 "task.replace=true without a transform would repeat identical examples: "
                 "set task.transform, or use task.replace=false"
             )
-        object.__setattr__(self, "_pools", self._common_classes())
-        self._check_sizes()
+        if self.sizes is None:  # else they are results
+            for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
+                value: Size = getattr(self, name)
+                if value < least:
+                    raise TaskError(f"task.{name}={value} is too small: use task.{name}>={least}")
+        pools = common_classes(self.source, self.support_split, self.query_split)
+        counts = tuple(np.array([len(pair[side]) for pair in pools.values()]) for side in (0, 1))
+        object.__setattr__(self, "_pools", pools)
+        object.__setattr__(self, "_names", tuple(pools))
+        object.__setattr__(self, "_counts", counts)
+        object.__setattr__(self, "_tables", None)
+        if self.sizes is not None:
+            limits = self.sizes.limits(*counts, shared=self._shared)
+            for name, size in zip(("ways", "shots", "queries"), limits, strict=True):
+                object.__setattr__(self, name, size)
+        else:
+            check_sizes(self)
+        check_outside(self)
+        if self.vectorised:
+            sizes = (self.ways, self.shots, self.queries)
+            if self.replace or self.outside or not all(isinstance(size, int) for size in sizes):
+                raise TaskError(
+                    "task.vectorised=true needs tasks of one size, drawn without replacement and with "
+                    "nothing outside: use numbers for task.ways, task.shots and task.queries, "
+                    "task.replace=false and task.outside=0, or task.vectorised=false"
+                )
+            tables = [Table.of([pair[side] for pair in pools.values()]) for side in (0, 1)]
+            object.__setattr__(self, "_tables", (tables[0], tables[0] if self._shared else tables[1]))
+
+    def __repr__(self) -> str:
+        """What decides the tasks, the same in any process: a source by its name."""
+        settings = [f"{f.name}={_told(getattr(self, f.name))}" for f in fields(self) if f.repr]
+        return f"Distribution({', '.join(settings)})"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that tasks are made of, in the source's order."""
-        return tuple(self._pools)
+        return self._names
 
     @property
-    def _query_split(self) -> str:
-        return self.support_split if self.query_split is None else self.query_split
+    def _shared(self) -> bool:
+        """Whether supports and queries are drawn from the same examples."""
+        return self.query_split in (None, self.support_split)
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""
         if index < 0:
             raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        if self.vectorised:
+            return next(self._block(index, index + 1))
         rng = np.random.default_rng([self.seed, index])
-        names = self.class_names
-        chosen = tuple(names[j] for j in rng.choice(len(names), size=self.ways, replace=False))
-        drawn = [self._draw(rng, *self._pools[name]) for name in chosen]
+        chosen, shots, queries = self._draw_sizes(rng)
+        classes = tuple(self._names[j] for j in chosen)
+        drawn = [
+            self._draw(rng, *self._pools[name], k, queries) for name, k in zip(classes, shots, strict=True)
+        ]
         support = np.concatenate([s for s, _ in drawn])
         query = np.concatenate([q for _, q in drawn])
+        outside = outside_indices(rng, self._pools, classes, self.outside)
 
-        x = self.source.load(np.concatenate([support, query]))  # [N*K + N*Q, *shape]
+        n, m = len(support), len(query)
+        x = self.source.load(np.concatenate([support, query, outside]))  # [n + m + o, *shape]
         if self.transform is not None:
-            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            x = self.transform(x, generator)
-        labels = torch.arange(self.ways)
-        return Episode(
-            support_x=x[: len(support)],
-            support_y=labels.repeat_interleave(self.shots),
-            query_x=x[len(support) :],
-            query_y=labels.repeat_interleave(self.queries),
-            meta=EpisodeMeta(index, self.seed, chosen, support, query),
-        )
+            x = self.transform(x, torch.Generator().manual_seed(int(rng.integers(2**63))))
+        meta = EpisodeMeta(index, self.seed, classes, support, query)
+        if self.outside:
+            meta = replace(meta, outside_indices=outside, outside_x=x[n + m :])
+        support_y, query_y = _labels(tuple(shots)).clone(), _labels((queries,) * len(classes)).clone()
+        return Episode(x[:n], support_y, x[n : n + m], query_y, meta)
 
     def episodes(self, start: int, stop: int) -> Iterator[Episode]:
         """Episodes start, start + 1, ..., stop - 1, drawn as they are asked for."""
-        return (self.episode(index) for index in range(start, stop))
+        if not self.vectorised:
+            yield from map(self.episode, range(start, stop))
+            return
+        for first in range(start, stop, BLOCK):
+            yield from self._block(first, min(first + BLOCK, stop))
+
+    def _block(self, start: int, stop: int) -> Iterator[Episode]:
+        """Episodes start, ..., stop - 1 if vectorised: drawn at once, then loaded a few at a time."""
+        assert self._tables is not None and isinstance(self.ways, int)
+        assert isinstance(self.shots, int) and isinstance(self.queries, int)
+        block = draw_block(
+            self.seed, start, stop, *self._tables, ways=self.ways, shots=self.shots, queries=self.queries
+        )
+        tasks, n, size = stop - start, self.ways * self.shots, self.ways * (self.shots + self.queries)
+        rows = np.concatenate([block.support.reshape(tasks, -1), block.query.reshape(tasks, -1)], axis=1)
+        support_y, query_y = _labels((self.shots,) * self.ways), _labels((self.queries,) * self.ways)
+        together = max(1, CACHED // (4 * size * prod(self.source.shape)))
+        for first in range(0, tasks, together):
+            part = rows[first : first + together]
+            count = len(part)
+            x = self.source.load(part.ravel()).unflatten(0, part.shape)  # [tasks, n + m, *shape]
+            if self.transform is not None:  # which belongs to one task
+                generators = (torch.Generator().manual_seed(s) for s in block.seeds[first:].tolist())
+                x = torch.stack([self.transform(*pair) for pair in zip(x, generators, strict=False)])
+            # Whole columns are cut at once: an operation on each task would take longer than drawing it.
+            columns = zip(
+                x[:, :n].unbind(),
+                support_y.repeat(count, 1).unbind(),
+                x[:, n:].unbind(),
+                query_y.repeat(count, 1).unbind(),
+                part,
+                block.classes[first : first + count].tolist(),
+                strict=True,
+            )
+            for index, (*tensors, row, chosen) in enumerate(columns, start + first):
+                classes = tuple([self._names[j] for j in chosen])
+                meta = EpisodeMeta(index, self.seed, classes, row[:n], row[n:])
+                yield Episode._make([*tensors, meta])
+
+    def _draw_sizes(self, rng: np.random.Generator) -> tuple[np.ndarray, list[int], int]:
+        """Classes [N], the shots of each [N], and queries per class. Numbers take nothing from `rng`."""
+        if self.sizes is not None:
+            return self.sizes.draw(rng, *self._counts, shared=self._shared)
+        ways = draw_size(self.ways, rng)
+        chosen = rng.choice(len(self._names), size=ways, replace=False)
+        if self.imbalanced:
+            shots = [draw_size(self.shots, rng) for _ in range(ways)]
+        else:
+            shots = [draw_size(self.shots, rng)] * ways
+        return chosen, shots, draw_size(self.queries, rng)
 
     def _draw(
-        self, rng: np.random.Generator, for_support: np.ndarray, for_query: np.ndarray
+        self, rng: np.random.Generator, for_support: np.ndarray, for_query: np.ndarray, k: int, q: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the support [K] and the queries [Q] of one class."""
+        """Indices of the support [k] and the queries [q] of one class."""
         if for_support is for_query:
             shuffled = rng.permutation(for_support)
-            cut = self.shots
-            if len(shuffled) < self.shots + self.queries:  # only with replace: __post_init__ made sure
-                share = self.shots / (self.shots + self.queries)
-                cut = min(max(round(len(shuffled) * share), 1), len(shuffled) - 1)
+            cut = k
+            if len(shuffled) < k + q:  # only with replace: __post_init__ made sure
+                cut = min(max(round(len(shuffled) * (k / (k + q))), 1), len(shuffled) - 1)
             for_support, for_query = shuffled[:cut], shuffled[cut:]
         return (
-            rng.choice(for_support, self.shots, replace=len(for_support) < self.shots),
-            rng.choice(for_query, self.queries, replace=len(for_query) < self.queries),
+            rng.choice(for_support, k, replace=len(for_support) < k),
+            rng.choice(for_query, q, replace=len(for_query) < q),
         )
 
-    def _common_classes(self) -> Pools:
-        """The classes of both splits, with their pools. Raises if a class has one example in both splits."""
-        query_split = self._query_split
-        supports, queries = self.source.classes(self.support_split), self.source.classes(query_split)
-        if query_split == self.support_split:
-            return {name: (pool, pool) for name, pool in supports.items()}
-        pools = {name: (pool, queries[name]) for name, pool in supports.items() if name in queries}
-        if not pools:
-            raise TaskError(
-                f"{self.source.name} has no class in both split {self.support_split!r} and split "
-                f"{query_split!r}: they are disjoint in classes, so use one of them for both"
-            )
-        for_support, for_query = (np.concatenate(side) for side in zip(*pools.values(), strict=True))
-        shared = np.intersect1d(for_support, for_query)
-        if len(shared):
-            raise TaskError(
-                f"{self.source.name} has {len(shared)} examples in both split {self.support_split!r} and "
-                f"split {query_split!r}: use splits that share no example, or one split for both"
-            )
-        return pools
 
-    def _check_sizes(self) -> None:
-        name, split, query_split = self.source.name, self.support_split, self._query_split
-        if self.ways > len(self._pools):
-            where = f"in split {split!r}"
-            if len(self._pools) < len(self.source.classes(split)):
-                where = f"common to splits {split!r} and {query_split!r}"
-            raise TaskError(
-                f"task.ways={self.ways} but {name} has {len(self._pools)} classes {where}: "
-                f"use task.ways<={len(self._pools)}"
-            )
-        if query_split != split:
-            least = (1, 1) if self.replace else (self.shots, self.queries)
-            self._check_smallest(0, split, least[0], f"task.shots={self.shots}", "use task.shots<={}")
-            self._check_smallest(
-                1, query_split, least[1], f"task.queries={self.queries}", "use task.queries<={}"
-            )
-        else:
-            both = self.shots + self.queries
-            asked = f"task.shots={self.shots} and task.queries={self.queries} need {both} examples per class"
-            self._check_smallest(0, split, 2 if self.replace else both, asked, "use at most {} together")
+@lru_cache(maxsize=256)
+def _labels(counts: tuple[int, ...]) -> torch.Tensor:
+    """0, …, 0, 1, …, 1, … with as many of each as `counts` says, int64; not to be handed out."""
+    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
-    def _check_smallest(self, side: int, split: str, least: int, asked: str, fix: str) -> None:
-        """Raise if a class has fewer than `least` examples for supports (side 0) or queries (side 1)."""
-        smallest = min(self._pools, key=lambda name: len(self._pools[name][side]))
-        have = len(self._pools[smallest][side])
-        if have >= least:
-            return
-        if self.replace:
-            asked, fix = f"task.replace=true needs {least} examples per class", "leave that class out"
-        elif self.transform is not None:
-            fix += ", or task.replace=true"
-        place = f"class {smallest!r} of {self.source.name} has {have} in split {split!r}"
-        raise TaskError(f"{asked} but {place}: {fix.format(have)}")
+
+def _told(value: object) -> str:
+    plain = value is None or isinstance(value, int | str) or is_dataclass(value)
+    return repr(value) if plain else getattr(value, "name", type(value).__qualname__)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .distribution import Episode, EpisodeMeta
+from .sizes import Size
 from .source import Card, Source, TaskError
 
 __all__ = ["SPLITS", "FunctionSource", "FunctionTasks", "Tasks"]
@@ -71,7 +72,9 @@ class Tasks(Protocol):
     def source(self) -> Source | FunctionSource: ...
 
     @property
-    def shots(self) -> int: ...
+    def shots(self) -> Size:
+        """Support examples per class (in regression, in all): a number, or what it is drawn from."""
+        ...
 
     @property
     def regression(self) -> bool:

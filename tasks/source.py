@@ -11,11 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-__all__ = ["ArraySource", "Card", "Source", "TaskError"]
+__all__ = ["ArraySource", "Card", "Source", "TaskError", "TaskWarning"]
 
 
 class TaskError(ValueError):
     """A task cannot be built as asked. The message names the wrong thing and the fix."""
+
+
+class TaskWarning(UserWarning):
+    """Something of the data was left out or filled in. The message says what, and how many times."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,8 @@ class ArraySource:
 
     def load(self, indices: np.ndarray) -> torch.Tensor:
         """Examples [n, *shape] for int64 indices [n]: float32, or int64 where they are token ids."""
-        # Fancy indexing copies, so the tensor never aliases the source.
-        examples = torch.from_numpy(self._examples[np.asarray(indices, dtype=np.int64)])
+        # `take` copies (and is twice as fast as an index), so the tensor never aliases the source.
+        examples = torch.from_numpy(self._examples.take(np.asarray(indices, dtype=np.int64), axis=0))
         if examples.dtype == torch.int64:
             return examples
         return examples.float().div_(255) if examples.dtype == torch.uint8 else examples.float()

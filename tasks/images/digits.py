@@ -73,4 +73,6 @@ def _card(counts: dict[str, int]) -> Card:
             "The originals have 8x8 pixels: fine strokes are lost, and larger sizes add no detail.",
         ),
         personal_data="None beyond the handwriting of anonymous volunteers.",
+        domain="vision",
+        commercial=True,
     )

@@ -30,7 +30,7 @@ class Glyphs(ArraySource):
     characters that look alike (Latin and Cyrillic A) all but the first. Splits are disjoint in classes:
     pretrain, train, validation and test hold 60, 20, 10 and 10 % of them.
 
-    The full set takes some 15 s to render, once: it is then kept in `$ADAPT_DATA` or `~/.cache/adapt`.
+    The full set takes some 15 s to render, once: it is then kept, see `tasks._cache`.
 
     Args:
         size: side of an image in pixels, at least 8.
@@ -187,8 +187,11 @@ def _card(counts: dict[str, int]) -> Card:
         counts=counts,
         known_issues=(
             "Renderings of a class in related fonts (a bold and its oblique) are near-duplicates.",
+            "A few renderings are the same in two classes: characters that some font draws alike.",
             "Accented letters and their base letters are separate classes, often in different splits.",
             "The set of classes depends on the versions of the fonts, of Pillow and of Python's Unicode.",
         ),
         personal_data="None.",
+        domain="vision",
+        commercial=True,
     )

@@ -85,4 +85,6 @@ CARD = Card(
         "Large amplitudes dominate a mean squared error over tasks.",
     ),
     personal_data="None.",
+    domain="synthetic",
+    commercial=True,
 )

@@ -133,4 +133,6 @@ CARD = Card(
         "Points of a drive follow each other and are not independent.",
     ),
     personal_data="None.",
+    domain="autonomous vehicles",
+    commercial=True,
 )

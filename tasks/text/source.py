@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from tasks.source import ArraySource, Card, TaskError
 
-__all__ = ["Encode", "TextSource"]
+__all__ = ["Encode", "TextSource", "TokenSource", "same"]
 
 #: Texts -> token ids int64 [n, L], padded to the longest.
 Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+def same(text: str) -> str:
+    """What two texts share that differ only in case and white space: for finding repeats, not for reading.
+
+    Example:
+        >>> same(" How  do I\\npay? ") == same("how do i pay?")
+        True
+    """
+    return " ".join(text.split()).casefold()
+
+
+class TokenSource(ArraySource):
+    """Rows of token ids, each load as long as its longest text: a network need not read what is padding in
+    all of them. `shape` is that of the longest text of all.
+
+    Args:
+        card, ids, members: as of :class:`ArraySource`, ids int64 [n, L].
+        pad: the id of the padding.
+    """
+
+    def __init__(
+        self, card: Card, ids: np.ndarray, members: Mapping[str, Mapping[str, np.ndarray]], pad: int
+    ) -> None:
+        super().__init__(card, ids, members)
+        self._pad = pad
+
+    def load(self, indices: np.ndarray) -> torch.Tensor:
+        """Token ids [n, l], l <= L, for int64 indices [n]."""
+        ids = super().load(indices)
+        used = (ids != self._pad).any(0).nonzero()
+        # At least one column: a row may be nothing but what some tokenisers call padding.
+        return ids[:, : int(used[-1]) + 1 if len(used) else 1].contiguous()
 
 
 class TextSource:
@@ -22,8 +55,11 @@ class TextSource:
 
     Args:
         card: its data sheet; `card.name` becomes `name`.
-        texts: n texts.
+        texts: n texts, none of them blank.
         members: split -> class name -> indices [m] into `texts`, in the order that `classes` reports.
+
+    Raises:
+        TaskError: if a text is blank or no string, or what should be an index is none.
 
     Example:
         >>> from tasks import Card
@@ -38,15 +74,25 @@ class TextSource:
     text: ClassVar[bool] = True
 
     def __init__(
-        self, card: Card, texts: Sequence[str], members: Mapping[str, Mapping[str, Sequence[int]]]
+        self,
+        card: Card,
+        texts: Sequence[str],
+        members: Mapping[str, Mapping[str, Sequence[int] | np.ndarray]],
     ) -> None:
+        if isinstance(texts, str):
+            raise TaskError(f"{card.name}: texts is one string: give a list of them")
         self.texts = list(texts)
+        for index, text in enumerate(self.texts):
+            if not isinstance(text, str):
+                raise TaskError(f"{card.name}: text {index} is a {type(text).__name__}: give strings only")
+            if not text.strip():
+                raise TaskError(f"{card.name}: text {index} is blank: leave it out")
         # Everything but loading is as for an array; its rows are the numbers of the texts.
         self._rows = ArraySource(
             card,
             np.arange(len(self.texts))[:, None],
             {
-                split: {name: np.asarray(rows, np.int64) for name, rows in classes.items()}
+                split: {name: _indices(rows, card.name, split, name) for name, rows in classes.items()}
                 for split, classes in members.items()
             },
         )
@@ -87,11 +133,38 @@ class TextSource:
         """sha256 (hex) of texts, class names and split assignment."""
         sha = hashlib.sha256(self._rows.digest().encode())
         for text in self.texts:
-            sha.update(repr(text).encode())
+            sha.update(repr(text).encode())  # quoted, so that no two lists of texts serialise alike
         return sha.hexdigest()
 
-    def encoded(self, encode: Encode) -> ArraySource:
-        """The same classes and splits over rows of token ids, all texts encoded at once."""
-        ids = np.asarray(encode(self.texts), dtype=np.int64)
+    def encoded(self, encode: Encode, pad: int = 0) -> TokenSource:
+        """The same classes and splits over rows of token ids, all texts encoded at once; `pad` is the id that
+        fills the rows of shorter texts.
+
+        Raises:
+            TaskError: if `encode` does not return one row of ids >= 0 for each text.
+        """
+        ids = np.asarray(encode(self.texts))
+        if ids.ndim != 2 or len(ids) != len(self.texts) or ids.shape[1] == 0:
+            raise TaskError(
+                f"{self.name}: the tokeniser made an array of shape {ids.shape} of {len(self.texts)} texts: "
+                f"it should return [{len(self.texts)}, L] token ids, padded to one length L"
+            )
+        if ids.dtype.kind not in "iu":
+            raise TaskError(
+                f"{self.name}: the tokeniser returned {ids.dtype} where token ids should be: return integers"
+            )
+        if ids.size and ids.min() < 0:
+            raise TaskError(f"{self.name}: the tokeniser returned the token id {ids.min()}: ids start at 0")
         members = {split: self.classes(split) for split in self.splits}
-        return ArraySource(self.card, ids, members)
+        return TokenSource(self.card, ids.astype(np.int64), members, pad)
+
+
+def _indices(rows: Any, source: str, split: str, name: str) -> np.ndarray:
+    """int64 [m]; numbers that are not whole would be cut off silently."""
+    found = np.asarray(rows)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise TaskError(
+            f"{source}: class {name!r} of split {split!r} should be a list of indices (whole numbers), "
+            f"not {found.dtype} of shape {found.shape}"
+        )
+    return found.astype(np.int64)

@@ -1,0 +1,107 @@
+"""A source from what is typed: its name, and settings as `key=value`."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import tasks
+from tasks.source import TaskError
+
+from .check import AnySource
+
+__all__ = ["make_source", "parse"]
+
+#: Words that are no Python literals but mean one in YAML, which configs are written in.
+WORDS = {"true": True, "false": False, "null": None}
+
+
+def parse(arguments: Sequence[str]) -> dict[str, Any]:
+    """`["size=32", "root=~/signs"]` as `{"size": 32, "root": "~/signs"}`.
+
+    Values are Python literals, `true`, `false` and `null`; whatever is none of these is a text.
+
+    Raises:
+        TaskError: an argument without `=`, or one setting twice.
+
+    Example:
+        >>> parse(["size=32", "split_by=classes", "topics=['work', 'travel']", "download=true"])
+        {'size': 32, 'split_by': 'classes', 'topics': ['work', 'travel'], 'download': True}
+    """
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if not sign or not key.isidentifier():
+            raise TaskError(f"{argument!r} is no setting: write key=value")
+        if key in found:
+            raise TaskError(f"{key} is set twice: keep one of {found[key]!r} and {value!r}")
+        found[key] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    if text in WORDS:
+        return WORDS[text]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def make_source(name: str, settings: Mapping[str, Any]) -> AnySource:
+    """The source called `name`, with these settings.
+
+    Args:
+        name: of something that `tasks` exports, in any spelling (`ImageFolder`, `image_folder`,
+            `tasks.ImageFolder`), or the dotted path of a class or function of your own (`my_data.letters`).
+        settings: its arguments.
+
+    Raises:
+        TaskError: there is no such source, or it has no such setting.
+    """
+    maker = _maker(name)
+    _check(name, maker, settings)
+    source = maker(**settings)
+    if not isinstance(source, AnySource):
+        raise TaskError(
+            f"{name} makes no source, but a {type(source).__name__}: name a class or function that does"
+        )
+    return source
+
+
+def _check(name: str, maker: Any, settings: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(maker)
+    except (TypeError, ValueError):
+        raise TaskError(f"{name} makes no source: name a class or function that does") from None
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        known = signature.parameters
+        close = get_close_matches(next((key for key in settings if key not in known), ""), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"its settings are {', '.join(known) or 'none'}"
+        raise TaskError(f"{name} does not take these settings ({error}): {hint}") from None
+
+
+def _maker(name: str) -> Any:
+    exported = {_spelling(public): public for public in tasks.__all__}
+    wanted = _spelling(name.removeprefix("tasks."))
+    if wanted in exported:
+        return getattr(tasks, exported[wanted])
+    module, _, attribute = name.rpartition(".")
+    if module:
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise TaskError(f"{name} cannot be imported ({error}): give package.module.name") from None
+    close = get_close_matches(wanted, exported, n=1)
+    hint = f"did you mean {exported[close[0]]}?" if close else "name one that `tasks` exports, such as digits"
+    raise TaskError(f"there is no source {name!r}: {hint}")
+
+
+def _spelling(name: str) -> str:
+    return name.replace("_", "").lower()

@@ -1,0 +1,80 @@
+"""Wrong labels in the support, never in the queries.
+
+Symmetric noise as in Van Rooyen, Menon, Williamson (2015), *Learning with Symmetric Label Noise*, section 2:
+a label is replaced by one of the other classes of its task, each as likely. Difference: the number of wrong
+labels is fixed, and one right example of each class is left, for a class without examples could not be
+predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from .distribution import Episode
+from .sizes import most
+from .source import TaskError
+from .wrapped import Wrapped
+
+__all__ = ["NoisyLabels"]
+
+
+@dataclass(frozen=True)
+class NoisyLabels(Wrapped):
+    """Replaces ``round(fraction · n)`` of the n support labels, at most n − N of N classes.
+
+    Rows are put in the order of their new labels, so that they stay class-major; ``meta.clean_y`` holds the
+    true label of each row. How many examples a class has may then differ from class to class.
+
+    Args:
+        tasks: tasks of classes.
+        fraction: between 0 and 1.
+
+    Raises:
+        TaskError: a fraction out of range, a regression, or tasks with a single shot.
+
+    Example:
+        >>> from tasks import Digits, Distribution
+        >>> clean = Distribution(Digits(), ways=2, shots=5, support_split="support")
+        >>> episode = NoisyLabels(clean, fraction=0.2).episode(0)
+        >>> episode.support_y.tolist(), episode.meta.clean_y.tolist()
+        ([0, 0, 0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    """
+
+    fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise TaskError(f"task.label_noise={self.fraction} is no fraction: use a number from 0 to 1")
+        if self.regression:
+            raise TaskError(
+                f"task.label_noise={self.fraction}: {self.source.name} has numbers, no labels: leave it out"
+            )
+        if self.fraction and most(self.shots) < 2:
+            raise TaskError(
+                f"task.label_noise={self.fraction} and task.shots={self.shots}: a class needs one right "
+                "example, so use task.shots>=2"
+            )
+
+    def change(self, episode: Episode, rng: np.random.Generator) -> Episode:
+        """The episode with wrong labels in its support."""
+        clean, ways = episode.support_y.numpy(), len(episode.meta.classes)
+        order = rng.permutation(len(clean))
+        kept = order[np.unique(clean[order], return_index=True)[1]]  # the first of each class in that order
+        free = order[~np.isin(order, kept)]
+        wrong = free[: round(self.fraction * len(clean))]
+        noisy = clean.copy()
+        noisy[wrong] = (noisy[wrong] + rng.integers(1, ways, len(wrong))) % ways
+        rows = np.argsort(noisy, kind="stable")
+        meta = replace(
+            episode.meta,
+            support_indices=episode.meta.support_indices[rows],
+            clean_y=torch.from_numpy(clean[rows]),
+        )
+        return episode._replace(
+            support_x=episode.support_x[torch.from_numpy(rows)],
+            support_y=torch.from_numpy(noisy[rows]),
+            meta=meta,
+        )

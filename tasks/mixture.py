@@ -1,0 +1,216 @@
+"""Tasks of several domains in one stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from .distribution import Episode
+from .functions import Tasks
+from .sizes import Size, summary
+from .source import Card, Source, TaskError
+
+__all__ = ["Combined", "Mixture"]
+
+#: Tells the stream that picks components from those that draw episodes.
+PICK = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Episode i is episode i of one of the components, picked by (seed, i) alone.
+
+    A class is called ``component/class``, and indices are those of :attr:`source`, which holds the sources of
+    all components one after the other.
+
+    Args:
+        components: name -> tasks of classes. One network reads them all, so examples should have one shape.
+        weights: how often each is picked, by name, on any positive scale; None: each as often.
+        seed: non-negative.
+
+    Raises:
+        TaskError: fewer than two components, weights of other components, or tasks without classes.
+
+    Example:
+        >>> from tasks import Digits, Distribution
+        >>> old = Distribution(Digits(), 3, 1, 2, support_split="query")
+        >>> new = Distribution(Digits(), 3, 1, 2, support_split="support")
+        >>> both = Mixture({"old": old, "new": new}, weights={"old": 1, "new": 3})
+        >>> [both.episode(i).meta.classes[0] for i in range(5)]
+        ['new/5', 'new/9', 'new/2', 'new/4', 'new/4']
+    """
+
+    components: Mapping[str, Tasks]
+    weights: Mapping[str, float] | None = None
+    seed: int = 0
+    regression: ClassVar[bool] = False
+    source: Combined = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.components) < 2:
+            raise TaskError(f"task.mixture has {len(self.components)} components: give at least two")
+        if self.seed < 0:
+            raise TaskError(f"task.seed={self.seed} is too small: use task.seed>=0")
+        weights = dict.fromkeys(self.components, 1.0) if self.weights is None else dict(self.weights)
+        if {*weights} != {*self.components} or not all(0 < w < np.inf for w in weights.values()):
+            raise TaskError(
+                f"task.mixture: weights {weights} do not fit components {', '.join(self.components)}: give "
+                "a positive weight for each"
+            )
+        for name, tasks in self.components.items():
+            if tasks.regression or not isinstance(tasks.source, Source):
+                raise TaskError(f"task.mixture.{name} has no classes of its own: mix tasks of classes only")
+        parts: dict[str, Any] = {**self.components}
+        sources = {name: tasks.source for name, tasks in parts.items()}
+        own = {name: getattr(tasks, "support_split", None) for name, tasks in parts.items()}
+        object.__setattr__(self, "source", Combined(sources, own))
+        object.__setattr__(self, "weights", weights)
+
+    @property
+    def shots(self) -> Size:
+        return self._all("shots")
+
+    @property
+    def ways(self) -> Size:
+        """Classes per task, of all components."""
+        return self._all("ways")
+
+    @property
+    def queries(self) -> Size:
+        """Queries per class, of all components."""
+        return self._all("queries")
+
+    def episode(self, index: int) -> Episode:
+        """Episode `index` >= 0: the same one on every call, machine and worker."""
+        if index < 0:
+            raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        assert self.weights is not None
+        shares = np.array([self.weights[name] for name in self.components])
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=(PICK,)))
+        name = [*self.components][rng.choice(len(shares), p=shares / shares.sum())]
+        episode = self.components[name].episode(index)
+        meta, offset = episode.meta, self.source.offsets[name]
+        outside = None if meta.outside_indices is None else meta.outside_indices + offset
+        moved = replace(
+            meta,
+            classes=tuple(f"{name}/{label}" for label in meta.classes),
+            support_indices=meta.support_indices + offset,
+            query_indices=meta.query_indices + offset,
+            outside_indices=outside,
+        )
+        return episode._replace(meta=moved)
+
+    def episodes(self, start: int, stop: int) -> Iterator[Episode]:
+        """Episodes start, start + 1, ..., stop - 1, drawn as they are asked for."""
+        return map(self.episode, range(start, stop))
+
+    def _all(self, name: str) -> Size:
+        parts: list[Any] = [*self.components.values()]
+        return summary([getattr(tasks, name) for tasks in parts])
+
+
+class Combined:
+    """Several sources as one: class `c` of source `s` is called ``s/c``; the indices of each source follow
+    those of the one before.
+
+    Args:
+        sources: name -> source.
+        instead: name -> the split that is meant where a source does not have the one asked for: components of
+            a mixture may call theirs by names of their own. Without it such a source has no classes to give.
+
+    Example:
+        >>> from tasks import Digits
+        >>> both = Combined({"small": Digits(size=8), "again": Digits(size=8)})
+        >>> both.name, len(both.classes("query")), both.card.counts["small examples"]
+        ('small + again', 20, 1797)
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Source], instead: Mapping[str, str | None] | None = None
+    ) -> None:
+        self._sources, self._instead = dict(sources), dict(instead or {})
+        ends = np.cumsum([0, *map(_size, self._sources.values())]).tolist()
+        self.offsets: dict[str, int] = dict(zip(self._sources, ends, strict=False))
+        self._ends = np.array(ends)
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self._sources)
+
+    @cached_property
+    def card(self) -> Card:
+        """What holds of any part holds of the whole; commercial use is allowed if all parts allow it."""
+        cards = {name: source.card for name, source in self._sources.items()}
+
+        def each(attribute: str) -> str:
+            return "; ".join(f"{name}: {getattr(card, attribute)}" for name, card in cards.items())
+
+        allowed = {card.commercial for card in cards.values()}
+        return Card(
+            name=self.name,
+            description=each("description"),
+            origin=each("origin"),
+            licence=each("licence"),
+            terms=each("terms"),
+            counts={f"{name} {what}": n for name, card in cards.items() for what, n in card.counts.items()},
+            known_issues=tuple(
+                f"{name}: {issue}" for name, card in cards.items() for issue in card.known_issues
+            ),
+            personal_data=each("personal_data"),
+            domain=", ".join(dict.fromkeys(card.domain for card in cards.values() if card.domain)),
+            commercial=False if False in allowed else None if None in allowed else True,
+        )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(split for source in self._sources.values() for split in source.splits))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example; () if the sources differ in it."""
+        shapes = {source.shape for source in self._sources.values()}
+        return shapes.pop() if len(shapes) == 1 else ()
+
+    def classes(self, split: str) -> Mapping[str, np.ndarray]:
+        """Class name -> int64 indices [m], of all sources that have the split, or one instead."""
+        if split not in self.splits:
+            raise TaskError(f"{self.name} has no split {split!r}: use one of {', '.join(self.splits)}")
+        found: dict[str, np.ndarray] = {}
+        for name, source in self._sources.items():
+            own = split if split in source.splits else self._instead.get(name)
+            members = {} if own is None else source.classes(own)
+            found |= {f"{name}/{label}": rows + self.offsets[name] for label, rows in members.items()}
+        return found
+
+    def load(self, indices: np.ndarray) -> torch.Tensor:
+        """Examples [n, *shape] for int64 indices [n]."""
+        indices = np.asarray(indices, dtype=np.int64)
+        owner = np.searchsorted(self._ends, indices, side="right") - 1
+        if len({*owner.tolist()}) > 1 and not self.shape:
+            raise TaskError(
+                f"{self.name} differ in the shape of examples: load those of one source at a time"
+            )
+        parts: Sequence[Source] = [*self._sources.values()]
+        loaded = [
+            parts[number].load(indices[owner == number] - self._ends[number])
+            for number in np.unique(owner).tolist() or [0]
+        ]
+        order = np.argsort(np.argsort(owner, kind="stable"), kind="stable")
+        return torch.cat(loaded)[torch.from_numpy(order)]
+
+    def digest(self) -> str:
+        """sha256 (hex) of the names and digests of all sources."""
+        text = repr([(name, source.digest()) for name, source in self._sources.items()])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _size(source: Source) -> int:
+    """One more than the largest index."""
+    pools = [pool for split in source.splits for pool in source.classes(split).values()]
+    return 1 + max((int(pool.max()) for pool in pools if len(pool)), default=-1)

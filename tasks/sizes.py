@@ -1,0 +1,132 @@
+"""How large a task is: ways, shots and queries, each a number or a distribution over numbers.
+
+A distribution prints as what it may give (``1–10``), and compares with a number by its extremes: ``size < 2``
+asks whether a draw may be smaller than two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .source import TaskError
+
+__all__ = ["Choice", "Size", "Uniform", "draw_size", "fewest", "most", "summary"]
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A whole number from ``low`` to ``high``, both included, each as likely.
+
+    Example:
+        >>> shots = Uniform(1, 10)
+        >>> str(shots), shots < 2, shots > 10
+        ('1–10', True, False)
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not (_whole(self.low) and _whole(self.high) and self.low <= self.high):
+            raise TaskError(f"Uniform(low={self.low}, high={self.high}): give whole numbers with low<=high")
+
+    @property
+    def least(self) -> int:
+        return self.low
+
+    @property
+    def most(self) -> int:
+        return self.high
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """One number."""
+        return int(rng.integers(self.low, self.high, endpoint=True))
+
+    def __lt__(self, other: int) -> bool:
+        return self.least < other
+
+    def __gt__(self, other: int) -> bool:
+        return self.most > other
+
+    def __str__(self) -> str:
+        return f"{self.low}–{self.high}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of ``values``, by ``weights`` (any positive scale; none: each as likely).
+
+    Example:
+        >>> str(Choice([1, 5, 10], weights=[1, 1, 2]))
+        '1|5|10'
+    """
+
+    values: Sequence[int]
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(map(_whole, self.values)):
+            raise TaskError(f"Choice(values={self.values}): give at least one whole number")
+        if self.weights is not None:
+            good = len(self.weights) == len(self.values) and all(0 < w < np.inf for w in self.weights)
+            if not good:
+                raise TaskError(f"Choice(weights={self.weights}): give a positive weight for each value")
+        # Lists, as configs have them, would make the object unhashable.
+        object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "weights", None if self.weights is None else tuple(self.weights))
+
+    @property
+    def least(self) -> int:
+        return min(self.values)
+
+    @property
+    def most(self) -> int:
+        return max(self.values)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """One number."""
+        weights = np.ones(len(self.values)) if self.weights is None else np.asarray(self.weights, float)
+        return int(rng.choice(self.values, p=weights / weights.sum()))
+
+    def __lt__(self, other: int) -> bool:
+        return self.least < other
+
+    def __gt__(self, other: int) -> bool:
+        return self.most > other
+
+    def __str__(self) -> str:
+        return "|".join(map(str, self.values))
+
+
+#: A number, or what it is drawn from.
+Size = int | Uniform | Choice
+
+
+def draw_size(size: Size, rng: np.random.Generator) -> int:
+    """A number as it is, which takes nothing from ``rng``; of a distribution, one draw."""
+    return size if isinstance(size, int) else size.draw(rng)
+
+
+def fewest(size: Size) -> int:
+    """The smallest number that may come."""
+    return size if isinstance(size, int) else size.least
+
+
+def most(size: Size) -> int:
+    """The largest number that may come."""
+    return size if isinstance(size, int) else size.most
+
+
+def summary(sizes: Sequence[Size]) -> Size:
+    """All that may come, as one size: for texts and checks, not to be drawn from."""
+    ends = {end for size in sizes for end in (fewest(size), most(size))}
+    if len(ends) == 1:
+        return ends.pop()
+    return sizes[0] if len(set(sizes)) == 1 else Choice(sorted(ends))
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,211 @@
+"""Your own table: a CSV file with a column of labels and, if there is one, a column that makes tasks.
+
+With `group`, each group of rows (a customer, a machine, a hospital) is one task: groups are divided between
+training, validation and testing, and support and queries are rows of one group. Without it, tasks are drawn
+from pools of rows.
+
+| labels  | with `group`       | without `group`                                            |
+|---------|--------------------|------------------------------------------------------------|
+| classes | `GroupArrays`      | `ArraySource`: splits "support" and "query", same classes  |
+| values  | `GroupArrays`      | `GroupArrays` with one group of rows per split             |
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from tasks._csv import Table, columns_of, number, read_csv
+from tasks.functions import SPLITS
+from tasks.grouped import GroupArrays
+from tasks.source import ArraySource, Card, TaskError, TaskWarning
+from tasks.tables._columns import Encoded, encode
+
+__all__ = ["table_file"]
+
+KINDS = ("auto", "classes", "values")
+SPLIT_SEED = 0
+SHARES = (0.6, 0.2)  # for training and validation; the rest is for testing
+SUPPORT_SHARE = 0.6
+MANY = 20  # labels that are all numbers are values if there are more different ones
+Members = dict[str, dict[str, dict[str, np.ndarray]]]
+
+
+def table_file(
+    file: str,
+    label: str = "label",
+    group: str | None = None,
+    kind: str = "auto",
+    categorical: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    most_categories: int = 50,
+    encoding: str = "utf-8",
+    delimiter: str = ",",
+) -> ArraySource | GroupArrays:
+    """The rows of `file` as a source, columns as numbers (`tasks/tables/_columns.py`).
+
+    Args:
+        file: the path.
+        label: column of what is to be predicted; rows without it are left out.
+        group: column that makes tasks.
+        kind: "classes", "values" (regression; in units of their standard deviation in the training rows), or
+            "auto": values if there are more than 20 and all are numbers.
+        categorical: columns whose numbers are names, such as a postcode.
+        ignore: columns that are no inputs, such as a row number.
+        most_categories: greatest number of categories of a column.
+        encoding, delimiter: of the file.
+
+    Raises:
+        TaskError: a file that cannot be used; the message names line or column, and the fix.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "pets.csv"
+        >>> lines = [f"{kilos},{'cat' if kilos < 6 else 'dog'}" for kilos in range(12)]
+        >>> _ = path.write_text("\\n".join(["kilos,label", *lines]))
+        >>> pets = table_file(str(path))
+        >>> pets.shape, {name: len(rows) for name, rows in pets.classes("support").items()}
+        ((1,), {'cat': 4, 'dog': 4})
+    """
+    if kind not in KINDS:
+        raise TaskError(f"table_file: kind={kind} is unknown: use one of {', '.join(KINDS)}")
+    table = read_csv(file, encoding, delimiter)
+    named, left = columns_of(categorical, table, "categorical"), columns_of(ignore, table, "ignore")
+    labels = table.column(label, "label")
+    groups = None if group is None else table.column(group, "group")
+    rows = np.array([row for row, cell in enumerate(labels) if cell and (groups is None or groups[row])])
+    notes = []
+    if len(rows) < len(labels):
+        notes.append(f"{len(labels) - len(rows)} rows without label or group were left out.")
+    values = _values(table, label, labels, rows, kind)
+    inputs = [name for name in table.header if name not in (label, group) and name not in left]
+
+    def encoded(training: np.ndarray) -> Encoded:
+        return encode(table, inputs, training, named, most_categories)
+
+    if groups is None and values is None:
+        pools = _pools(table, label, labels, rows)
+        training = np.concatenate([*pools["support"].values()])
+        found = encoded(training)
+        card = _card(table, rows, found, notes, classes=len(pools["support"]))
+        return ArraySource(card, found.inputs, pools)
+
+    if values is not None:
+        of_group = groups or ["rows"] * len(labels)
+        members = _value_members(table, of_group, rows, split_rows=groups is None)
+    else:
+        assert groups is not None
+        members, dropped = _class_members(table, labels, groups, rows)
+        notes += dropped
+    training = np.concatenate([r for by in members["train"].values() for r in by.values()])
+    found = encoded(training)
+    targets = None
+    if values is not None:
+        mean, deviation = values[training].mean(), values[training].std()
+        if not deviation > 0:
+            raise TaskError(f"{table.path}: the values of column {label!r} do not differ in training")
+        targets = ((values - mean) / deviation).astype(np.float32)[:, None]
+        notes.append(f"Targets are (value − {mean:.6g}) / {deviation:.6g}.")
+    card = _card(table, rows, found, notes, groups=sum(map(len, members.values())))
+    return GroupArrays(card, found.inputs, members, targets)
+
+
+def _values(table: Table, label: str, labels: list[str], rows: np.ndarray, kind: str) -> np.ndarray | None:
+    """The labels [n] as numbers (NaN where left out), or None if they are classes."""
+    found = [number(labels[row]) for row in rows]
+    different = {labels[row] for row in rows}
+    numeric = all(value is not None for value in found)
+    if kind == "classes" or (kind == "auto" and not (numeric and len(different) > MANY)):
+        if len(different) < 2:
+            raise TaskError(f"{table.path}: column {label!r} holds {len(different)} labels: use two or more")
+        return None
+    for row, value in zip(rows, found, strict=True):
+        if value is None:
+            raise TaskError(
+                f"{table.at(row)}: {labels[row]!r} in column {label!r} is no finite number: use kind=classes"
+            )
+    values = np.full(len(labels), np.nan)
+    values[rows] = found
+    return values
+
+
+def _pools(table: Table, label: str, labels: list[str], rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Rows of every class, divided between support and queries, at least one each."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    pools: dict[str, dict[str, np.ndarray]] = {"support": {}, "query": {}}
+    for name, members in _by(labels, rows).items():
+        if len(members) < 2:
+            raise TaskError(
+                f"{table.at(members[0])}: label {name!r} of column {label!r} has one row, but support and "
+                "queries need one each: add rows, or leave it out"
+            )
+        shuffled = rng.permutation(members)
+        cut = min(max(round(SUPPORT_SHARE * len(shuffled)), 1), len(shuffled) - 1)
+        pools["support"][name], pools["query"][name] = np.sort(shuffled[:cut]), np.sort(shuffled[cut:])
+    return pools
+
+
+def _class_members(
+    table: Table, labels: list[str], groups: list[str], rows: np.ndarray
+) -> tuple[Members, list[str]]:
+    """Groups with two classes or more, of two rows or more; and what was left out."""
+    kept, dropped, alone = {}, 0, 0
+    for name, its in _by(groups, rows).items():
+        classes = {label: r for label, r in _by(labels, its).items() if len(r) >= 2}
+        if len(classes) >= 2:
+            kept[name] = classes
+            alone += len(its) - sum(map(len, classes.values()))
+        else:
+            dropped += 1
+    notes = [f"{dropped} groups without two classes of two rows were left out."] if dropped else []
+    if alone:
+        notes.append(f"{alone} rows, each the only one of its label in its group, were left out.")
+    parts = _parts(table, [*kept], "groups with two classes of two rows")
+    return {split: {name: kept[name] for name in part} for split, part in parts.items()}, notes
+
+
+def _value_members(table: Table, groups: list[str], rows: np.ndarray, *, split_rows: bool) -> Members:
+    if split_rows:
+        parts = _parts(table, [*map(str, rows)], "rows")
+        return {split: {f"{split} rows": {"": np.array([*map(int, p)])}} for split, p in parts.items()}
+    found = _by(groups, rows)
+    parts = _parts(table, [*found], "groups")
+    return {split: {name: {"": found[name]} for name in part} for split, part in parts.items()}
+
+
+def _parts(table: Table, names: list[str], what: str) -> dict[str, list[str]]:
+    """Split -> names, at least one each, by a fixed seed."""
+    if len(names) < 3:
+        raise TaskError(f"{table.path} has {len(names)} {what}: use 3 or more, one for each split")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
+    first = min(max(round(SHARES[0] * len(names)), 1), len(names) - 2)
+    second = min(max(round(SHARES[1] * len(names)), 1), len(names) - first - 1)
+    cut = np.split(order, [first, first + second])
+    return {split: [names[i] for i in sorted(part)] for split, part in zip(SPLITS, cut, strict=True)}
+
+
+def _by(cells: list[str], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Cell -> its rows, cells in alphabetical order."""
+    found: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        found.setdefault(cells[row], []).append(row)
+    return {cell: np.array(found[cell]) for cell in sorted(found)}
+
+
+def _card(table: Table, rows: np.ndarray, found: Encoded, notes: list[str], **counts: int) -> Card:
+    said = [*notes, *found.notes]
+    counted = [note for note in said if note[0].isdigit()]
+    if counted:
+        warnings.warn(f"{table.path}: {' '.join(counted)}", TaskWarning, stacklevel=3)
+    return Card(
+        name=table.path.stem,
+        description="Rows of a file of the user: " + ", ".join(found.names) + ".",
+        origin="The user.",
+        licence="unknown",
+        terms="Not stated: see where the file comes from.",
+        counts={"rows": len(rows), "columns": len(found.names), **counts},
+        known_issues=(*said, "Equal rows are not looked for: they may be in support and queries."),
+        personal_data="Not known.",
+    )

@@ -1,0 +1,226 @@
+"""Rows of a file of texts: CSV, TSV or JSON lines, with an error that names the line for each mistake."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.source import TaskError
+
+__all__ = ["Columns", "Row", "read_rows"]
+
+#: Characters of a cell, as in the csv module: more is a quote that is never closed, or no text to classify.
+LONGEST = 131_072
+_DELIMITERS = (",", ";", "\t", "|")
+_QUOTES = "close its quotes, or set task.source.quotes=false if quotation marks are part of the texts"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells as they stand in the file, missing ones empty; `line` is where the row begins, from 1."""
+
+    line: int
+    text: str
+    label: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns; `split` is read where the file has it, and has to be there unless it is "split"."""
+
+    text: str = "text"
+    label: str = "label"
+    split: str | None = "split"
+
+    def __post_init__(self) -> None:
+        names = [name for name in (self.text, self.label, self.split) if name is not None]
+        if len(set(names)) < len(names):
+            raise TaskError(
+                f"task.source: text_column={self.text}, label_column={self.label} and "
+                f"split_column={self.split} should be different columns"
+            )
+
+    @property
+    def needed(self) -> dict[str, str]:
+        """Setting -> the column that it names, of those that have to be there."""
+        needed = {"text_column": self.text, "label_column": self.label}
+        return needed if self.split in (None, "split") else {**needed, "split_column": str(self.split)}
+
+    def check(self, found: Sequence[str], place: str) -> None:
+        """Raise if a needed column is not among `found`."""
+        for setting, name in self.needed.items():
+            if name in found:
+                continue
+            folded = {column.strip().casefold(): column for column in found}
+            close = difflib.get_close_matches(name.casefold(), folded, n=1)
+            hint = f", did you mean {folded[close[0]]!r}?" if close else ""
+            raise TaskError(
+                f"{place}: there is no column {name!r} among {', '.join(map(repr, found))}{hint}: name yours "
+                f"with task.source.{setting}=..., or put the names of columns into the first line"
+            )
+
+
+def read_rows(path: Path, columns: Columns, *, encoding: str = "utf-8", quotes: bool = True) -> list[Row]:
+    """All rows of a file with a header, or of JSON objects, one per line.
+
+    Args:
+        path: which of the three it is, is read from the suffix (.csv, .tsv, .jsonl) or, if it has another,
+            from the first character; which of comma, semicolon, tab and bar stands between cells, from the
+            header.
+        columns: where the text and the label are.
+        encoding: of the file; a byte order mark may begin it.
+        quotes: cells may stand between quotation marks, as spreadsheets write them.
+
+    Raises:
+        TaskError: the file cannot be read, or not as such a table; the message names the line and the fix.
+    """
+    text = _decoded(path, encoding)
+    if not text.strip():
+        raise TaskError(f"{path} is empty: it should hold a line for each text")
+    suffix = path.suffix.lower()
+    tables, lines = (".csv", ".tsv", ".tab"), (".jsonl", ".ndjson", ".json")
+    if suffix in lines or (suffix not in tables and text.lstrip()[0] in "{["):
+        return list(_json_lines(path, text, columns))
+    return list(_table(path, text, columns, quotes))
+
+
+def _decoded(path: Path, encoding: str) -> str:
+    data = _bytes(path)
+    if data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")):
+        raise TaskError(f"{path} is a compressed file or a spreadsheet: save it as CSV or JSON lines")
+    try:
+        text = data.decode(
+            "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+        )
+    except LookupError:
+        raise TaskError(f"task.source.encoding={encoding} is not known: use for instance latin-1") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        wide = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
+        raise TaskError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} at position {error.start} of the file is "
+            f"not {encoding}: save the file as UTF-8, or set task.source.encoding={wide}"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise TaskError(
+            f"{path}, line {line}: there is a null character, so this is no text in {encoding}: save the "
+            "file as UTF-8, or set task.source.encoding=utf-16 if that is what it is"
+        )
+    return text
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f"did you mean {close[0]}?" if close else "give its path as task.file=..."
+        raise TaskError(f"{path.absolute()} does not exist: {hint}") from None
+    except IsADirectoryError:
+        raise TaskError(f"{path} is a folder: name one file of it as task.file=...") from None
+    except PermissionError:
+        raise TaskError(f"{path} may not be read: give yourself permission (chmod +r)") from None
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error.strerror}): check task.file") from None
+
+
+def _table(path: Path, text: str, columns: Columns, quotes: bool) -> Iterator[Row]:
+    header, delimiter = _header(path, text, columns)
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise TaskError(f"{path}, line 1: column {twice[0]!r} is there twice: rename one of them")
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    cells = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    begins, first = 1, True
+    while True:
+        try:
+            row = next(cells, None)
+        except csv.Error as error:
+            raise TaskError(
+                f"{path}, line {begins}: the row that begins here cannot be read ({error}): {_fix(error)}"
+            ) from None
+        if row is None:
+            return
+        line, begins = begins, cells.line_num + 1
+        if not row:  # a blank line
+            continue
+        if first:  # the header
+            first = False
+            continue
+        if len(row) != len(header):
+            raise TaskError(
+                f"{path}, line {line}: {len(row)} cells where line 1 names {len(header)} columns: put cells "
+                f"that hold {delimiter!r} between quotation marks"
+            )
+        named = dict(zip(header, row, strict=True))
+        yield Row(line, named[columns.text], named[columns.label], named.get(columns.split or "", ""))
+
+
+def _fix(error: csv.Error) -> str:
+    return f"shorten its text, {_QUOTES}" if "limit" in str(error) else _QUOTES
+
+
+def _header(path: Path, text: str, columns: Columns) -> tuple[list[str], str]:
+    """Names of columns, and the delimiter under which those that are needed are among them."""
+    first = next(line for line in text.splitlines() if line)
+    tabs_first = path.suffix.lower() in (".tsv", ".tab")
+    ordered = sorted(_DELIMITERS, key=lambda d: d != "\t") if tabs_first else _DELIMITERS
+    readings = [([name.strip() for name in next(csv.reader([first], delimiter=d))], d) for d in ordered]
+    for names, delimiter in readings:
+        if set(columns.needed.values()) <= set(names):
+            return names, delimiter
+    names, delimiter = max(readings, key=lambda reading: len(reading[0]))  # the first of the longest
+    columns.check(names, f"{path}, line 1")
+    raise AssertionError("check raises")  # pragma: no cover
+
+
+def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[Row]:
+    objects: list[tuple[int, dict[str, Any]]] = []
+    for line, written in enumerate(text.split("\n"), start=1):  # not splitlines: U+2028 may stand in a text
+        if not written.strip():
+            continue
+        try:
+            value = json.loads(written)
+        except json.JSONDecodeError as error:
+            whole = written.lstrip()[0] == "[" or written.strip() == "{"
+            fix = "write one object per line" if whole else "repair the line"
+            raise TaskError(
+                f"{path}, line {line}: not JSON at column {error.colno} ({error.msg}): {fix}"
+            ) from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, say
+            raise TaskError(f"{path}, line {line}: cannot be read ({error}): repair the line") from None
+        if not isinstance(value, dict):
+            raise TaskError(
+                f"{path}, line {line}: a {type(value).__name__} where an object should be: write one object "
+                f'per line, as {{"{columns.text}": "...", "{columns.label}": "..."}}'
+            )
+        objects.append((line, value))
+    columns.check(list(dict.fromkeys(key for _, value in objects for key in value)), str(path))
+    for line, value in objects:
+        cells = [
+            "" if name is None else _cell(value.get(name), f"{path}, line {line}, column {name!r}")
+            for name in (columns.text, columns.label, columns.split)
+        ]
+        yield Row(line, *cells)
+
+
+def _cell(value: Any, place: str) -> str:
+    """What a CSV would hold: nothing for null and NaN, numbers as they are written, true and false."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, dict | list):
+        raise TaskError(f"{place}: a {type(value).__name__} where a string should be: write one string")
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) > LONGEST:
+        raise TaskError(f"{place}: {len(text):,} characters, and at most {LONGEST:,} are read: shorten it")
+    return text

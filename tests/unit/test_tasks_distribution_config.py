@@ -1,0 +1,224 @@
+"""Tasks as configs say them: sizes, noise, courses, mixtures, validation elsewhere; compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from adapt import AdaptError
+from adapt.adapter import Context, Forward, Method
+from adapt.app.compare_stage import _describe, _pool
+from adapt.app.config import config_folder
+from adapt.app.main import main as _  # noqa: F401 (registers the schema)
+from adapt.app.session import distribution
+from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
+from adapt.compare import Comparison, compare
+from adapt.compare.markdown import comparison_markdown
+from adapt.compare.verdict import size_text
+from adapt.heads import Logistic, Prototype, Ridge
+from adapt.inner import Auto, Descent, GaussNewton
+from tasks import (
+    Choice,
+    Corrupted,
+    Corruption,
+    Curriculum,
+    Digits,
+    Distribution,
+    GroupedTasks,
+    MetaDataset,
+    Mixture,
+    NoisyLabels,
+    Source,
+    TaskError,
+    Uniform,
+)
+from tests.helpers import make_adapter, make_source, tiny_conv4
+from tests.unit.test_tasks_distribution import same
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configs() -> Iterator[None]:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    small = [] if any(o.startswith("task=") for o in overrides) else ["task.source.size=8"]
+    return compose("config", [*small, *overrides])
+
+
+def built(*overrides: str, **more: Any) -> Any:
+    return distribution(composed(*overrides), **more)
+
+
+def node(text: str) -> str:
+    return "{_target_:tasks." + text + "}"
+
+
+UNIFORM = node("Uniform,low:1,high:4")
+
+
+def test_plain_numbers_build_what_they_always_did() -> None:
+    tasks = built("task.shots=3", "seed=7")
+    assert tasks == Distribution(tasks.source, 5, 3, 15, "support", "query", seed=7)
+
+
+def test_sizes_from_a_config() -> None:
+    tasks = built(
+        f"task.ways={node('Uniform,low:2,high:5')}",
+        f"task.shots={node('Choice,values:[1,5],weights:[1,3]')}",
+        "task.imbalanced=true",
+        "task.outside=4",
+    )
+    assert (tasks.ways, tasks.shots, tasks.queries) == (Uniform(2, 5), Choice([1, 5], [1, 3]), 15)
+    assert tasks.imbalanced and tasks.episode(0).meta.outside_x.shape == (4, 1, 8, 8)
+    assert built("task.vectorised=true").vectorised
+    assert built("task=variable_digits").sizes == MetaDataset(5, 10, 10, 100, 20)
+
+
+def test_noise_and_corruption_from_a_config() -> None:
+    corruption = node("Corruption,kind:contrast,severity:2")
+    tasks = built("task.label_noise=0.2", f"task.corruption={corruption}", "task.corrupted=both")
+    assert isinstance(tasks, Corrupted) and isinstance(tasks.tasks, NoisyLabels)
+    assert (tasks.corruption, tasks.part) == (Corruption("contrast", 2), "both")
+    assert tasks.tasks.fraction == 0.2 and isinstance(tasks.tasks.tasks, Distribution)
+
+
+def test_a_course_from_a_config() -> None:
+    stages = "task.curriculum=[{start:0,shots:10},{start:100,shots:" + UNIFORM + ",queries:2}]"
+    course = built(stages)
+    assert isinstance(course, Curriculum) and [*course.stages] == [0, 100]
+    first, last = course.stages.values()
+    assert (first.shots, last.shots, last.queries) == (10, Uniform(1, 4), 2)  # type: ignore[attr-defined]
+    assert first.source is last.source, "the data is loaded once"
+    with pytest.raises(TaskError, match="no split 'validation'"):
+        built(stages, split="validation")
+    held = distribution(composed(stages, "task.support_split=query"), split="support")
+    assert isinstance(held, Distribution) and (held.shots, held.support_split) == (Uniform(1, 4), "support")
+
+
+def test_a_mixture_from_a_config() -> None:
+    tasks = built(
+        "task=mixture",
+        "task.mixture.glyphs.source.max_classes=60",
+        "task.shots=2",
+        "task.queries=1",
+        "seed=3",
+    )
+    assert isinstance(tasks, Mixture) and tasks.weights == {"glyphs": 3, "digits": 1} and tasks.seed == 3
+    glyphs, digits = tasks.components.values()
+    assert (glyphs.support_split, glyphs.replace) == ("test", True)  # type: ignore[attr-defined]
+    assert (digits.support_split, digits.query_split) == ("support", "query")  # type: ignore[attr-defined]
+    assert isinstance(tasks.source, Source) and tasks.source.shape == (1, 32, 32)
+    assert {e.meta.classes[0].split("/")[0] for e in tasks.episodes(0, 20)} == {"glyphs", "digits"}
+    # Retraining finds all that supports of either component come from.
+    pool = _pool(tasks.source, "test", torch.device("cpu"))
+    for episode in tasks.episodes(0, 6):
+        x, y = pool(episode.meta.classes)
+        assert len(x) == len(y) >= len(episode.meta.classes)
+
+
+def test_choices_can_be_made_on_another_domain() -> None:
+    """Train on A, choose on B: only what differs is said."""
+    config = composed(
+        "task=digits",
+        "task.source.size=8",
+        "task.validation={source:"
+        + node("Digits,size:16")
+        + ",support_split:query,query_split:support,shots:2}",
+    )
+    train, held = distribution(config), distribution(config, split="validation", seed=9)
+    assert isinstance(train, Distribution) and isinstance(held, Distribution)
+    assert (train.source.shape, train.shots, train.support_split) == ((1, 8, 8), 5, "support")
+    assert (held.source.shape, held.shots, held.support_split, held.query_split, held.seed) == (
+        (1, 16, 16), 2, "query", "support", 9,
+    )  # fmt: skip
+    assert held.ways == train.ways
+
+
+def test_groups_are_tasks_of_their_own() -> None:
+    tasks = built("task=gridworld", "task.shots=1", "task.queries=1")
+    assert isinstance(tasks, GroupedTasks)
+    assert _describe(composed("task=gridworld"), tasks)["ways"] == len(tasks.episode(0).meta.classes)  # type: ignore[arg-type]
+    with pytest.raises(AdaptError, match=r"task\.outside is for examples of classes, but .* draws groups"):
+        built("task=gridworld", "task.outside=1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task.shots=many"], "task.shots=many is no size: use a whole number"),
+        (["task.ways=true"], "task.ways=True is no size"),
+        (["task.shots=2.5"], "task.shots=2.5 is no size"),
+        ([f"task.shots={node('Digits,size:8')}"], r"task.shots=.* is no size"),
+        (["task.shots={_target_:os.system,command:ls}"], r"task.shots._target_=os.system is not allowed"),
+        (["task.curriculum=[{shots:1}]"], "every stage needs start="),
+        (["task=sinusoid", f"task.shots={UNIFORM}"], "draws functions of one size"),
+        (["task=sinusoid", "task.vectorised=true"], "task.vectorised is for examples of classes"),
+        (["task.curriculum=[{start:0,shotz:1}]"], "shotz"),
+    ],
+)
+def test_mistakes_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises((AdaptError, TaskError, OmegaConfBaseException), match=message):
+        built(*overrides)
+
+
+# ------------------------------------------------------------------------------------------ comparisons
+
+METHODS: dict[str, Method] = {
+    "forward": Forward(GaussNewton()),
+    "auto": Forward(Auto((2,))),
+    "backprop": Backprop(solver=Descent(steps=1)),
+    "learn2learn": Learn2Learn(lr=0.1, steps=1),
+    "higher": Higher("sgd", lr=0.1, steps=1),
+    "finetune": Finetune(steps=1),
+    "retrain": Retrain(epochs=1, batch=8),
+    "prototype": HeadOnly(Prototype()),
+    "ridge": HeadOnly(Ridge()),
+    "logistic": HeadOnly(Logistic()),
+}
+
+
+@pytest.mark.slow  # it imports learn2learn
+def test_all_methods_are_compared_on_tasks_that_differ_in_size() -> None:
+    source = make_source(per_class=20)
+    tasks = NoisyLabels(
+        Distribution(source, Uniform(2, 3), Uniform(2, 5), Choice([2, 3]), imbalanced=True, seed=0), 0.1
+    )
+    assert len({(len(e.meta.classes), len(e.support_y)) for e in tasks.episodes(0, 3)}) == 3
+    config = OmegaConf.create({"task": {"tasks": 3, "label_noise": 0.1}})
+    described = _describe(config, tasks)
+    assert described == {
+        "source": "patterns", "ways": "2–3", "shots": "2–5", "queries": "2|3", "tasks": 3, "label noise": 0.1,
+    }  # fmt: skip
+    backbone = tiny_conv4()
+    context = Context(backbone, make_adapter(backbone), _pool(source, "train", torch.device("cpu")), seed=0)
+    result = compare(
+        METHODS, tasks, context, experiment="variable", task=described, tasks=3, device=torch.device("cpu")
+    )
+    assert all(method.n == 3 for method in result.methods.values())
+    again = Comparison.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert size_text(again.task) == "2–3-way 2–5-shot"
+    page = comparison_markdown(again)
+    assert "3 tasks from patterns: 2–3-way 2–5-shot, 2|3 queries per class, seed 0, label noise 0.1." in page
+
+
+def test_a_distribution_says_what_decides_its_tasks() -> None:
+    """As a checkpoint compares it: the same in any process."""
+    tasks = Distribution(
+        Digits(size=8), 3, Uniform(1, 2), support_split="support", transform=Corruption("contrast")
+    )
+    assert repr(tasks) == repr(replace(tasks, source=Digits(size=8)))
+    assert repr(tasks).startswith(
+        "Distribution(source=digits, ways=3, shots=Uniform(low=1, high=2), queries=15, "
+    )
+    assert "0x" not in repr(Corrupted(replace(tasks, transform=lambda x, g: x)))
+    assert same(tasks.episode(1), replace(tasks).episode(1))
