@@ -24,12 +24,13 @@ if os.environ.get("CI"):
 
 
 @pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of public data sets, as the data root; what is decoded from them goes elsewhere."""
+def data(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """The folder of public data sets, as the data root; what is decoded from them is kept between runs."""
     if not (DATA / "omniglot").is_dir():
         pytest.skip(f"no public data sets in {DATA}: set ADAPT_DATA")
     monkeypatch.setenv("ADAPT_DATA", str(DATA))
-    monkeypatch.setenv("ADAPT_CACHE", str(tmp_path_factory.getbasetemp() / "decoded"))
+    assert request.config.cache is not None
+    monkeypatch.setenv("ADAPT_CACHE", str(request.config.cache.mkdir("decoded")))
     return DATA
 
 

@@ -3,8 +3,9 @@
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Saved, Support
+from adapt.adapter.peft import export_peft
 from adapt.adapter.problem import Problem
-from adapt.adapter.state import AdapterState, identity_state, initial_state
+from adapt.adapter.state import AdapterState, identity_state, initial_state, layered_state
 from adapt.adapter.storage import load
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "Role",
     "Saved",
     "Support",
+    "export_peft",
     "identity_state",
     "initial_state",
+    "layered_state",
     "load",
 ]

@@ -7,10 +7,29 @@ from torch import Tensor
 
 __all__ = ["model_card"]
 
+#: Of a data sheet (``tasks.Card.to_dict``), in this order; what it has besides follows.
+DATA = (
+    "name",
+    "description",
+    "origin",
+    "licence",
+    "terms",
+    "commercial",
+    "personal_data",
+    "domain",
+    "counts",
+)
+COMMERCIAL = {True: "allowed", False: "**not allowed**", None: "the licence does not say"}
+
 
 def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Markdown with Hugging Face front matter; every number in it comes from ``config`` or ``tensors``."""
+    """Markdown with Hugging Face front matter; every number in it comes from ``config`` or ``tensors``.
+
+    Of ``config["info"]``, ``title`` and ``licence`` go to the top, ``data_card`` (the data sheet of what the
+    adapter was trained on) becomes the section *Training data*, and everything else a section of its own.
+    """
     info = dict(config["info"])
+    data = info.pop("data_card", None)
     fitted = config["kind"] == "task"
     what = "A task that has been adapted to" if fitted else "A few-shot adapter"
     usage = (
@@ -43,25 +62,49 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     ]
     if fitted and config["classes"]:
         lines += [f"Classes: {', '.join(map(str, config['classes']))}.", ""]
+    if isinstance(data, Mapping):
+        lines += _data_section(data)
     for key, value in info.items():
         lines += _section(key, value)
     return "\n".join(lines)
 
 
+def _data_section(card: Mapping[str, Any]) -> list[str]:
+    """What one must know of the training data before using what was trained on it."""
+    shown = {key: card[key] for key in DATA if card.get(key) not in (None, "", {})}
+    shown["commercial use"] = COMMERCIAL.get(card.get("commercial"), str(card.get("commercial")))
+    shown.pop("commercial", None)
+    others = {key: value for key, value in card.items() if key not in (*DATA, "known_issues")}
+    issues = card.get("known_issues") or ["None named."]
+    warning = (
+        [f"> The licence of the training data ({card.get('licence')}) does not allow commercial use.", ""]
+        if card.get("commercial") is False
+        else []
+    )
+    return [
+        "## Training data",
+        "",
+        *warning,
+        *_table(shown | others),
+        "Known issues of the data:",
+        "",
+        *(f"- {' '.join(str(issue).split())}" for issue in issues),
+        "",
+    ]
+
+
 def _section(key: str, value: Any) -> list[str]:
     heading = [f"## {key.replace('_', ' ').capitalize()}", ""]
-    if isinstance(value, Mapping):
-        return [
-            *heading,
-            "| | |",
-            "|---|---|",
-            *(f"| {name.replace('_', ' ')} | {_cell(item)} |" for name, item in value.items()),
-            "",
-        ]
-    return [*heading, str(value), ""]
+    return [*heading, *(_table(value) if isinstance(value, Mapping) else [str(value), ""])]
+
+
+def _table(values: Mapping[str, Any]) -> list[str]:
+    rows = (f"| {name.replace('_', ' ')} | {_cell(item)} |" for name, item in values.items())
+    return ["| | |", "|---|---|", *rows, ""]
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+        return ", ".join(f"{name.replace('_', ' ')} {_cell(item)}" for name, item in value.items())
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")

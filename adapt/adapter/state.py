@@ -1,5 +1,6 @@
 """What meta-training learns, as one pytree of tensors."""
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from adapt.errors import AdaptError
 from adapt.inner import Learned
 from adapt.spaces import Space
 
-__all__ = ["AdapterState", "identity_state", "initial_state"]
+__all__ = ["AdapterState", "identity_state", "initial_state", "layered_state"]
 
 
 class AdapterState(NamedTuple):
@@ -70,3 +71,29 @@ def identity_state(space: Space, origin: Tensor | None = None) -> AdapterState:
     start = space.initial if origin is None else origin
     state = initial_state(start, torch.ones_like(start))
     return state._replace(log_precision=state.log_precision - torch.inf)
+
+
+def layered_state(space: Space, k: int, share: float = 0.1) -> AdapterState:
+    """Where nothing was meta-trained: each direction scales the tensors of one of k consecutive parts.
+
+        U_g = share · φ₀ on the g-th of k groups of tensors, 0 elsewhere ,   φ₀ = the backbone's own values
+
+    With z ~ N(0, I) every part is scaled by 1 ± ``share``. It needs no data, works for every backbone, and
+    promises little: tensors that are zero (biases, say) do not move at all.
+
+    Args:
+        k: number of parts; at most one per tensor.
+        share: standard deviation of the relative change.
+
+    Raises:
+        AdaptError: k is less than 1.
+    """
+    if k < 1:
+        raise AdaptError(f"k={k}: at least one direction is needed")
+    sizes = [prod(shape) for shape in space.shapes.values()]
+    part = [number * min(k, len(sizes)) // len(sizes) for number in range(len(sizes))]
+    parts = torch.tensor(part, device=space.initial.device).repeat_interleave(
+        torch.tensor(sizes, device=space.initial.device)
+    )  # [P], the part that each number belongs to
+    basis = torch.nn.functional.one_hot(parts, min(k, len(sizes))).to(space.initial)
+    return initial_state(space.initial.clone(), share * space.initial[:, None] * basis)

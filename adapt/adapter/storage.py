@@ -14,21 +14,31 @@ from adapt.adapter.card import model_card
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.state import AdapterState, initial_state
-from adapt.backbones import fingerprint, load_backbone
+from adapt.backbones import fingerprint, info_of, load_backbone
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
 from adapt.forward.estimators import SPSA, Exact, Gaussian, Orthogonal, Rademacher, Reverse
-from adapt.heads import Direct, Logistic, Prototype, Ridge
+from adapt.heads import Direct, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
 from adapt.inner import Auto, CrossEntropy, Descent, GaussNewton, Linearised, SquaredError, Trace
-from adapt.spaces import named
+from adapt.spaces import Subspace
+from adapt.spaces.saved import describe, rebuild
 from adapt.version import __version__
 
 __all__ = ["load", "load_adapter", "save_adapter", "save_task"]
 
 CONFIG, TENSORS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FORMAT = 2
+FORMAT = 3
 #: Components that a config may name. Reading a folder can build these and nothing else.
-HEADS = {"direct": Direct, "logistic": Logistic, "prototype": Prototype, "ridge": Ridge}
+HEADS = {
+    "direct": Direct,
+    "logistic": Logistic,
+    "prototype": Prototype,
+    "ridge": Ridge,
+    "logistic_cv": LogisticCV,
+    "linear": Linear,
+    "kernel_ridge": KernelRidge,
+    "label_words": LabelWords,
+}
 SOLVERS = {"auto": Auto, "descent": Descent, "gauss_newton": GaussNewton, "linearised": Linearised}
 LOSSES: dict[str, type] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
 ESTIMATORS = {
@@ -87,9 +97,7 @@ def save_task(task: FittedTask, folder: str | os.PathLike[str]) -> None:
         "losses": task.trace.losses,
         "head_state": task.head_state,
     }
-    # The adapted tensors themselves, not only z: predictions are then the same bits on any machine that runs
-    # the network the same way.
-    tensors |= {f"parameters.{name}": value for name, value in task.parameters.items()}
+    tensors |= {f"parameters.{name}": value for name, value in _adapted(task).items()}
     config |= {"forward_equivalents": task.trace.forward_equivalents, "choice": task.trace.choice}
     _write(Path(folder), config, tensors)
 
@@ -105,6 +113,8 @@ def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None)
         parameters = {
             name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
         }
+        if set(parameters) == set(adapter.space.shapes):
+            parameters = adapter.space.merged(parameters)
         classes = np.array(config["classes"], dtype=np.dtype(config["classes_dtype"]))
         trace = Trace(tensors["losses"], float(config["forward_equivalents"]), str(config["choice"]))
         return FittedTask(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace)
@@ -112,20 +122,54 @@ def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None)
         raise AdaptError(f"{path} is not a complete fitted task ({error}): save it again") from None
 
 
+def _adapted(task: FittedTask) -> dict[str, torch.Tensor]:
+    """The adapted tensors themselves, not only z: predictions are then the same bits on any machine that runs
+    the network the same way.
+
+    Of a space that merges its own tensors into large ones, its own, if they make the same bits here.
+    """
+    space, state = task.adapter.space, task.adapter.state
+    if space.merge is None:
+        return task.parameters
+    own = space.tensors(state.origin + Subspace(space, state.origin, state.basis).move(task.z))
+    again = space.merged(own)
+    same = all(torch.equal(again[name], value) for name, value in task.parameters.items())
+    return own if same else task.parameters
+
+
 def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "kind": kind,
         "library_version": __version__,
-        "backbone": {"name": adapter.backbone_name, "fingerprint": fingerprint(adapter.backbone)},
+        "backbone": _backbone(adapter),
         "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
-        "space": {"name": adapter.space.name, "parameters": list(adapter.space.shapes)},
+        "space": describe(adapter.space),
         "loss": _describe(adapter.loss, LOSSES),
         "support_head": _describe(adapter.support_head, HEADS),
         "head": _describe(adapter.head, HEADS),
         "solver": _describe(adapter.solver, SOLVERS),
         "info": dict(adapter.info),
     }
+
+
+def _backbone(adapter: FewShotAdapter) -> dict[str, Any]:
+    """What makes the backbone again (``name`` and ``settings``); ``was``: what it was, if nothing does."""
+    found, name, info = fingerprint(adapter.backbone), adapter.backbone_name, info_of(adapter.backbone)
+    if info is None or name not in (None, info.name):
+        return {"name": name, "settings": {}, "fingerprint": found}
+    if info.settings is None or info.fingerprint != found:  # a file of this machine, or changed since
+        return {"name": None, "settings": {}, "fingerprint": found, "was": info.name}
+    return {"name": info.name, "settings": dict(info.settings), "fingerprint": found}
+
+
+def _load_backbone(path: Path, config: dict[str, Any]) -> nn.Module:
+    if config["name"] is None:
+        was = f" ({config['was']})" if config.get("was") else ""
+        raise AdaptError(
+            f"{path} was made on a backbone of your own{was}: pass it as adapt.load(folder, backbone=…)"
+        )
+    return load_backbone(config["name"], **config["settings"])[0]
 
 
 def _describe(component: Any, known: dict[str, type]) -> dict[str, Any]:
@@ -176,6 +220,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
     if config.get("format") == 1:
         config, tensors = _from_format_1(config, tensors)
+    if config.get("format") == 2:
+        config = _from_format_2(config)
     if config.get("format") != FORMAT:
         raise AdaptError(
             f"{path / CONFIG} has format {config.get('format')!r}; this version reads format "
@@ -196,7 +242,17 @@ def _from_format_1(
             "log_damping": state.log_damping,
         }
         tensors = tensors | one | {"log_rates": state.log_rates}
-    return {**later, **config, "format": FORMAT}, tensors
+    return {**later, **config, "format": 2}, tensors
+
+
+def _from_format_2(config: dict[str, Any]) -> dict[str, Any]:
+    """Backbones had no settings, and spaces were known by the names of the backbone's tensors."""
+    backbone, space = config.get("backbone"), config.get("space")
+    if isinstance(backbone, dict):
+        config = config | {"backbone": {"settings": {}, **backbone}}
+    if isinstance(space, dict):
+        config = config | {"space": {"settings": None, **space}}
+    return config | {"format": FORMAT}
 
 
 def _adapter(
@@ -204,11 +260,7 @@ def _adapter(
 ) -> FewShotAdapter:
     try:
         name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
-        if backbone is None and name is None:
-            raise AdaptError(
-                f"{path} was made on a backbone of your own: pass it as adapt.load(folder, backbone=…)"
-            )
-        network = backbone if backbone is not None else load_backbone(name)[0]
+        network = backbone if backbone is not None else _load_backbone(path, config["backbone"])
         if fingerprint(network) != expected:
             raise AdaptError(
                 f"the backbone's weights are not those {path} was made for: load the same "
@@ -218,14 +270,14 @@ def _adapter(
         shape = config["input_shape"]
         return FewShotAdapter(
             network,
-            named(config["space"]["name"], network, config["space"]["parameters"]),
+            rebuild(config["space"], network),
             state,
             _build(config["solver"], SOLVERS, path),
             _build(config["head"], HEADS, path),
             _build(config["support_head"], HEADS, path),
             _build(config["loss"], LOSSES, path),
             tuple(shape) if shape else None,
-            name,
+            name or getattr(info_of(network), "name", None),
             config.get("info", {}),
         ).to(next(network.parameters()).device)
     except KeyError as error:

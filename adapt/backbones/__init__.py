@@ -1,30 +1,45 @@
 """Pretrained networks that turn examples into features."""
 
 from adapt.backbones.call import call
-from adapt.backbones.checkpoint import ARCHITECTURES, BackboneInfo, load_backbone, save_backbone, untrained
+from adapt.backbones.checkpoint import ARCHITECTURES, load_backbone, save_backbone, untrained
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
+from adapt.backbones.frozen import frozen
 from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
-from adapt.backbones.inputs import Tokenise, input_dtype, tokeniser
+from adapt.backbones.images import Images
+from adapt.backbones.info import BackboneInfo, info_of
+from adapt.backbones.inputs import Tokenise, input_dtype, inputs_like, tokeniser
 from adapt.backbones.libraries import require
 from adapt.backbones.mlp import Mlp
+from adapt.backbones.named import FAMILIES
+from adapt.backbones.own import own
 from adapt.backbones.prefix import FrozenPrefix
 from adapt.backbones.resnet12 import ResNet12
+from adapt.backbones.texts import Texts
+from adapt.backbones.vit import ViT
 
 __all__ = [
     "ARCHITECTURES",
+    "FAMILIES",
     "BackboneInfo",
     "Conv4",
     "FrozenBatchNorm",
     "FrozenPrefix",
+    "Images",
     "Mlp",
     "ResNet12",
+    "Texts",
     "Tokenise",
+    "ViT",
     "call",
     "fingerprint",
     "freeze_batch_norm",
+    "frozen",
+    "info_of",
     "input_dtype",
+    "inputs_like",
     "load_backbone",
+    "own",
     "require",
     "save_backbone",
     "tokeniser",

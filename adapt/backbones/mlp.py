@@ -12,9 +12,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from adapt.backbones.built import Built
 from adapt.errors import AdaptError
 
-__all__ = ["Mlp"]
+__all__ = ["Mlp", "from_sizes"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -51,3 +52,19 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``[n, sizes[-1]]`` of ``x [n, sizes[0]]``."""
         return self.layers(x)
+
+
+def from_sizes(name: str) -> Built:
+    """The network that ``name`` describes: ``1-40-40-1``, ``6-64-64-3:tanh``.
+
+    Raises:
+        AdaptError: no such sizes or activation.
+    """
+    sizes, _, activation = name.partition(":")
+    try:
+        layers = tuple(int(size) for size in sizes.split("-"))
+    except ValueError:
+        raise AdaptError(f"backbone 'mlp:{name}': write the layers' sizes as in mlp:1-40-40-1") from None
+    network = Mlp(layers, activation or "relu")
+    arguments = {"sizes": list(layers), "activation": activation or "relu"}
+    return Built(network, (layers[0],), arguments=arguments)

@@ -2,6 +2,8 @@
 
     θ⁰ = the backbone's weights with φ₀ written in ,   θ ← θ − step(∇ ℓ(θ)/n) on the adaptable tensors only
 
+In a space that merges tensors of its own into the weights (LoRA), those are what moves: φ ← φ − step(∇ ℓ/n).
+
 ℓ is the support loss of ``adapt.adapter.problem``, the same that we solve. How φ moves is the business of the
 library that is compared (MAML's inner loop: Finn, Abbeel, Levine 2017, algorithm 1); whether it moves at all,
 and what is done with the features at the end, is decided as in ``FewShotAdapter.fit``.
@@ -17,9 +19,11 @@ from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.inputs import as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Watch
 from adapt.adapter.problem import can_adapt, helped, model_of
+from adapt.backbones import call
 from adapt.errors import AdaptError
+from adapt.spaces import Space
 
-__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent"]
+__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent", "movable"]
 
 SupportLoss = Callable[[Callable[[Tensor], Tensor]], Tensor]
 #: ``(start, loss) → adapted network``: moves a copy of ``start``, whose ``requires_grad`` says what may move,
@@ -28,7 +32,7 @@ Inner = Callable[[nn.Module, SupportLoss], nn.Module]
 
 
 def at_origin(adapter: FewShotAdapter) -> nn.Module:
-    """A copy of the adapter's backbone at φ₀; only the tensors of its space require gradients."""
+    """A copy of the adapter's backbone at φ₀; only the tensors that its space moves require gradients."""
     network = copy.deepcopy(adapter.backbone).requires_grad_(False)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
@@ -37,13 +41,42 @@ def at_origin(adapter: FewShotAdapter) -> nn.Module:
     return network
 
 
+class Merging(nn.Module):
+    """A network whose parameters are the adaptable tensors of a space, at ``phi [P]``.
+
+    The backbone is hidden from ``parameters()`` and from libraries that replace parameters of modules: they
+    see what moves, and nothing else.
+    """
+
+    def __init__(self, backbone: nn.Module, space: Space, phi: Tensor) -> None:
+        super().__init__()
+        self._fixed = (backbone, space)  # in a tuple: no submodule
+        for place, tensor in enumerate(
+            space.tensors(phi).values()
+        ):  # names may have dots, which torch forbids
+            self.register_parameter(f"own_{place}", nn.Parameter(tensor.detach().clone()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``[n, D]``."""
+        backbone, space = self._fixed
+        own = {name: getattr(self, f"own_{place}") for place, name in enumerate(space.shapes)}
+        return call(backbone, space.merged(own), x)
+
+
+def movable(adapter: FewShotAdapter) -> nn.Module:
+    """The adapter's network at φ₀, its parameters that require gradients being the adaptable tensors."""
+    if adapter.space.merge is None:
+        return at_origin(adapter)
+    return Merging(adapter.backbone, adapter.space, adapter.state.origin)
+
+
 def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
     """Adapts by ``inner`` from the adapter's start on its support loss, then fits the adapter's head.
 
     As in ``FewShotAdapter.fit``, the start is kept with a single example of some class, and where the loss
     ended greater than it began or the features are not finite.
     """
-    start = at_origin(adapter)
+    start = movable(adapter)
 
     def adapt(support: Support, watch: Watch) -> Predictor:
         x = adapter.examples(support.x)

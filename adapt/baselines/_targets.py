@@ -1,5 +1,6 @@
 """What a head is fitted to, from a support of either kind."""
 
+import torch
 from torch import Tensor
 
 from adapt.adapter.method import Support
@@ -15,10 +16,10 @@ def is_regression(support: Support) -> bool:
 
 
 def targets_of(support: Support) -> Tensor:
-    """``[n, C]`` in the dtype of the examples: one-hot rows, or the values themselves."""
-    if is_regression(support):
-        return support.y.to(support.x.dtype)
-    return one_hot(support.y, support.ways, support.x.dtype)
+    """``[n, C]`` in the dtype of the examples (the default one for token ids): one-hot rows, or the values
+    themselves."""
+    dtype = support.x.dtype if support.x.is_floating_point() else torch.get_default_dtype()
+    return support.y.to(dtype) if is_regression(support) else one_hot(support.y, support.ways, dtype)
 
 
 def check_regression_head(head: Head) -> None:

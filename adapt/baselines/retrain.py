@@ -91,16 +91,31 @@ def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
+            else:
+                _reset(module)
         with torch.no_grad():
             width = network.eval()(x[:1]).shape[1]
         return nn.Sequential(network, nn.Linear(width, ways)).to(x.device)
 
 
+def _reset(module: nn.Module) -> None:
+    """What a module that cannot reset itself holds directly: class tokens, position embeddings, norms of
+    other libraries. Drawn as transformers draw them, scales one, shifts zero."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02)
+        elif name in ("weight", "bias"):
+            nn.init.constant_(parameter, float(name == "weight"))
+
+
 def _batch_norms(module: nn.Module) -> nn.Module:
-    """Undo :func:`adapt.backbones.freeze_batch_norm`: training from scratch needs batch statistics."""
+    """Undo :func:`adapt.backbones.freeze_batch_norm`: training from scratch needs batch statistics. What a
+    frozen norm holds besides (the activation, in timm) stays behind it."""
     for name, child in module.named_children():
         if isinstance(child, FrozenBatchNorm):
-            setattr(module, name, nn.BatchNorm2d(child.weight.numel(), child.eps))
+            norm = nn.BatchNorm2d(child.weight.numel(), child.eps)
+            inside = list(child.children())
+            setattr(module, name, nn.Sequential(norm, *inside) if inside else norm)
         else:
             _batch_norms(child)
     return module

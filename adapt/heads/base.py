@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Head", "normalise", "one_hot", "with_constant"]
+__all__ = ["Head", "is_concrete", "normalise", "one_hot", "with_constant"]
 
 
 class Head(Protocol):
@@ -49,3 +49,8 @@ def with_constant(features: Tensor) -> Tensor:
     """``features [n, D]`` with a constant column appended, ``[n, D + 1]``: the intercept as one more
     (penalised) weight."""
     return torch.cat([features, features.new_ones(features.shape[0], 1) * features.shape[-1] ** 0.5], dim=-1)
+
+
+def is_concrete(tensor: Tensor) -> bool:
+    """Whether values can be looked at: not inside ``vmap`` or other transforms of ``torch.func``."""
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)

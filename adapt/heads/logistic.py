@@ -10,6 +10,9 @@ examples, W = XᵀA, and the same steps are taken in A, with n·C unknowns inste
     (blocks(diag p_i − p_i p_iᵀ) (K ⊗ I) + λ D I) δ = vec(P − Y + λ D A) ,   K = X Xᵀ ,   A ← A − t δ
 
 which needs no factor of K, so repeated examples do no harm. t is the best of 1, ½, ¼, ⅛.
+
+Systems of more than ``dense`` unknowns are never formed: :mod:`adapt.heads.newton_cg` finds the same optimum.
+Of such sizes the leave-one-out outputs are approximate, too (:mod:`adapt.heads.leave_one_out`).
 """
 
 from dataclasses import dataclass
@@ -20,6 +23,8 @@ from torch.func import vmap
 
 from adapt.errors import AdaptError
 from adapt.heads.base import normalise, with_constant
+from adapt.heads.leave_one_out import leave_one_out
+from adapt.heads.newton_cg import minimiser
 
 __all__ = ["Logistic"]
 
@@ -27,7 +32,7 @@ __all__ = ["Logistic"]
 @dataclass(frozen=True)
 class Logistic:
     """``l2`` λ > 0 per feature dimension; ``steps`` Newton steps (the objective is strongly convex: 8 reach
-    single precision).
+    single precision). ``dense``: from more unknowns than this on, conjugate gradients solve for a step.
 
     Example:
         >>> import torch
@@ -39,6 +44,7 @@ class Logistic:
 
     l2: float = 0.01
     steps: int = 8
+    dense: int = 512
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
@@ -60,36 +66,47 @@ class Logistic:
         return with_constant(normalise(features)) @ state
 
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """``[n, C]`` exactly, by n weighted fits with one example's weight at zero, batched."""
+        """``[n, C]``: exactly, by n weighted fits with one example's weight at zero, batched; of large
+        problems approximately."""
         x = with_constant(normalise(features))
-        n = x.shape[0]
-        keep = 1 - torch.eye(n, dtype=x.dtype, device=x.device)  # row i leaves example i out
-        if weights is not None:
-            keep = keep * weights
-        fitted = vmap(lambda mask: self._weights(x, targets, mask))(keep)  # [n, D + 1, C]
-        return torch.einsum("nd,ndc->nc", x, fitted)
+        ridge = self.l2 * features.shape[-1]
+        return leave_one_out(lambda mask: self._weights(x, targets, mask), x, targets, weights, ridge)
 
-    def _weights(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-        """Minimiser ``[D, C]`` of the objective in which example i counts ``mask[i]`` times."""
+    def _weights(self, x: Tensor, y: Tensor, mask: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Minimiser ``[D, C]`` of the objective in which example i counts ``mask[i]`` times, and ``offset [n,
+        C]`` is added to its outputs."""
         ridge = self.l2 * (x.shape[-1] - 1)
+        if min(x.shape) * y.shape[1] > self.dense:
+            return minimiser(x, y, mask, ridge, self.steps, offset)
         dual = x.shape[0] < x.shape[1]
-        u = self._newton(x @ x.T if dual else x, None if dual else x, y, mask, ridge)
+        u = self._newton(x @ x.T if dual else x, None if dual else x, y, mask, ridge, offset)
         return x.T @ u if dual else u
 
-    def _newton(self, right: Tensor, left: Tensor | None, y: Tensor, mask: Tensor, ridge: float) -> Tensor:
+    def _newton(
+        self,
+        right: Tensor,
+        left: Tensor | None,
+        y: Tensor,
+        mask: Tensor,
+        ridge: float,
+        offset: Tensor | None,
+    ) -> Tensor:
         """Unknowns u ``[m, C]`` with outputs right @ u: W for left = right = X; A for right = K, no left."""
         m, c = right.shape[1], y.shape[1]
         u = right.new_zeros(m, c)
         identity = torch.eye(m * c, dtype=right.dtype, device=right.device)
         rates = right.new_tensor([1.0, 0.5, 0.25, 0.125])
 
+        def outputs(u: Tensor) -> Tensor:
+            return right @ u if offset is None else offset + right @ u  # [n, C]
+
         def objective(u: Tensor) -> Tensor:
-            z = right @ u  # [n, C]
-            norm = (u * (z if left is None else u)).sum()  # ‖W‖² = ⟨A, K A⟩
+            z = outputs(u)
+            norm = (u * (right @ u if left is None else u)).sum()  # ‖W‖² = ⟨A, K A⟩
             return (mask * (z.logsumexp(-1) - (y * z).sum(-1))).sum() + 0.5 * ridge * norm
 
         for _ in range(self.steps):
-            p = (right @ u).softmax(-1)  # [n, C]
+            p = outputs(u).softmax(-1)  # [n, C]
             gradient = mask[:, None] * (p - y)
             curvature = mask[:, None, None] * (
                 torch.diag_embed(p) - p[:, :, None] * p[:, None, :]

@@ -1,15 +1,21 @@
 """Nearest class mean.
 
-    μ_c = mean of the support features of class c ,   logits_c(f) = −‖f − μ_c‖² / (2 τ D)
+    μ_c = mean of the support features of class c
+    euclidean:  logits_c(f) = −‖f − μ_c‖² / (2 τ D)
+    cosine:     logits_c(f) = cos(f, μ_c) / τ
 
 Snell, Swersky, Zemel (2017), *Prototypical Networks for Few-shot Learning*, equations 1 and 2. Leave-one-out
 logits put the example aside from its own class mean: μ_c^(−i) = (n_c μ_c − f_i)/(n_c − 1); without that an
 example is part of its own prototype and the support loss is degenerate. Difference to the paper: features are
-normalised, and the temperature τ is explicit.
+normalised, and the temperature τ is explicit. Cosine: Gidaris and Komodakis (2018), *Dynamic Few-Shot Visual
+Learning without Forgetting*, equation 3; Chen et al. (2019), *A Closer Look at Few-shot Classification*,
+section 3.3. It forgets how long a mean is: classes whose examples differ among themselves have a shorter one.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from adapt.errors import AdaptError
@@ -20,7 +26,8 @@ __all__ = ["Prototype"]
 
 @dataclass(frozen=True)
 class Prototype:
-    """``temperature`` τ > 0 sets how sharp the probabilities are, not which class wins.
+    """``temperature`` τ > 0 sets how sharp the probabilities are, not which class wins; ``metric`` is
+    "euclidean" or "cosine".
 
     Example:
         >>> import torch
@@ -31,11 +38,14 @@ class Prototype:
     """
 
     temperature: float = 0.1
+    metric: Literal["euclidean", "cosine"] = "euclidean"
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise AdaptError(f"head.temperature={self.temperature}: a temperature must be positive")
+        if self.metric not in ("euclidean", "cosine"):
+            raise AdaptError(f"head.metric={self.metric}: choose euclidean or cosine")
 
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Class means ``[C, D]``; a class without examples gets the zero vector."""
@@ -46,6 +56,8 @@ class Prototype:
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` scaled negative squared distances (by matmul: ``torch.cdist`` has no forward mode)."""
         f = normalise(features)
+        if self.metric == "cosine":
+            return self._cosine(f @ state.T, f, state.square().sum(-1))
         distances = f.square().sum(-1, keepdim=True) - 2 * f @ state.T + state.square().sum(-1)
         return -distances / (2 * self.temperature * features.shape[-1])
 
@@ -62,5 +74,14 @@ class Prototype:
         length, inner = f.square().sum(-1, keepdim=True), f @ sums.T  # [n, 1], [n, C]
         cross = inner - targets * length  # f_i · (s_c − y_ic f_i)
         own = sums.square().sum(-1) - 2 * targets * inner + targets.square() * length  # ‖s_c − y_ic f_i‖²
+        if self.metric == "cosine":  # of a class of one nothing is left but rounding
+            some = count - targets > 0.5
+            return self._cosine(torch.where(some, cross, 0), f, torch.where(some, own, 1))
         distances = length - 2 * cross / left + own / left.square()
         return -distances / (2 * self.temperature * features.shape[-1])
+
+    def _cosine(self, inner: Tensor, f: Tensor, squared: Tensor) -> Tensor:
+        """Logits ``[m, C]`` from inner products with means, rows ``f [m, D]`` and squared lengths of
+        means."""
+        lengths = f.square().sum(-1, keepdim=True) * squared
+        return inner * lengths.add(1e-12).rsqrt() / self.temperature  # finite gradient at zero

@@ -10,7 +10,8 @@ so that the leading ones are the best of their number (Rippel, Gelbart, Adams 20
 Representations with Nested Dropout*, equation 2).
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from adapt.meta.snapshot import read_snapshot, write_snapshot
 from adapt.meta.step import Training
 from adapt.meta.validation import Metrics
 from adapt.spaces import Space
+from adapt.spaces.saved import describe
 from tasks import Tasks
 
 __all__ = ["meta_train"]
@@ -106,13 +108,13 @@ def _describe(training: Training, validation: Tasks) -> dict[str, Any]:
     return (
         run
         | {name: _told(part) for name, part in parts.items()}
-        | {"backbone": fingerprint(learner.backbone)}
+        | {"backbone": fingerprint(learner.backbone), "space": json.dumps(describe(learner.space))}
     )
 
 
 def _told(part: Any) -> str:
     """What is the same in another process: no addresses."""
-    plain = part is None or isinstance(part, int | float | str) or is_dataclass(part)
+    plain = part is None or isinstance(part, int | float | str | Mapping) or is_dataclass(part)
     return repr(part) if plain else type(part).__qualname__
 
 

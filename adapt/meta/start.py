@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.problem import Problem, features_of, solve
 from adapt.adapter.state import AdapterState, identity_state, initial_state
+from adapt.backbones import inputs_like
 from adapt.errors import AdaptError
 from adapt.inner import Descent, Learned, Loss, Model, Solver, Trace
 from adapt.meta.query import targets_of
@@ -76,11 +77,20 @@ def task_gradient_basis(
     """φ₀ = the backbone's own values, U from the gradients of ``episodes``."""
     gradients = _rows(backbone, space, episodes, _gradient, problem, mask)
     values, directions = _leading(gradients, k)  # [k], [P, k]
-    length = radius * space.initial.square().mean().sqrt()
+    length = radius * _scale(space)
     return initial_state(
         space.initial.clone(),
         directions * (values / values[0].clamp(min=torch.finfo(values.dtype).tiny)) * length,
     )
+
+
+def _scale(space: Space) -> Tensor:
+    """rms(φ₀), the size of a sizeable move; where φ₀ is zero (residual adapters), that of the weights that φ
+    changes."""
+    values = space.initial
+    if not bool(values.any()):
+        values = torch.cat([value.reshape(-1) for value in space.parameters(values).values()])
+    return values.square().mean().sqrt()
 
 
 def displacement_basis(
@@ -143,9 +153,9 @@ def _rows(
     rows = []
     with torch.no_grad():
         for episode in episodes:
-            x = episode.support_x.to(space.initial)
+            x = inputs_like(episode.support_x, space.initial)
             features = features_of(backbone, space, everything, x)
-            targets = targets_of(episode, x, problem.loss)
+            targets = targets_of(episode, space.initial, problem.loss)
             rows.append(everything.basis * solve(features, everything, solver, targets, problem)[0])
     return torch.stack(rows)
 

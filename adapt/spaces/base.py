@@ -1,48 +1,75 @@
-"""The contract of a space: names the adaptable tensors of a backbone and maps a vector φ to them."""
+"""The contract of a space: what may move, as one vector φ, and the backbone's tensors that φ stands for."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapt.errors import AdaptError
 
-__all__ = ["Space", "named", "select"]
+__all__ = ["Merge", "Space", "named", "select"]
+
+#: Own tensors of a space → the backbone's tensors that they make: pure, differentiable, vmappable.
+Merge = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Space:
-    """Adaptable tensors of a backbone, seen as one vector φ of ``size`` numbers.
+    """Adaptable tensors, seen as one vector φ of ``size`` numbers.
 
-    It copies the initial values and never writes to the backbone: adapted values reach the network only
-    through ``torch.func.functional_call(backbone, space.parameters(phi), x)``.
+    They are parameters of the backbone themselves (FiLM, biases), or tensors of the space's own from which
+    ``merge`` makes parameters of the backbone (the factors of LoRA). The space never writes to the backbone:
+    adapted values reach the network only through ``torch.func.functional_call(backbone,
+    space.parameters(phi), x)``. It copies the initial values. The frozen weights that a merge adds to are the
+    backbone's own, which are not copied: a merging space belongs to the backbone it was made for, and goes to
+    another device with it.
 
     Attributes:
         name: of the space, as saved adapters record it.
-        shapes: of every adaptable tensor, by its name in ``backbone.named_parameters()``.
-        initial: φ₀ = the backbone's own values ``[size]``.
+        shapes: of every adaptable tensor, by its name: that in ``backbone.named_parameters()``, or the
+            space's own.
+        initial: φ₀ ``[size]``, at which the network computes what the backbone computes.
+        settings: what the function of this name was called with (JSON), from which a saved adapter makes the
+            space again; None = it is remembered by the names of its tensors.
+        merge: own tensors → tensors of the backbone; None = they are tensors of the backbone.
     """
 
     name: str
     shapes: dict[str, tuple[int, ...]]
     initial: Tensor
+    settings: Mapping[str, Any] | None = None
+    merge: Merge | None = None
 
     @property
     def size(self) -> int:
         """Number of adaptable parameters P."""
         return self.initial.numel()
 
-    def parameters(self, phi: Tensor) -> dict[str, Tensor]:
-        """The tensors that φ ``[P]`` stands for, by name; differentiable and vmappable."""
+    def tensors(self, phi: Tensor) -> dict[str, Tensor]:
+        """The adaptable tensors in φ ``[P]``, by name, shaped as in ``shapes``; differentiable, vmappable."""
         pieces = phi.split([prod(shape) for shape in self.shapes.values()])
         return {
             name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
 
+    def merged(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The backbone's tensors, by name, that the adaptable ``tensors`` stand for."""
+        return dict(tensors) if self.merge is None else self.merge(tensors)
 
-def named(name: str, backbone: nn.Module, parameters: Collection[str]) -> Space:
+    def parameters(self, phi: Tensor) -> dict[str, Tensor]:
+        """The backbone's tensors that φ ``[P]`` stands for, by name; differentiable and vmappable."""
+        return self.merged(self.tensors(phi))
+
+
+def named(
+    name: str,
+    backbone: nn.Module,
+    parameters: Collection[str],
+    settings: Mapping[str, Any] | None = None,
+) -> Space:
     """The space of the parameters of ``backbone`` with the given names, in the backbone's order.
 
     Raises:
@@ -56,10 +83,16 @@ def named(name: str, backbone: nn.Module, parameters: Collection[str]) -> Space:
             "it was made for another backbone"
         )
     initial = torch.cat([value.reshape(-1) for value in chosen.values()])  # copies: φ₀ is no alias
-    return Space(name, {key: tuple(value.shape) for key, value in chosen.items()}, initial)
+    return Space(name, {key: tuple(value.shape) for key, value in chosen.items()}, initial, settings)
 
 
-def select(name: str, backbone: nn.Module, wanted: Callable[[nn.Module, str], bool], remedy: str) -> Space:
+def select(
+    name: str,
+    backbone: nn.Module,
+    wanted: Callable[[nn.Module, str], bool],
+    remedy: str,
+    settings: Mapping[str, Any],
+) -> Space:
     """The space of all parameters for which ``wanted(owner module, local name)`` holds.
 
     Raises:
@@ -74,4 +107,4 @@ def select(name: str, backbone: nn.Module, wanted: Callable[[nn.Module, str], bo
     ]
     if not chosen:
         raise AdaptError(f"space '{name}' finds nothing to adapt in {type(backbone).__name__}: {remedy}")
-    return named(name, backbone, chosen)
+    return named(name, backbone, chosen, settings)

@@ -23,6 +23,5 @@ def bias(backbone: nn.Module) -> Space:
         >>> bias(Conv4()).size
         256
     """
-    return select(
-        "bias", backbone, lambda _, local: local == "bias", "it has no biases; use space=film or space=full"
-    )
+    remedy = "it has no biases; use space=film or space=full"
+    return select("bias", backbone, lambda _, local: local == "bias", remedy, {})

@@ -42,4 +42,5 @@ def film(backbone: nn.Module, skip: int = 0) -> Space:
         lambda module, _: any(module is norm for norm in norms),
         f"after the first {skip} it has no frozen normalisation with scale and shift; call "
         "adapt.backbones.freeze_batch_norm first, or use space=bias",
+        {"skip": skip},
     )

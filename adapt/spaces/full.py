@@ -25,4 +25,4 @@ def full(backbone: nn.Module) -> Space:
         >>> full(backbone).size == sum(p.numel() for p in backbone.parameters())
         True
     """
-    return select("full", backbone, lambda *_: True, "it has no parameters at all")
+    return select("full", backbone, lambda *_: True, "it has no parameters at all", {})

@@ -6,18 +6,21 @@ never from its name. References are dense (``jacrev``), closed forms, refits, or
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from adapt.adapter import Forward, Method
-from adapt.backbones import Conv4, ResNet12
+from adapt.backbones import Conv4, Images, ResNet12, ViT
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
 from adapt.forward.estimators import (
     SPSA,
@@ -32,7 +35,7 @@ from adapt.forward.estimators import (
     Rademacher,
     Reverse,
 )
-from adapt.heads import Direct, Logistic, Prototype, Ridge
+from adapt.heads import Direct, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
 from adapt.inner import (
     Auto,
     Descent,
@@ -40,18 +43,52 @@ from adapt.inner import (
     Linearised,
     Solver,
 )
-from adapt.spaces import Space, Subspace, bias, film, full
+from adapt.spaces import (
+    Space,
+    Subspace,
+    bias,
+    combine,
+    combined,
+    film,
+    full,
+    ia3,
+    lora,
+    prompt,
+    residual,
+)
 from tasks import (
+    FC100,
+    GTSRB,
+    Banking77,
+    BreastCancer,
+    Card,
+    CifarFS,
+    Clinc150,
+    Combined,
     Digits,
+    FewRel,
     FunctionSource,
     Glyphs,
+    Gridworld,
+    GroupSource,
+    ImageFolder,
+    Omniglot,
+    SeriesFile,
     Sinusoid,
     Source,
+    TextFile,
+    TextSource,
     VehicleDynamics,
+    Volatility,
+    from_arrays,
+    table_file,
 )
-from tests.helpers import SIDE, make_source
+from tests.csv_files import from_csv, patients, walks
+from tests.helpers import DATA, SIDE, make_source
 
 F64 = torch.float64
+#: What was decoded from public data sets, in pytest's own cache: `pytest --cache-clear` removes it.
+DECODED = Path(__file__).resolve().parents[2] / ".pytest_cache" / "d" / "decoded"
 #: What "equal" means by dtype: a few hundred rounding errors.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -115,6 +152,11 @@ BACKBONES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv4": (lambda: Conv4(width=4), (1, SIDE, SIDE)),
     "conv4, colour": (lambda: Conv4(channels=3, width=2), (3, SIDE, SIDE)),
     "resnet12": (lambda: ResNet12(width=2), (3, SIDE, SIDE)),
+    "vit": (lambda: ViT(width=8, depth=2, heads=2), (3, SIDE, SIDE + 8)),
+    "images of another size": (
+        lambda: Images(Conv4(width=2), size=SIDE, mean=[0.5], std=[0.25], channels=1),
+        (3, SIDE + 4, SIDE - 2),
+    ),
 }
 
 
@@ -133,17 +175,27 @@ def _plain(build: Callable[[nn.Module], Space]) -> Callable[[nn.Module], Adaptab
     return adaptable
 
 
-def _subspace(backbone: nn.Module) -> Adaptable:
-    space = film(backbone)
-    basis = randn(space.size, 3, dtype=space.initial.dtype)
-    return Adaptable(Subspace(space, space.initial, basis).parameters, space.initial.new_zeros(3))
+def _subspace(build: Callable[[nn.Module], Space]) -> Callable[[nn.Module], Adaptable]:
+    def adaptable(backbone: nn.Module) -> Adaptable:
+        space = build(backbone)
+        basis = randn(space.size, 3, dtype=space.initial.dtype)
+        return Adaptable(Subspace(space, space.initial, basis).parameters, space.initial.new_zeros(3))
+
+    return adaptable
 
 
 SPACES: dict[str, Callable[[nn.Module], Adaptable]] = {
     "film": _plain(film),
     "bias": _plain(bias),
     "full": _plain(full),
-    "subspace of film": _subspace,
+    "lora": _plain(lambda backbone: lora(backbone, rank=2, alpha=3.0)),
+    "ia3": _plain(ia3),
+    "residual": _plain(residual),
+    "prompt": _plain(prompt),
+    "combine": _plain(lambda backbone: combine(bias(backbone), lora(backbone, rank=1))),
+    "combined": _plain(lambda backbone: combined(backbone, [film, residual])),
+    "subspace of film": _subspace(film),
+    "subspace of lora": _subspace(lora),
 }
 
 
@@ -171,7 +223,9 @@ def primal_ridge(head: Ridge, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np
     return head.scale * q1 @ np.linalg.solve(gram, x1.T @ y)
 
 
-def scipy_logistic(head: Logistic, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+def scipy_logistic(
+    head: Logistic | LabelWords, x: np.ndarray, y: np.ndarray, q: np.ndarray, prior: np.ndarray | float = 0.0
+) -> np.ndarray:
     x1, q1 = with_intercept(x), with_intercept(q)
     ridge = head.l2 * x.shape[1]
 
@@ -179,14 +233,53 @@ def scipy_logistic(head: Logistic, x: np.ndarray, y: np.ndarray, q: np.ndarray) 
         w = flat.reshape(x1.shape[1], -1)
         z = x1 @ w
         log_p = z - scipy.special.logsumexp(z, axis=1, keepdims=True)
-        gradient = x1.T @ (np.exp(log_p) - y) + ridge * w
-        return -(y * log_p).sum() + 0.5 * ridge * (w**2).sum(), gradient.ravel()
+        gradient = x1.T @ (np.exp(log_p) - y) + ridge * (w - prior)
+        return -(y * log_p).sum() + 0.5 * ridge * ((w - prior) ** 2).sum(), gradient.ravel()
 
     start = np.zeros(x1.shape[1] * y.shape[1])
     found = scipy.optimize.minimize(
         objective, start, jac=True, tol=1e-14, options={"maxiter": 10_000, "gtol": 1e-11}
     )
     return q1 @ found.x.reshape(x1.shape[1], -1)
+
+
+def cosines_by_hand(head: Prototype, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    means = [x[y[:, c] == 1].mean(0) for c in range(y.shape[1])]
+    cosines = [[row @ m / np.linalg.norm(row) / np.linalg.norm(m) for m in means] for row in q]
+    return np.array(cosines) / head.temperature
+
+
+def scikit_kernel_ridge(head: KernelRidge, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    from sklearn.kernel_ridge import KernelRidge as Theirs
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    gamma = 1 / (2 * head.length**2 * x.shape[1])
+    model = Theirs(alpha=head.l2, kernel="precomputed").fit(rbf_kernel(x, x, gamma) + 1, y)
+    return head.scale * model.predict(rbf_kernel(q, x, gamma) + 1)
+
+
+def torch_descent(head: Linear, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """``torch.optim.SGD`` with its own momentum and weight decay."""
+    inputs, targets = torch.from_numpy(with_intercept(x)), torch.from_numpy(y)
+    w = torch.zeros(inputs.shape[1], targets.shape[1], dtype=F64, requires_grad=True)
+    size = x.shape[1]
+    optimizer = torch.optim.SGD([w], head.lr / size, head.momentum, weight_decay=head.l2 * size)
+    for _ in range(head.steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(inputs @ w, targets).backward()
+        optimizer.step()
+    return with_intercept(q) @ w.detach().numpy()
+
+
+def scipy_logistic_cv(head: LogisticCV, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    def held_out(one: Logistic, i: int) -> float:
+        others = np.arange(len(x)) != i
+        z = scipy_logistic(one, x[others], y[others], x[i : i + 1])[0]
+        return float(scipy.special.logsumexp(z) - y[i] @ z)
+
+    grid = [Logistic(l2) for l2 in head.l2]
+    scores = [sum(held_out(one, i) for i in range(len(x))) for one in grid]
+    return scipy_logistic(grid[int(np.argmin(scores))], x, y, q)
 
 
 def with_intercept(x: np.ndarray) -> np.ndarray:
@@ -196,10 +289,19 @@ def with_intercept(x: np.ndarray) -> np.ndarray:
 HEADS = {
     "prototype": HeadRow(Prototype(), class_means_by_hand),
     "prototype, sharp": HeadRow(Prototype(temperature=0.01), class_means_by_hand),
+    "prototype, cosine": HeadRow(Prototype(metric="cosine"), cosines_by_hand),
     "ridge": HeadRow(Ridge(), primal_ridge),
     "ridge, weak": HeadRow(Ridge(l2=1e-3, scale=1.0), primal_ridge),
     "logistic": HeadRow(Logistic(steps=12), scipy_logistic),
     "logistic, strong": HeadRow(Logistic(l2=1.0), scipy_logistic),
+    "logistic, by conjugate gradients": HeadRow(Logistic(steps=12, dense=0), scipy_logistic),
+    "logistic, strong, by conjugate gradients": HeadRow(Logistic(l2=1.0, dense=0), scipy_logistic),
+    "logistic_cv": HeadRow(LogisticCV(l2=(0.03, 1.0), steps=10), scipy_logistic_cv),
+    "linear": HeadRow(Linear(steps=20), torch_descent),
+    "linear, plain descent": HeadRow(Linear(lr=0.3, steps=10, momentum=0.0, l2=0.0), torch_descent),
+    "kernel_ridge": HeadRow(KernelRidge(), scikit_kernel_ridge),
+    "kernel_ridge, short": HeadRow(KernelRidge(length=0.3, l2=1e-2, scale=1.0), scikit_kernel_ridge),
+    "label_words, none given": HeadRow(LabelWords(steps=12), scipy_logistic),
     "direct": HeadRow(Direct(), lambda head, x, y, q: q, learns=False),
 }
 
@@ -231,10 +333,60 @@ SOLVERS = {
 }
 STEPPING = {name: row for name, row in SOLVERS.items() if not row.chooses}
 
+
+def public(make: Callable[[], Source]) -> Callable[[], Source]:
+    """A source of public data sets: skipped where there are none; what it decodes is kept between runs."""
+
+    def row() -> Source:
+        if not (DATA / "omniglot").is_dir():
+            pytest.skip(f"no public data sets in {DATA}: set ADAPT_DATA")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ADAPT_DATA", str(DATA))
+            patch.setenv("ADAPT_CACHE", str(DECODED))
+            return make()
+
+    return row
+
+
+def make_image_folder() -> ImageFolder:
+    """Two classes of six images each, from files."""
+    with tempfile.TemporaryDirectory() as root:
+        for number in range(12):
+            file = Path(root, "images", f"class {number % 2}", f"{number}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (20 * number, 0, number)).save(file)
+        return ImageFolder(f"{root}/images", size=8)
+
+
 SOURCES: dict[str, Callable[[], Source]] = {
     "digits": lambda: Digits(size=8),
+    "table_file": lambda: from_csv(lambda path: table_file(path, ignore=["value"]), patients()),  # type: ignore[dict-item, return-value]
     "glyphs": lambda: Glyphs(size=16, max_classes=40),
     "array": make_source,
+    "two sources": lambda: Combined({"a": make_source(), "b": make_source(seed=1)}),
+    "from_arrays": lambda: from_arrays(
+        np.arange(36, dtype=np.uint8).reshape(18, 2), np.arange(18) // 3, splits={"a": 1, "b": 1}
+    ),
+    "image_folder": make_image_folder,
+    "omniglot": public(lambda: Omniglot()),
+    "omniglot, turned": public(lambda: Omniglot(size=16, rotations=True)),
+    "cifar_fs": public(lambda: CifarFS()),
+    "fc100": public(lambda: FC100()),
+    "gtsrb": public(lambda: GTSRB()),
+    "gtsrb, all classes": public(lambda: GTSRB(size=16, split_by="tracks")),
+}
+
+MOODS = [f"{word} weather number {i},{word}" for word in ("good", "bad") for i in range(9)]
+PLAIN = Card("text", "greetings", "made here", "CC0", "none", {}, (), "none")
+
+TEXTS: dict[str, Callable[[], Source]] = {
+    "text": lambda: TextSource(PLAIN, ["hi", "hello", "bye"], {"train": {"in": [0, 1], "out": [2]}}),
+    "text_file": lambda: from_csv(TextFile, "\n".join(["text,label", *MOODS])),
+    "banking77": public(lambda: Banking77()),
+    "clinc150": public(lambda: Clinc150()),
+    "clinc150, some topics": public(lambda: Clinc150(without=["banking", "credit_cards", "exchange_rate"])),
+    "fewrel": public(lambda: FewRel()),
+    "fewrel, unmarked": public(lambda: FewRel(markers=False)),
 }
 
 FUNCTIONS: dict[str, Callable[[], FunctionSource]] = {
@@ -242,7 +394,24 @@ FUNCTIONS: dict[str, Callable[[], FunctionSource]] = {
     "sinusoid, noisy": lambda: Sinusoid(noise=0.1),
     "vehicle_dynamics": VehicleDynamics,
     "vehicle_dynamics, noisy": lambda: VehicleDynamics(noise=0.1),
+    "volatility": Volatility,
 }
+
+GROUPS: dict[str, Callable[[], GroupSource]] = {
+    "breast_cancer": lambda: BreastCancer(generated=20),
+    "gridworld": lambda: Gridworld(size=5),
+    "gridworld, seen by the agent": lambda: Gridworld(size=5, view="agent", flat=True),
+    "series_file": lambda: from_csv(lambda path: SeriesFile(path, lags=5, horizon=2), walks()),
+    "table_file, grouped": lambda: from_csv(lambda path: _grouped(path, "label"), patients()),
+    "table_file, grouped values": lambda: from_csv(lambda path: _grouped(path, "value"), patients()),
+}
+
+
+def _grouped(path: str, label: str) -> GroupSource:
+    found = table_file(path, label, "hospital", ignore=["value" if label == "label" else "label"])
+    assert isinstance(found, GroupSource)
+    return found
+
 
 METHODS: dict[str, Method] = {
     "forward": Forward(),

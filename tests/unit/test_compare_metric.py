@@ -362,7 +362,7 @@ def test_the_stage_describes_functions_without_ways_and_has_no_pool_of_them() ->
     functions = FunctionTasks(Sinusoid(), shots=10, queries=100)
     assert _describe(config, functions) == {"source": functions.source.name, **SIZE, "tasks": 7}
     examples = Distribution(make_source(), ways=3, shots=2, queries=4)
-    assert _describe(config, examples)["ways"] == 5
+    assert _describe(config, examples)["ways"] == 3
     with pytest.raises(AdaptError, match="leave method retrain out"):
         no_pool(())
 

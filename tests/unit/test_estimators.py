@@ -96,7 +96,9 @@ COSTS = [
 ]
 
 
-@pytest.mark.parametrize(("estimator", "tangents", "passes"), COSTS, ids=str)
+@pytest.mark.parametrize(
+    ("estimator", "tangents", "passes"), COSTS, ids=[type(estimator).__name__ for estimator, *_ in COSTS]
+)
 def test_costs_are_counted(estimator: Estimator, tangents: int, passes: float) -> None:
     info = estimator(bowl, torch.ones(7), generator=seeded())[2]
     assert (info.tangents, info.passes) == (tangents, passes)

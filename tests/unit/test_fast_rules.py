@@ -155,7 +155,7 @@ IN_PLACE = {
 }
 
 
-@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("name", sorted(IN_PLACE))
 def test_in_place_methods_write_value_and_tangents(name: str, rules_only: None) -> None:
     """As the method without underscore, which torch can differentiate more often."""
     plain, arguments = getattr(Tensor, name), ARGUMENTS.get(name, ())
@@ -245,9 +245,10 @@ CONSTANT |= {"bucketize": (constant(3),), "empty_like": (), "size": (0,)}
 NUMBERS = ("__bool__", "__float__", "__int__", "item")
 
 
-@pytest.mark.parametrize(
-    "function", [key for key, found in RULES.items() if found is metadata.constant], ids=str
-)
+CONSTANT = [key for key, found in RULES.items() if found is metadata.constant]
+
+
+@pytest.mark.parametrize("function", CONSTANT, ids=lambda function: getattr(function, "__name__", "property"))
 def test_what_has_no_derivative_is_that_of_the_value(function: Any) -> None:
     name = getattr(function, "__name__", "")
     if name in ("__index__", "one_hot", "data_ptr", "empty_like", "new_empty", "__hash__", "get_device"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from adapt import AdaptError
 from adapt.adapter import Context, FewShotAdapter, Forward, Method, Support, initial_state
 from adapt.backbones import fingerprint
-from adapt.baselines import Backprop, Higher, Learn2Learn
+from adapt.baselines import Backprop, Finetune, Higher, Learn2Learn
 from adapt.heads import Direct, Head, Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton, SquaredError
-from adapt.spaces import full
+from adapt.spaces import Space, bias, combine, full, ia3, lora
 from tasks import ArraySource, Distribution
 from tests.helpers import Untouchable, distance, make_adapter, randomised, tiny_conv4
 from tests.networks import NETWORKS
@@ -63,8 +64,11 @@ def curves() -> tuple[FewShotAdapter, Support, Tensor]:
         network, space, state, head=Direct(), support_head=Direct(), loss=SquaredError(), input_shape=(1,)
     )
     x = torch.linspace(-2, 2, 20)[:, None]
-    y = torch.cat([x.sin(), (2 * x).cos()], 1)
-    return adapter, Support(x[::2], y[::2], ()), x[1::2]
+    return adapter, Support(x[::2], values_at(x[::2]), ()), x[1::2]
+
+
+def values_at(x: Tensor) -> Tensor:
+    return torch.cat([x.sin(), (2 * x).cos()], 1)
 
 
 @LIBRARIES
@@ -102,6 +106,49 @@ def test_the_same_as_our_backprop_in_networks_of_other_libraries(library: str, n
     ours = predictions(Backprop(Descent("sgd", 0.01, 3), Direct()), adapter, support, x)
     theirs = predictions(sgd(library, 0.01, 3, Direct()), adapter, support, x)
     assert distance(theirs, ours) <= 1e-5 < 1e-2 < distance(start, ours)
+
+
+SPACES: dict[str, Callable[[nn.Module], Space]] = {
+    "lora": lambda network: lora(network, rank=2, alpha=4.0),
+    "ia3": ia3,
+    "combined": lambda network: combine(bias(network), lora(network)),
+}
+
+
+@LIBRARIES
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+def test_the_same_as_our_backprop_in_spaces_that_merge(
+    library: str, space: Callable[[nn.Module], Space]
+) -> None:
+    """What moves are the space's own tensors, the factors of LoRA, say, and not the weights they make."""
+    adapter, support, query = curves()
+    moving = space(adapter.backbone)
+    adapter = adapter.with_(
+        space=moving, state=initial_state(moving.initial + 0.02, torch.ones(moving.size, 1))
+    )
+    ours = predictions(Backprop(Descent("sgd", 0.05, 10), Direct()), adapter, support, query)
+    start = predictions(Backprop(Descent("sgd", 0.05, 0), Direct()), adapter, support, query)
+    theirs = predictions(sgd(library, 0.05, 10, Direct()), adapter, support, query)
+    assert distance(theirs, ours) <= 1e-5 < 1e-2 < distance(start, ours)
+    if library == "higher":
+        adam = predictions(Backprop(Descent("adam", 0.02, 4), Direct()), adapter, support, query)
+        assert distance(predictions(Higher("adam", 0.02, 4, Direct()), adapter, support, query), adam) <= 1e-4
+
+
+def test_finetuning_a_regression_starts_where_a_merging_space_starts() -> None:
+    """All weights are tuned, from those that φ₀ makes."""
+    adapter, support, query = curves()
+    moving = lora(adapter.backbone)
+    adapter = adapter.with_(
+        space=moving, state=initial_state(moving.initial + 0.2, torch.ones(moving.size, 1))
+    )
+    still = predictions(Finetune(lr=1e-12, steps=1), adapter, support, query)
+    assert (
+        distance(still, predictions(Forward(GaussNewton(steps=0), Direct()), adapter, support, query)) <= 1e-5
+    )
+    tuned = predictions(Finetune(lr=1e-2, steps=20), adapter, support, query)
+    expected = values_at(query)
+    assert (tuned - expected).square().mean() < 0.5 * (still - expected).square().mean()
 
 
 def test_adam_of_higher(source: ArraySource) -> None:

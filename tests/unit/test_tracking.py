@@ -29,6 +29,7 @@ from adapt.tracking import (
     track,
 )
 from adapt.tracking.params import clean_key, flatten, method_config, plain
+from tasks import Digits
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -173,11 +174,41 @@ def test_data_inputs_with_their_cards(tree: tuple[Any, dict[str, Any]]) -> None:
     for run in (tree[0], *tree[1].values()):
         (entry,) = run.inputs.dataset_inputs
         assert (entry.dataset.name, entry.dataset.digest) == ("digits", "5" * 36)  # MLflow's limit
-        assert {tag.key: tag.value for tag in entry.tags} == {"mlflow.data.context": "evaluation"}
+        assert {tag.key: tag.value for tag in entry.tags} == {
+            "mlflow.data.context": "evaluation",
+            "sha256": "5" * 64,
+            "licence": "CC BY 4.0",
+        }
         source = json.loads(entry.dataset.source)["tags"]
         assert source == {"name": "digits", "sha256": "5" * 64, "card": CARD}
-        assert json.loads(entry.dataset.profile) == {"num_rows": 1797}
+        assert json.loads(entry.dataset.profile) == {"num_rows": 1797, "examples": 1797, "classes": 10}
         assert mlflow.data.get_source(entry).to_dict()["tags"] == source
+
+
+def test_a_whole_card_is_recorded_and_one_beyond_the_limits_of_mlflow_is_cut(client: Any, root: Path) -> None:
+    whole = {
+        **Digits().card.to_dict(),
+        "domain": "vision",
+        "commercial": False,
+        "personal_data": "Faces. " * 200,
+        "counts": {"functions": 3},
+    }
+    endless = {**whole, "known_issues": ["é" * 40_000], "description": "long " * 20_000}
+    sources = [DatasetInput("d", "6" * 64, card, "training") for card in (whole, endless)]
+    sources[1] = replace(sources[1], name="n" * 600)
+    with track(TrackingSettings(root=str(root)), "cards", datasets=sources) as run:
+        pass
+    assert run.problem is None
+    first, second = sorted(
+        client.get_run(run.run_id).inputs.dataset_inputs, key=lambda e: len(e.dataset.name)
+    )
+    tags = {tag.key: tag.value for tag in first.tags}
+    assert (tags["commercial"], tags["domain"], tags["licence"]) == ("false", "vision", "CC BY 4.0")
+    assert 400 < len(tags["personal_data"]) <= 500 and tags["personal_data"].endswith(" …")
+    assert json.loads(first.dataset.source)["tags"]["card"] == whole
+    assert json.loads(first.dataset.profile) == {"functions": 3}
+    cut = json.loads(second.dataset.source)["tags"]["card"]
+    assert cut == {**whole, "known_issues": log.CUT, "description": log.CUT}
 
 
 def test_artifacts(client: Any, root: Path, tree: tuple[Any, dict[str, Any]]) -> None:

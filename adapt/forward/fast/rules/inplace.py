@@ -25,7 +25,8 @@ REFUSED = (
 
 def _pairs() -> dict[Any, Any]:
     """In-place method → the method that leaves its operand alone."""
-    names = set(dir(Tensor)) - set(REFUSED.split())
+    # Sorted: some methods have two names, and it should not depend on the hash seed which of them counts.
+    names = sorted(set(dir(Tensor)) - set(REFUSED.split()))
     pairs = {name: name[:-1] for name in names if name.endswith("_") and not name.endswith("__")}
     pairs |= {name: f"__{name[3:]}" for name in names if name.startswith("__i")}  # __iadd__ → __add__
     return {getattr(Tensor, name): getattr(Tensor, plain) for name, plain in pairs.items() if plain in names}

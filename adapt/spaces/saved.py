@@ -1,0 +1,78 @@
+"""A space as JSON, and back."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from adapt.errors import AdaptError
+from adapt.spaces.base import Space, named
+from adapt.spaces.bias import bias
+from adapt.spaces.combine import Parts, combine
+from adapt.spaces.film import film
+from adapt.spaces.full import full
+from adapt.spaces.ia3 import ia3
+from adapt.spaces.lora import lora
+from adapt.spaces.prompt import prompt
+from adapt.spaces.residual import residual
+
+__all__ = ["SPACES", "describe", "rebuild"]
+
+#: Spaces that a description may name. Reading one can call these and nothing else.
+SPACES: dict[str, Callable[..., Space]] = {
+    "bias": bias,
+    "film": film,
+    "full": full,
+    "ia3": ia3,
+    "lora": lora,
+    "prompt": prompt,
+    "residual": residual,
+}
+
+
+def describe(space: Space) -> dict[str, Any]:
+    """``{"name", "settings", "parameters"}``, ``parameters`` being the names of the adaptable tensors;
+    ``{"name", "parts", "parameters"}`` for a combination.
+
+    Raises:
+        AdaptError: a space of the caller's own that merges, which nobody could make again.
+    """
+    said: dict[str, Any] = {"name": space.name, "parameters": list(space.shapes)}
+    if isinstance(space.merge, Parts):
+        return said | {"parts": [describe(part) for part in space.merge.spaces]}
+    if space.merge is not None and (space.settings is None or space.name not in SPACES):
+        raise AdaptError(
+            f"space '{space.name}' cannot be saved: only {', '.join(SPACES)}, combinations of them, and "
+            "spaces of the backbone's own tensors can"
+        )
+    known = space.name in SPACES and space.settings is not None
+    return said | {"settings": dict(space.settings) if known and space.settings is not None else None}
+
+
+def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:
+    """The space that :func:`describe` described, of ``backbone``.
+
+    Raises:
+        AdaptError: an unknown name, settings that do not fit, or a backbone in which this space has other
+            tensors.
+        KeyError, TypeError: parts of the description that are missing or of the wrong type.
+    """
+    name, tensors, settings = description["name"], description["parameters"], description.get("settings")
+    if parts := description.get("parts"):
+        space = combine(*(rebuild(part, backbone) for part in parts))
+    elif settings is None:  # also formats before 3, which knew only spaces of the backbone's own tensors
+        return named(name, backbone, tensors)
+    elif name not in SPACES:
+        raise AdaptError(f"space '{name}' is not known to this version: known are {', '.join(SPACES)}")
+    else:
+        try:
+            space = SPACES[name](backbone, **settings)
+        except TypeError as error:
+            raise AdaptError(f"space '{name}' does not take these settings ({error})") from None
+    if list(space.shapes) != list(tensors):
+        differing = sorted(set(space.shapes) ^ set(tensors)) or ["the order of its tensors"]
+        raise AdaptError(
+            f"space '{name}' was saved with other tensors than it has in {type(backbone).__name__} "
+            f"({differing[0]}): it was made for another backbone, or by another version"
+        )
+    return space
