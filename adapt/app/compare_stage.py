@@ -9,10 +9,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from adapt.adapter import Context, Method, load
+from adapt.adapter import Context, Method
 from adapt.adapter.method import no_pool
+from adapt.app.adapters import adapter_of
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
+from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
 from adapt.app.report import show
 from adapt.app.session import Session, distribution
@@ -24,7 +26,7 @@ from adapt.compare.verdict import size_text, verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
 from adapt.tracking import DatasetInput, track
-from tasks import FunctionSource, Source, Tasks
+from tasks import Source, Tasks
 
 __all__ = ["run_compare"]
 
@@ -39,7 +41,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }
-    context = _context(config, backbone, info, tasks.source, device)
+    context = _context(config, backbone, info, tasks, device)
     task = _describe(config, tasks)
     where = environment(device)
     settings = build(config.tracking, "tracking", config.allow)
@@ -48,6 +50,8 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
         "task": tasks.source.name,
         "device": device.type,
     }
+    tags |= licence_tags(tasks.source.card)
+    warn_about_licence(tasks.source.card, console)
     data = DatasetInput(tasks.source.name, tasks.source.digest(), tasks.source.card.to_dict(), "evaluation")
     with track(
         settings,
@@ -85,22 +89,16 @@ def _context(
     config: DictConfig,
     backbone: nn.Module,
     info: BackboneInfo,
-    source: Source | FunctionSource,
+    tasks: Tasks,
     device: torch.device,
 ) -> Context:
+    source = tasks.source
     if info.input_shape is not None and source.shape != tuple(info.input_shape):
         raise AdaptError(
             f"task '{source.name}' has examples of shape {source.shape} but backbone "
             f"'{info.name}' takes {info.input_shape}"
         )
-    adapter = load(config.adapter, backbone)
-    wanted = build(config.space, "space", config.allow)(backbone)
-    if wanted.shapes != adapter.space.shapes:
-        raise AdaptError(
-            f"space={wanted.name} has {wanted.size} parameters, but adapter '{config.adapter}' was "
-            f"meta-trained for {adapter.space.size} of space '{adapter.space.name}': make one with "
-            f"experiment=meta_glyphs space={wanted.name}, then pass adapter=<its folder>"
-        )
+    adapter = adapter_of(config, backbone, info, tasks)
     pool = _pool(source, config.task.support_split, device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
 
@@ -121,15 +119,26 @@ def _pool(
 
 
 def _describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
-    """What the tasks were; ``ways`` is left out where there are no classes."""
-    task = config.task
+    """What the tasks were; ``ways`` is left out where there are no classes. A size that differs from task to
+    task is a text, such as ``1–10``."""
+    names = ("shots", "queries") if tasks.regression else ("ways", "shots", "queries")
+    sizes = {name: getattr(tasks, name, None) for name in names}
+    if "ways" in sizes and sizes["ways"] is None:  # all groups have the same classes
+        sizes["ways"] = len(tasks.episode(0).meta.classes)
+    extras = {name: config.task.get(name) for name in ("outside", "label_noise", "corruption")}
     return {
         "source": tasks.source.name,
-        **({} if tasks.regression else {"ways": task.ways}),
-        "shots": task.shots,
-        "queries": task.queries,
-        "tasks": task.tasks,
+        **{name: size if isinstance(size, int) else str(size) for name, size in sizes.items()},
+        "tasks": config.task.tasks,
+        **{name.replace("_", " "): _short(value) for name, value in extras.items() if value},
     }
+
+
+def _short(value: Any) -> Any:
+    """A setting in a few words: ``gaussian_blur 3`` of the component that it builds."""
+    if not isinstance(value, DictConfig):
+        return value
+    return " ".join(str(part) for key, part in value.items() if key != "_target_")
 
 
 def _write(result: Comparison, session: Session) -> tuple[list[Path], list[Path]]:

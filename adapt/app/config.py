@@ -27,20 +27,33 @@ class Stage(Enum):
 class TaskConfig:
     """What tasks are made of: a source of ``tasks/`` and the shape of an episode.
 
-    Where the source draws functions there are no classes: ``ways`` means nothing then, and ``transform`` and
-    ``replace`` are refused.
+    ``ways``, ``shots`` and ``queries`` are numbers or distributions over them (``tasks.Uniform``,
+    ``tasks.Choice``), drawn task by task. Where the source draws functions there are no classes: ``ways``
+    means nothing then, and what is said of classes is refused.
     """
 
     source: Any = MISSING
-    ways: int = 5
-    shots: int = 5
-    queries: int = 15
+    ways: Any = 5
+    shots: Any = 5
+    queries: Any = 15
     tasks: int = 100
     costly_tasks: int = 20  # of these, how many a costly method (full fine-tuning) runs on
     support_split: str = "train"
     query_split: str | None = None
     transform: Any = None
     replace: bool = False
+    imbalanced: bool = False  # every class draws a number of shots of its own
+    sizes: Any = None  # ways, shots and queries together: tasks.MetaDataset
+    outside: int = 0  # examples per task of classes that it does not have
+    vectorised: bool = False  # another stream of tasks, drawn faster
+    label_noise: float = 0.0  # share of the support's labels that are replaced
+    corruption: Any = None  # of images: tasks.Corruption
+    corrupted: str = "query"  # what it is done to: query, support or both
+    curriculum: Any = None  # list of stages: start (index of the first episode), and settings that change
+    mixture: Any = None  # components by name: weight, and settings that differ from these
+    validation: Any = None  # settings that differ where choices are made, such as the source
+    root: str | None = None  # for sources that read a folder, which refer to it as ${task.root}
+    file: str | None = None  # for sources that read one file
 
 
 @dataclass
@@ -51,7 +64,7 @@ class Config:
     stage: Stage = Stage.compare
     seed: int = 0
     device: str = "cpu"
-    adapter: str = "conv4_glyphs_film"
+    adapter: str | None = "conv4_glyphs_film"
     output: str | None = None
     resume: str | None = None
     allow: list[str] = field(default_factory=list)

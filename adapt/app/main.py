@@ -3,19 +3,22 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from adapt.app.config import Config, config_folder
 from adapt.errors import AdaptError
-from tasks import TaskError
+from tasks import TaskError, TaskWarning
 
 __all__ = ["main"]
 
@@ -32,7 +35,8 @@ def main() -> None:
         "HYDRA_FULL_ERROR", "1"
     )  # let exceptions through to the handler below instead of Hydra's own report
     try:
-        _entry()()
+        with _warnings_as_lines():
+            _entry()()
     except MISTAKES as error:
         _refuse(error)
     except ValueError as error:
@@ -53,10 +57,40 @@ def _task(config: DictConfig) -> float | None:
         run,
     )  # imported here: --help and misspelt keys should not wait for torch and MLflow
 
+    _forget_unchosen(config, HydraConfig.get().overrides.task)
     try:
         return run(config)
     except MISTAKES as error:
         _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
+
+
+def _forget_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
+    """Drop what an experiment sets of methods that ``method=...`` leaves out; what was typed stays, to be
+    complained of."""
+    keys = [override.lstrip("+~").split("=")[0].split(".") for override in typed]
+    mentioned = {key[1] for key in keys if key[0] == "method" and len(key) > 1}
+    with open_dict(config.method):
+        for name in config.method.keys() - mentioned:
+            if isinstance(config.method[name], DictConfig) and "_target_" not in config.method[name]:
+                del config.method[name]
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show what was left out of the data as ``warning: <message>``, once: which line of code said so means
+    nothing to the user. Other warnings are shown as ever."""
+    others, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, TaskWarning):
+            others(message, category, *place, **more)
+        elif (line := " ".join(str(message).split())) not in said:
+            said.add(line)
+            print(f"warning: {line}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _refuse(error: Exception) -> NoReturn:

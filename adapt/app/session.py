@@ -1,18 +1,35 @@
 """What every stage needs of its run: folder, config, builders, tracking."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from adapt.app.build import build
+from adapt.app.config import TaskConfig
 from adapt.backbones import tokeniser
 from adapt.errors import AdaptError
-from tasks import Distribution, FunctionTasks
+from tasks import (
+    Choice,
+    Corrupted,
+    Curriculum,
+    Distribution,
+    FunctionTasks,
+    GroupedTasks,
+    Mixture,
+    NoisyLabels,
+    Tasks,
+    Uniform,
+)
+from tasks.pools import common_classes
 
 __all__ = ["Session", "distribution", "readable"]
+
+#: Settings that say something of classes.
+FOR_CLASSES = ("transform", "replace", "imbalanced", "sizes", "outside", "vectorised")
 
 
 @dataclass(frozen=True)
@@ -31,30 +48,111 @@ def distribution(
     *,
     split: str | None = None,
     seed: int | None = None,
-) -> Distribution | FunctionTasks:
-    """The distribution of ``config.task``: over classes, or over functions if its source says so; ``split``
-    replaces its support split (both roles), ``seed`` its seed. Texts are tokenised for ``backbone``."""
+) -> Tasks:
+    """The distribution of ``config.task``: over classes, over functions or groups if its source says so, or a
+    mixture. Texts are tokenised for ``backbone``.
+
+    Args:
+        split: replaces its support split (both roles); ``task.validation`` then has its say.
+        seed: replaces that of the config.
+
+    Raises:
+        AdaptError: settings that do not fit together.
+    """
     task = config.task
     if task.tasks < 1:
         raise AdaptError(f"task.tasks={task.tasks}: at least one task is needed")
+    if split is not None and task.get("validation"):
+        roles = {"support_split": split, "query_split": None, "mixture": None, "curriculum": None}
+        task, split = _changed(task, {**roles, **task.validation, "validation": None}), None
+    return _tasks(config, task, backbone, split, config.seed if seed is None else seed)
+
+
+def _tasks(
+    config: DictConfig, task: DictConfig, backbone: nn.Module | None, split: str | None, seed: int
+) -> Tasks:
+    """The tasks of one node of settings."""
+    if task.get("mixture"):
+        weights = {name: node.get("weight", 1.0) for name, node in task.mixture.items()}
+        nodes = {
+            name: _changed(task, {"mixture": None, **{k: v for k, v in node.items() if k != "weight"}})
+            for name, node in task.mixture.items()
+        }
+        parts = {name: _tasks(config, node, backbone, split, seed) for name, node in nodes.items()}
+        return Mixture(parts, weights, seed)
+    if split is not None:
+        task = _changed(task, {"support_split": split, "query_split": None})
     source = readable(build(task.source, "task.source", config.allow), backbone)
-    common = {
-        "shots": task.shots,
-        "queries": task.queries,
-        "support_split": split or task.support_split,
-        "query_split": None if split else task.query_split,
-        "seed": config.seed if seed is None else seed,
+    if not task.get("curriculum"):
+        return _stage(config, task, source, seed)
+    if not all(isinstance(stage, DictConfig) and "start" in stage for stage in task.curriculum):
+        raise AdaptError("task.curriculum: every stage needs start=<index of its first episode>")
+    stages = {
+        stage.start: _stage(
+            config, _changed(task, {k: v for k, v in stage.items() if k != "start"}), source, seed
+        )
+        for stage in task.curriculum
     }
-    # A source of examples need not say that it is none of functions.
-    if getattr(source, "regression", False):
-        if task.transform is not None or task.replace:
-            raise AdaptError(
-                f"task.transform and task.replace are for examples of classes, but {source.name} "
-                "draws functions: leave both out"
-            )
-        return FunctionTasks(source, **common)
-    transform = build(task.transform, "task.transform", config.allow) if task.transform is not None else None
-    return Distribution(source, ways=task.ways, transform=transform, replace=task.replace, **common)
+    course = Curriculum(stages)
+    return course if split is None else course.last  # choices are made on what the course leads to
+
+
+def _stage(config: DictConfig, task: DictConfig, source: Any, seed: int) -> Tasks:
+    """Tasks of one source, with their noise and corruption."""
+    tasks = _of_source(config, task, source, seed)
+    if task.get("label_noise"):
+        tasks = NoisyLabels(tasks, task.label_noise)
+    if task.get("corruption") is not None:
+        tasks = Corrupted(tasks, build(task.corruption, "task.corruption", config.allow), task.corrupted)
+    return tasks
+
+
+def _of_source(config: DictConfig, task: DictConfig, source: Any, seed: int) -> Tasks:
+    common: dict[str, Any] = {
+        **{name: _size(config, task[name], f"task.{name}") for name in ("shots", "queries")},
+        "support_split": task.support_split,
+        "query_split": task.query_split,
+        "seed": seed,
+    }
+    # A source of examples need not say that it is none of functions or groups.
+    grouped = getattr(source, "grouped", False)
+    if grouped or getattr(source, "regression", False):
+        draws = f"{source.name} draws {'groups' if grouped else 'functions'}"
+        if asked := [name for name in FOR_CLASSES if task.get(name)]:
+            raise AdaptError(f"task.{asked[0]} is for examples of classes, but {draws}: leave it out")
+        if not all(isinstance(common[name], int) for name in ("shots", "queries")):
+            raise AdaptError(f"{draws} of one size: use numbers for task.shots and task.queries")
+        kind: Any = GroupedTasks if grouped else FunctionTasks
+        return kind(source, **common)
+    parts: dict[str, Any] = {
+        name: build(task[name], f"task.{name}", config.allow) if task.get(name) is not None else None
+        for name in ("transform", "sizes")
+    }
+    options: dict[str, Any] = {
+        name: task[name] for name in ("replace", "imbalanced", "outside", "vectorised") if name in task
+    }
+    there = common_classes(source, task.support_split, task.query_split) if task.ways is None else {}
+    ways = _size(config, min(len(there), 5) if task.ways is None else task.ways, "task.ways")
+    return Distribution(source, ways=ways, **parts, **options, **common)
+
+
+def _size(config: DictConfig, value: Any, where: str) -> Any:
+    """A number, or a distribution over numbers."""
+    if isinstance(value, DictConfig):
+        size = build(value, where, config.allow)
+        if isinstance(size, Uniform | Choice):
+            return size
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise AdaptError(
+            f"{where}={value} is no size: use a whole number, or draw it from tasks.Uniform or tasks.Choice"
+        )
+    return value
+
+
+def _changed(task: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """``task`` with some settings replaced as a whole, checked against their types."""
+    settings = {**cast(dict[str, Any], OmegaConf.to_container(task, resolve=True)), **changes}
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(TaskConfig), settings))
 
 
 def readable(source: Any, backbone: nn.Module | None) -> Any:
@@ -70,7 +168,7 @@ def readable(source: Any, backbone: nn.Module | None) -> Any:
                 f"task '{source.name}' holds texts, and this backbone has no tokeniser: choose one that "
                 "reads texts, for instance backbone=minilm"
             )
-        return source.encoded(encode)
+        return source.encoded(encode, getattr(backbone, "pad", 0))
     if encode is not None:
         raise AdaptError(
             f"this backbone reads texts, and task '{source.name}' has none: choose a task of texts, for "

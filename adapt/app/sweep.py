@@ -24,6 +24,8 @@ class SweepSummary(Callback):
         metrics = {result.metric.name: result.metric for result in results}
         if len({shots for shots, _ in points}) < 2 or len(points) < len(results) or len(metrics) > 1:
             return
+        if not all(isinstance(shots, int) for shots, _ in points):
+            return  # drawn task by task: no place on an axis
         from adapt.compare.figures import save, score_against_shots
 
         (metric,) = metrics.values()

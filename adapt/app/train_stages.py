@@ -9,15 +9,16 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from adapt.adapter import AdapterState, FewShotAdapter, identity_state
+from adapt.adapter import AdapterState, FewShotAdapter
+from adapt.app.adapters import untrained
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
+from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
 from adapt.app.session import Session, distribution
-from adapt.backbones import BackboneInfo, freeze_batch_norm, save_backbone
+from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
-from adapt.inner import CrossEntropy, SquaredError
 from adapt.meta import MetaTraining, Pretraining, image_batches, initial_basis, meta_train, pretrain
 from adapt.tracking import DatasetInput, track
 from tasks import Distribution, FunctionSource, Source, Tasks
@@ -87,7 +88,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     device = choose_device(config.device)
     backbone, info = build(config.backbone, "backbone", config.allow)
     train = distribution(config, backbone)
-    adapter = _untrained(config, backbone, info, train, device)
+    adapter = untrained(config, backbone.to(device), info, train)
     resume = _resumed(config)
     started = time.perf_counter()
     with track(
@@ -115,33 +116,13 @@ def run_meta(config: DictConfig, session: Session) -> float:
         details = {
             "title": f"{folder.name}: {adapter.backbone_name} in space {adapter.space.name}",
             "training": _provenance(config, session, train.source, seconds, metrics, device),
+            "data_card": train.source.card.to_dict(),
         }
         adapter.with_(state=state, info=details).to("cpu").save_pretrained(folder)
     console.print(
         f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
     )
     return metrics["validation/mse" if train.regression else "validation/accuracy"]
-
-
-def _untrained(
-    config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks, device: torch.device
-) -> FewShotAdapter:
-    """The adapter of ``config``, its state still to be learned; says at once what does not fit together."""
-    space = build(config.space, "space", config.allow)(backbone.to(device))
-    solver, head, support_head = (
-        build(config[name], name, config.allow) for name in ("inner", "head", "support_head")
-    )
-    return FewShotAdapter(
-        backbone,
-        space,
-        identity_state(space),
-        solver,
-        head,
-        support_head,
-        SquaredError() if tasks.regression else CrossEntropy(),
-        info.input_shape,
-        info.name,
-    )
 
 
 def _start(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining, seed: int) -> AdapterState:
@@ -184,6 +165,8 @@ def _tracked(
     device: torch.device,
 ) -> dict[str, Any]:
     tags = {"backbone": backbone or "own", "task": source.name, "device": device.type}
+    tags |= licence_tags(source.card)
+    warn_about_licence(source.card, console)
     data = DatasetInput(source.name, source.digest(), source.card.to_dict(), "training")
     return {
         "name": config.name,
@@ -226,7 +209,7 @@ def _few_shot_accuracy(backbone: nn.Module, tasks: Distribution) -> dict[str, fl
     with torch.no_grad():
         for episode in tasks.episodes(0, VALIDATION_TASKS):
             support, query = backbone(episode.support_x), backbone(episode.query_x)
-            targets = one_hot(episode.support_y, tasks.ways)
+            targets = one_hot(episode.support_y, len(episode.meta.classes))
             for name, head in heads.items():
                 predicted = head.logits(head.fit(support, targets), query).argmax(-1)
                 scores[name].append(float((predicted == episode.query_y).double().mean()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +39,11 @@ T = TypeVar("T")
 #: Metric name, value, time (ms since 1970), step.
 Point = tuple[str, float, int, int]
 FIGURES = {".png", ".svg", ".pdf"}
-DIGEST_LENGTH = 36  # MLflow's limit; the source keeps the whole digest
+# MLflow's limits. The whole digest and the whole card are in the source of the data set.
+NAME_LENGTH, DIGEST_LENGTH, TAG_LENGTH, SOURCE_LENGTH = 500, 36, 500, 65_535
+CUT = "(cut: too long for MLflow)"
+#: Of the card, what can be read without opening the data set.
+TAGGED = ("licence", "commercial", "domain", "personal_data")
 
 
 def source_tags() -> dict[str, str]:
@@ -144,14 +149,34 @@ def _input(dataset: DatasetInput) -> MlflowInput:
     from mlflow.entities import Dataset, InputTag
     from mlflow.entities import DatasetInput as MlflowInput
 
-    # "code" is MLflow's source type for data that a program makes or loads; it carries any tags.
-    source = {"tags": {"name": dataset.name, "sha256": dataset.digest, "card": dict(dataset.card)}}
-    counts = dataset.card.get("counts", {})
+    counts = dict(dataset.card.get("counts", {}))
     entity = Dataset(
-        name=dataset.name,
+        name=dataset.name[:NAME_LENGTH],
         digest=dataset.digest[:DIGEST_LENGTH],
         source_type="code",
-        source=json.dumps(source, ensure_ascii=False),
-        profile=json.dumps({"num_rows": counts["examples"]} if "examples" in counts else dict(counts)),
+        source=_data_source(dataset),
+        # num_rows is the one number that MLflow's page of a data set knows.
+        profile=json.dumps(({"num_rows": counts["examples"]} if "examples" in counts else {}) | counts),
     )
-    return MlflowInput(entity, [InputTag("mlflow.data.context", dataset.context)])
+    tags = {"mlflow.data.context": dataset.context, "sha256": dataset.digest}
+    tags |= {key: _short(dataset.card[key]) for key in TAGGED if dataset.card.get(key) not in (None, "")}
+    return MlflowInput(entity, [InputTag(*tag) for tag in tags.items()])
+
+
+def _data_source(dataset: DatasetInput) -> str:
+    """Name, digest and card as JSON; a card that is too long for MLflow loses the longest of its texts."""
+    # "code" is MLflow's source type for data that a program makes or loads; it carries any tags.
+    card = dict(dataset.card)
+    while True:
+        source = {"tags": {"name": dataset.name, "sha256": dataset.digest, "card": card}}
+        text = json.dumps(source, ensure_ascii=False)
+        longest = max(card, key=lambda key: len(str(card[key])), default="")
+        if len(text.encode()) <= SOURCE_LENGTH or card.get(longest) == CUT:
+            return text
+        card[longest] = CUT
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(
+        value if isinstance(value, str) else json.dumps(value), TAG_LENGTH, placeholder=" …"
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import adapt
 from adapt.app.config import config_folder
@@ -23,6 +26,7 @@ EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob
 COMPARISON = ("comparison.json", "comparison.md", *(f"accuracy_against_seconds.{s}" for s in ("svg", "png")))
 ERRORS = ("comparison.json", "comparison.md", *(f"mse_against_seconds.{s}" for s in ("svg", "png")))
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md")
+BACKBONE = ("backbone/backbone.json", "backbone/backbone.safetensors")
 SMALL_OUTER = ("meta.k=2", "meta.steps=1", "meta.tasks_per_step=2", "meta.validation_tasks=1")
 SMALL_COMPARISON = (
     "task.ways=2",
@@ -32,17 +36,42 @@ SMALL_COMPARISON = (
     "method.retrain.epochs=1",
     "method.retrain.max_tasks=1",
 )
+SMALL_OWN = (*SMALL_COMPARISON, "task.shots=2", "task.tasks=1", "task.costly_tasks=1")
 SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=2", "task.queries=2")
 
 
 @dataclass(frozen=True)
 class Miniature:
-    """What makes an experiment small, what it then leaves below its folder, and how many runs (with children)
-    it records."""
+    """What makes an experiment small, what it then leaves below its folder, how many runs (with children) it
+    records, what it finds in the folder where it is started, and whether it needs public data."""
 
     overrides: tuple[str, ...]
     leaves: tuple[str, ...]
     runs: int
+    prepare: Callable[[Path], None] = field(default=lambda folder: None)
+    public: bool = False
+
+
+def write_pictures(folder: Path) -> None:
+    """Three folders of six pictures, each class of a colour of its own."""
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("leaf", "sea", "sun")):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, 80, (40, 50, 3), np.uint8)
+            pixels[..., channel] += 150
+            Image.fromarray(pixels).save(folder / "pictures" / name / f"{number}.png")
+
+
+def write_texts(folder: Path) -> None:
+    """Six sentences about each of three things."""
+    lines = ["text,label"]
+    for name in ("weather", "music", "travel"):
+        lines += [
+            f"a {word} sentence about {name},{name}"
+            for word in ("short", "long", "odd", "plain", "new", "old")
+        ]
+    (folder / "texts.csv").write_text("\n".join(lines), encoding="utf-8")
 
 
 MINIATURES = {
@@ -73,10 +102,35 @@ MINIATURES = {
         runs=1,
     ),
     "meta_sinusoid": Miniature(SMALL_OUTER, ADAPTER, runs=1),
+    "meta_breast_cancer": Miniature((*SMALL_OUTER, "task.source.generated=2"), ADAPTER, runs=1),
+    "meta_gridworld": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
     "meta_vehicle_dynamics": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
+    "meta_volatility": Miniature(SMALL_OUTER, ADAPTER, runs=1),
+    "own_images": Miniature(
+        (
+            *SMALL_OWN,
+            "task.root=pictures",
+            "backbone.name=timm:mobilenetv2_035",
+            "backbone.weights=random",
+            "backbone.size=32",
+        ),
+        COMPARISON,
+        runs=8,
+        prepare=write_pictures,
+    ),
+    "own_text": Miniature((*SMALL_OWN, "task.file=texts.csv"), COMPARISON, runs=8, prepare=write_texts),
+    "pretrain_cifar_fs": Miniature(
+        ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True
+    ),
+    "pretrain_omniglot": Miniature(
+        ("backbone.width=4", "meta.steps=2", "meta.batch=8", "task.shots=2", "task.queries=2"),
+        BACKBONE,
+        runs=1,
+        public=True,
+    ),
     "pretrain_glyphs": Miniature(
         (*SMALL_GLYPHS, "backbone.width=4", "meta.steps=2", "meta.batch=8"),
-        ("backbone/backbone.json", "backbone/backbone.safetensors"),
+        BACKBONE,
         runs=1,
     ),
     "sinusoid": Miniature(("task.tasks=2",), ERRORS, runs=4),
@@ -95,12 +149,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_runs_in_miniature(name: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_in_miniature(
+    name: str,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
     assert name in MINIATURES, (
         f"conf/experiment/{name}.yaml is never run: add '{name}' to MINIATURES in {Path(__file__).name}, "
         "with overrides that make it finish in seconds, the files it leaves and the runs it records"
     )
     miniature = MINIATURES[name]
+    if miniature.public:
+        request.getfixturevalue("data")
+    miniature.prepare(tmp_path)
+    given = {path.name for path in tmp_path.iterdir()}
     run = tmp_path / "run"
     folders = [f"tracking.root={root}", f"hydra.run.dir={run}", f"hydra.sweep.dir={run}"]
 
@@ -109,7 +173,7 @@ def test_runs_in_miniature(name: str, root: Path, tmp_path: Path, capsys: pytest
     said = capsys.readouterr()
     assert code == 0, said.err
     assert [path for path in miniature.leaves if not (run / path).is_file()] == []
-    assert {path.name for path in tmp_path.iterdir()} == {"run"}, "wrote outside its folders"
+    assert {path.name for path in tmp_path.iterdir()} == {*given, "run"}, "wrote outside its folders"
     for path in run.rglob("comparison.json"):
         assert Comparison.from_dict(read_json(path)).experiment == name
     if "adapter/adapter_config.json" in miniature.leaves:

@@ -20,7 +20,11 @@ BENCHES = (
     "forward_vs_backprop",
     "inner_loops",
     "regression",
+    "fields",
     "memory",
+    "episodes",
+    "intents",
+    "vision",
 )
 
 

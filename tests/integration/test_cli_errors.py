@@ -65,7 +65,7 @@ MISTAKES = [
     # what does not exist, or does not go together
     mistake("device=tpu", "device=tpu", "cpu, cuda"),
     mistake("adapter=/nonexistent", "/nonexistent", "give a path, or one of"),
-    mistake("space=bias", "space=bias", "experiment=meta_glyphs space=bias"),
+    mistake("space=bias", "space=bias", "stage=meta space=bias"),
     mistake("stage=meta meta=pretraining", "stage=meta", "meta=outer"),
     mistake("stage=pretrain meta=outer", "stage=pretrain", "meta=pretraining"),
     mistake("method=[]", "no method", "method=forward"),

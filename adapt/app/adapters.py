@@ -1,0 +1,55 @@
+"""The adapter that a run starts from: a saved one, or the backbone as it is."""
+
+from omegaconf import DictConfig
+from torch import nn
+
+from adapt.adapter import FewShotAdapter, identity_state, layered_state, load
+from adapt.app.build import build
+from adapt.backbones import BackboneInfo
+from adapt.errors import AdaptError
+from adapt.inner import CrossEntropy, SquaredError
+from tasks import Tasks
+
+__all__ = ["adapter_of", "untrained"]
+
+#: Directions of an adapter that nothing was learned for, see ``layered_state``.
+PARTS = 8
+
+
+def untrained(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks) -> FewShotAdapter:
+    """The adapter of ``config``, its state still to be learned; says at once what does not fit together."""
+    space = build(config.space, "space", config.allow)(backbone)
+    solver, head, support_head = (
+        build(config[name], name, config.allow) for name in ("inner", "head", "support_head")
+    )
+    return FewShotAdapter(
+        backbone,
+        space,
+        identity_state(space),
+        solver,
+        head,
+        support_head,
+        SquaredError() if tasks.regression else CrossEntropy(),
+        info.input_shape,
+        info.name,
+    )
+
+
+def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks) -> FewShotAdapter:
+    """The saved adapter that ``config`` names; where it names none, one that scales parts of the backbone.
+
+    Raises:
+        AdaptError: it was made for another space.
+    """
+    if config.adapter is None:
+        adapter = untrained(config, backbone, info, tasks)
+        return adapter.with_(state=layered_state(adapter.space, PARTS))
+    adapter = load(config.adapter, backbone)
+    wanted = build(config.space, "space", config.allow)(backbone)
+    if wanted.shapes != adapter.space.shapes:
+        raise AdaptError(
+            f"space={wanted.name} has {wanted.size} parameters, but adapter '{config.adapter}' was "
+            f"meta-trained for {adapter.space.size} of space '{adapter.space.name}': make one with "
+            f"stage=meta space={wanted.name}, then pass adapter=<its folder>"
+        )
+    return adapter
