@@ -29,7 +29,7 @@ run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="
 	$(BIN)/python -m adapt experiment=quickstart $(ARGS)
 
 test: lint ## lint, types, import contracts and tests: what CI runs (pytest flags: ARGS="-k heads")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs

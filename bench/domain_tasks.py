@@ -153,7 +153,7 @@ def _tokenised(
         if key not in seen:
             seen.add(key)
             members[pool][intent].append(index)
-    return ids.astype(np.int32), {
+    return ids.astype(np.int64), {
         pool: {intent: np.array(found) for intent, found in intents.items()}
         for pool, intents in members.items()
     }

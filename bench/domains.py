@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from domain_tasks import DESCRIBE, FILES, SEED, TASKS, data_file
 from domain_weights import RECIPES, accuracies, prepare, trained, weights_folder
-from models import MODELS, SentenceEncoder, data_root, norm_space
+from models import MODELS, data_root, norm_space
 from record import Row, table
-from torch import Tensor, nn
+from torch import nn
 
-from adapt.backbones import freeze_batch_norm, load_backbone, require
+from adapt.backbones import Images, Texts, freeze_batch_norm, load_backbone, require
 from adapt.compare.statistics import mean_interval
 from adapt.errors import AdaptError
 from adapt.spaces import Space, film
@@ -104,28 +104,6 @@ def available(name: str, *, quick: bool = False) -> str | None:
 # ------------------------------------------------------------------------------------------ backbones
 
 
-class Scaled(nn.Module):
-    """A network that was trained on images in [-1, 1], for images in [0, 1]."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(2 * x - 1)
-
-
-class FromFloats(nn.Module):
-    """An encoder of token ids, for ids held as floats, as sources hand them out."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.encoder(x.long())
-
-
 def _conv4(quick: bool) -> tuple[nn.Module, str]:
     return load_backbone("conv4_glyphs")[0], "shipped, pretrained on glyphs"
 
@@ -133,18 +111,24 @@ def _conv4(quick: bool) -> tuple[nn.Module, str]:
 def _minilm(quick: bool) -> tuple[nn.Module, str]:
     if not quick:
         encoder, _, _, weights = MODELS["minilm"]()
-        return FromFloats(encoder), weights
+        return encoder, weights
     transformers = require("transformers")
     sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
     config = transformers.BertConfig(vocab_size=200, max_position_embeddings=24, **sizes)
-    return FromFloats(SentenceEncoder(transformers.BertModel(config, add_pooling_layer=False))), "random"
+    # Its tasks are of token ids: there are no words to make them of.
+    return Texts(transformers.BertModel(config, add_pooling_layer=False), dict, pad=0), "random"
 
 
 def _mobilenetv2(quick: bool) -> tuple[nn.Module, str]:
     if quick:
-        return Scaled(require("timm").create_model("mobilenetv2_050", num_classes=0)), "random"
+        return _scaled(require("timm").create_model("mobilenetv2_050", num_classes=0)), "random"
     network, _, _, weights = MODELS["mobilenetv2"]()
-    return Scaled(network), weights
+    return _scaled(network), weights
+
+
+def _scaled(network: nn.Module) -> nn.Module:
+    """A network that was trained on images in [-1, 1], for images in [0, 1]."""
+    return Images(network, size=None, mean=[0.5], std=[0.5])
 
 
 BACKBONES: dict[str, Callable[[bool], tuple[nn.Module, str]]] = {

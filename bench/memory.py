@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from domains import FromFloats
 from figures import ADAPTATIONS
 from models import MODELS, network
 from record import RESULTS, Row, table, write
@@ -24,7 +23,7 @@ from adapt.backbones import FrozenBatchNorm
 from adapt.baselines import Backprop
 from adapt.compare.measure import peak_megabytes
 from adapt.inner import Descent, GaussNewton
-from adapt.spaces import Space, film, named
+from adapt.spaces import Space, film
 
 K, WAYS, SHOTS = 8, 5, 5
 DEPTHS = (2, 4, 8, 16, 32)
@@ -91,11 +90,8 @@ def measure(quick: bool) -> Iterator[Row]:
     for name in () if quick else MODELS:
         shared = network(name, torch.float32)
         for placement in ("everywhere", "last third"):
-            module, space, x = shared.module, shared.spaces[placement], shared.inputs
-            if not x.is_floating_point():  # token ids
-                module, x = FromFloats(module), x.float()
-                space = named(space.name, module, [f"encoder.{key}" for key in space.shapes])
-            yield from rows(f"{name}, {placement}", peaks(module, space, x))
+            case = f"{name}, {placement}"
+            yield from rows(case, peaks(shared.module, shared.spaces[placement], shared.inputs))
 
 
 def main() -> None:

@@ -22,7 +22,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from adapt.backbones import ResNet12, call, freeze_batch_norm, load_backbone, require
+from adapt.backbones import (
+    ResNet12,
+    Texts,
+    Tokenise,
+    call,
+    freeze_batch_norm,
+    load_backbone,
+    require,
+    tokeniser,
+)
 from adapt.spaces import Space, Subspace, named
 from adapt.spaces.film import NORMS
 
@@ -93,23 +102,13 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = nn.Linear(features, CLASSES)
 
+    @property
+    def tokenise(self) -> Tokenise | None:
+        """That of the backbone: tells what the network reads."""
+        return tokeniser(self.backbone)
+
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x))
-
-
-class SentenceEncoder(nn.Module):
-    """Token ids ``[n, T]`` (0 is padding) to the mean of a transformer's last states over the tokens that are
-    none ``[n, D]``."""
-
-    def __init__(self, transformer: nn.Module) -> None:
-        super().__init__()
-        self.transformer = transformer
-
-    def forward(self, ids: Tensor) -> Tensor:
-        mask = (ids != 0).long()
-        states = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state  # [n, T, D]
-        weights = mask.to(states.dtype)[..., None]
-        return (states * weights).sum(1) / weights.sum(1)
 
 
 @lru_cache(maxsize=1)  # benchmarks go through them one by one; transformers are large
@@ -220,8 +219,13 @@ def _minilm() -> Parts:
     ids = tokenizer(
         list(SENTENCES), padding="max_length", max_length=32, truncation=True, return_tensors="pt"
     )
-    encoder = SentenceEncoder(transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False))
-    return encoder, 384, ids["input_ids"], "all-MiniLM-L6-v2"
+    transformer = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False)
+    return (
+        Texts(transformer, tokenizer, pad=tokenizer.pad_token_id),
+        384,
+        ids["input_ids"],
+        "all-MiniLM-L6-v2",
+    )
 
 
 def _channels_last(backbone: nn.Module) -> nn.Module:

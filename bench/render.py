@@ -25,6 +25,10 @@ from adapt.files import read_json, write_text
 DOCS = RESULTS.parent.parent / "docs"
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
+    "vision": "Public images, inside a domain and across domains",
+    "intents": "Intents: BANKING77 and CLINC150, all classes at once",
+    "fields": "Tables, forecasting, behaviour cloning",
+    "episodes": "Drawing episodes",
     "selection": "Choice of hyper-parameters on validation tasks",
 }
 EXPLANATIONS = {
@@ -35,6 +39,25 @@ is the time in which full retraining (random initialisation, all training-pool i
 first reaches the method's accuracy on the same task, divided by the method's own time; other speed-ups are
 ratios of whole times. They are medians over tasks, with a 95 % bootstrap interval. All times come from one
 interleaved run per seed and shots.""",
+    "vision": """\
+Each row is a start, a test and a method. Starts: `omniglot` and `cifar_fs` are conv4 networks trained on the
+training classes of that data set; `conv4` is the one that was trained on glyphs; `signs` and `elsewhere` are
+MobileNetV2 with weights of ImageNet at 96 px, meta-trained on other classes of traffic signs, and on
+characters, photographs and glyphs but no signs. `pretrained` rows use nothing that was meta-learned; `start`
+is the meta-learned φ₀ with a logistic head, `forward` moves from there by forward tangents, `backprop` by
+backpropagation in the same space. Settings are chosen on validation classes of the start's own training
+domains. With one shot nothing is left when an example is left out: `forward` then stays at φ₀. Splits of
+Omniglot are disjoint in alphabets, which the usual split of the literature is not. Differences are paired by
+task, in points.""",
+    "intents": """\
+The official 5-shot and 10-shot training sets and the official test sets, all intents at once, encoded by
+all-MiniLM-L6-v2. Meta-training saw intents of the other data set only, without the topics they share.
+Intervals are over test queries; there is one published training set of each size.""",
+    "fields": """\
+Small networks, meta-trained on training tasks of each field, beside the best cheap baseline. Settings are
+chosen on validation tasks; test tasks are measured once. Differences are paired by task.""",
+    "episodes": """\
+Tasks drawn per second, beside learn2learn's `TaskDataset` on the same arrays, in one interleaved run.""",
     "selection": """\
 Tasks of glyph classes that neither pretraining nor meta-training uses, drawn as in meta-training. Every
 method has at most nine settings on the same tasks; chosen is the cheapest within a tenth of a point of the

@@ -1,0 +1,380 @@
+"""BANKING77 and CLINC150 with all their intents at once, 5 and 10 shots: the official few-shot training sets
+and the whole official test sets, with all-MiniLM-L6-v2.
+
+``python bench/intents.py [--quick] [--until MINUTES]``. The start φ₀, a low-rank change of every layer, and
+the directions U are learned on *other* intents: for BANKING77 on those of CLINC150 without its two banking
+topics, for CLINC150 on those of BANKING77. Every setting is chosen on intents held out of those, or by
+leaving one out of the support set; each method sees the test set once. The texts are fixed, so intervals are
+over test examples. Seconds are those of the processor, of one thread, so that other work on the machine does
+not count; encoding the test set is no part of them. What has been done is kept in ``outputs/bench/intents``;
+after ``--until`` minutes nothing new is begun.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from intent_baselines import Budget, Predict, peft_lora, setfit, train_whole
+from intent_data import Benchmark, benchmarks, small_benchmarks
+from intent_learning import (
+    PROBLEM,
+    Encoder,
+    Settings,
+    choose_forward,
+    descend,
+    forward,
+    learn_basis,
+    learn_start,
+    tasks_of,
+)
+from record import RESULTS, Row, table, write
+from torch import Tensor, nn
+
+from adapt.adapter import FewShotAdapter
+from adapt.adapter.state import AdapterState
+from adapt.backbones import load_backbone
+from adapt.files import read_json, read_tensors, write_json, write_tensors
+from adapt.heads import Head, LogisticCV, Prototype, Ridge, one_hot
+from adapt.inner import Auto, Linearised
+from adapt.spaces import lora
+
+CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "intents"
+BACKBONE, TOKENS, RANK = "hf:minilm", 32, 4
+HEAD = LogisticCV(l2=(0.003, 0.01, 0.03))
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+FORWARD = [(k, steps, 1.0) for k in (2, 8) for steps in (1, 5)]
+BACKPROP = [(lr, steps) for lr in (3e-4, 1e-3) for steps in (1, 3)]
+REFERENCE = "frozen, logistic"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One benchmark: what has been learned for it, and its settings; what is computed is kept in
+    ``folder``."""
+
+    benchmark: Benchmark
+    encoder: Encoder
+    settings: Settings
+    budget: Budget
+    folder: Path
+
+    @cached_property
+    def test(self) -> tuple[list[str], Tensor]:
+        return self.benchmark.test.all()
+
+    @cached_property
+    def start(self) -> Tensor:
+        return self._start[0]
+
+    @cached_property
+    def log(self) -> list[list[float]]:
+        return self._start[1]
+
+    @cached_property
+    def _start(self) -> tuple[Tensor, list[list[float]]]:
+        it = self.benchmark
+        return learn_start(self.encoder, it.learn, it.validate, self.settings, self.folder)
+
+    @cached_property
+    def state(self) -> AdapterState:
+        return learn_basis(self.encoder, self.start, self.benchmark.learn, self.settings, self.folder)
+
+    @cached_property
+    def chosen(self) -> dict[str, Any]:
+        """The settings that did best on validation tasks, the cheaper of equals."""
+        path = self.folder / "choices.json"
+        if not path.exists():
+            ours = choose_forward(self.encoder, self.state, self.benchmark.validate, self.settings, FORWARD)
+            found: dict[str, Any] = {
+                "forward": [[*setting, accuracy] for setting, accuracy in ours.items()],
+                "backprop": [[*setting, accuracy] for setting, accuracy in self._backprop().items()],
+            }
+            write_json(path, found)
+        return {name: max(rows, key=lambda row: row[-1]) for name, rows in read_json(path).items()}
+
+    def _backprop(self) -> dict[tuple[float, int], float]:
+        found: dict[tuple[float, int], list[float]] = {setting: [] for setting in BACKPROP}
+        most = max(steps for _, steps in BACKPROP)
+        tasks = tasks_of(self.benchmark.validate, self.settings, self.settings.validation_queries)
+        for support, labels, query, truth in tasks:
+            for lr in {lr for lr, _ in BACKPROP}:
+                for step, phi in descend(self.encoder, self.start, support, labels, lr, most):
+                    if (lr, step) in found:
+                        predict = self.head(PROBLEM.head, support, labels, phi)
+                        found[lr, step].append(float((predict(query) == truth).double().mean()))
+        return {setting: 100 * float(np.mean(scores)) for setting, scores in found.items()}
+
+    def head(
+        self,
+        head: Head,
+        texts: Sequence[str],
+        labels: Tensor,
+        phi: Tensor | None,
+        features: Tensor | None = None,
+    ) -> Predict:
+        """``head`` fitted on the features of the support set at φ."""
+        there = self.encoder.plain(texts, phi) if features is None else features
+        state = head.fit(there, one_hot(labels, int(labels.max()) + 1, there.dtype))
+        return lambda new: head.logits(state, self.encoded(new, phi)).argmax(-1)
+
+    def encoded(self, texts: Sequence[str], phi: Tensor | None) -> Tensor:
+        """Features at φ; those of the test set are kept where several methods use the same φ."""
+        shared = {"frozen": None, "start": self.start if phi is not None else self}
+        name = next((name for name, value in shared.items() if value is phi), None)
+        if name is None or texts is not self.test[0]:
+            return self.encoder.plain(texts, phi)
+        path = self.folder / f"test, {name}.safetensors"
+        if not path.exists():
+            write_tensors(path, {"features": self.encoder.plain(texts, phi)})
+        return read_tensors(path)["features"]
+
+    # ------------------------------------------------------------------------------------ methods
+
+    def frozen(self, head: Head, texts: Sequence[str], labels: Tensor) -> Predict:
+        return self.head(head, texts, labels, None)
+
+    def frozen_ridge(self, texts: Sequence[str], labels: Tensor) -> Predict:
+        """Its regularisation, too, by leaving one out."""
+        x, y = self.encoder.plain(texts), one_hot(labels, int(labels.max()) + 1)
+        right = {l2: (Ridge(l2).loo_logits(x, y).argmax(-1) == labels).double().mean() for l2 in RIDGES}
+        best = max(RIDGES, key=lambda l2: float(right[l2]))
+        return self.head(Ridge(best), texts, labels, None, x)
+
+    def started(self, head: Head, texts: Sequence[str], labels: Tensor) -> Predict:
+        return self.head(head, texts, labels, self.start)
+
+    def linearised(self, texts: Sequence[str], labels: Tensor) -> Predict:
+        k, steps, damping, _ = self.chosen["forward"]
+        solver = Linearised(int(steps), damping)
+        phi, _ = forward(self.encoder, self.state.leading(int(k)), solver, texts, labels)
+        return self.head(HEAD, texts, labels, phi)
+
+    def auto(self, texts: Sequence[str], labels: Tensor) -> Predict:
+        solver = Auto(directions=(2, 8), strengths=(1.0,), folds=3)
+        phi, trace = forward(self.encoder, self.state, solver, texts, labels)
+        print(f"  {trace.choice}", flush=True)
+        return self.head(HEAD, texts, labels, phi)
+
+    def backprop(self, texts: Sequence[str], labels: Tensor) -> Predict:
+        lr, steps, _ = self.chosen["backprop"]
+        *_, (_, phi) = descend(self.encoder, self.start, texts, labels, lr, int(steps))
+        return self.head(HEAD, texts, labels, phi)
+
+    def lora(self, texts: Sequence[str], labels: Tensor) -> Predict:
+        return peft_lora(self.encoder, texts, labels, self.budget)[0]
+
+    def setfit(self, texts: Sequence[str], labels: Tensor) -> Predict:
+        return setfit(texts, labels, self.budget)[0]
+
+
+Method = Callable[[Study, Sequence[str], Tensor], Predict]
+METHODS: dict[str, Method] = {
+    "frozen, prototypes": lambda study, *task: study.frozen(Prototype(), *task),
+    "frozen, ridge": Study.frozen_ridge,
+    REFERENCE: lambda study, *task: study.frozen(HEAD, *task),
+    "start, prototypes": lambda study, *task: study.started(Prototype(), *task),
+    "start, logistic": lambda study, *task: study.started(HEAD, *task),
+    "forward, linearised": Study.linearised,
+    "backprop": Study.backprop,
+    "LoRA (PEFT)": Study.lora,
+    "SetFit": Study.setfit,
+    "forward, auto": Study.auto,
+}
+OURS = ("start, prototypes", "start, logistic", "forward, linearised", "forward, auto")
+DEAR = ("LoRA (PEFT)", "SetFit", "forward, auto")  # measured with five shots only
+LIBRARIES = ("LoRA (PEFT)", "SetFit")
+
+
+def measure(study: Study, shots: int, name: str) -> None:
+    """Adapts once, predicts the test set once, and keeps what was right, and the seconds."""
+    path = study.folder / f"{shots} shots, {name}.safetensors"
+    if path.exists():
+        return
+    texts, labels = study.benchmark.shots[shots].all()
+    if name not in LIBRARIES and not name.startswith("frozen"):
+        _ = study.state, study.chosen  # learned and chosen before the clock starts
+    begun = time.process_time()
+    predict = METHODS[name](study, texts, labels)
+    seconds = time.process_time() - begun
+    test, truth = study.test
+    right = (predict(test) == truth).to(torch.uint8)
+    write_tensors(path, {"right": right, "seconds": torch.tensor(seconds)})
+    print(
+        f"{study.benchmark.name}, {shots} shots, {name}: "
+        f"{100 * right.double().mean():.2f} %, {seconds:.1f} s",
+        flush=True,
+    )
+
+
+def measure_whole(study: Study) -> None:
+    """Fine-tuning on the whole training set until it is as good as ours from five shots."""
+    path = study.folder / "whole.json"
+    ours = study.folder / "5 shots, forward, linearised.safetensors"
+    if path.exists() or not ours.exists():
+        return
+    target = float(read_tensors(ours)["right"].double().mean())
+    texts, labels = study.benchmark.train.all()
+    test, truth = study.test
+    some = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:770].tolist()
+
+    def score(predict: Predict) -> float:
+        return float((predict([test[row] for row in some]) == truth[some]).double().mean())
+
+    seconds, reached, curve = train_whole(study.encoder, texts, labels, study.budget, score, target)
+    write_json(path, {"seconds": seconds, "score": reached, "target": target, "n": len(some), "curve": curve})
+
+
+def rows_of(study: Study) -> Iterator[Row]:
+    """Accuracy, seconds, and differences to the frozen backbone's logistic head on the same test texts."""
+    name, log = study.benchmark.name, study.log
+    if len(log) > 1:
+        spent = max(row[3] for row in log)
+        yield Row(
+            f"{name}: start", "time/train_seconds", spent, "s", higher_is_better=False, note="processor"
+        )
+        best = max(row[2] for row in log)
+        yield Row(
+            f"{name}: start", "validation/accuracy", best, "%", note=f"{log[0][2]:.2f} before; prototypes"
+        )
+    for shots in study.benchmark.shots:
+        paths = {method: study.folder / f"{shots} shots, {method}.safetensors" for method in METHODS}
+        found = {method: read_tensors(path) for method, path in paths.items() if path.exists()}
+        ours = found.get("forward, linearised")
+        for method, it in found.items():
+            case, right = f"{name}, {shots} shots: {method}", it["right"].double()
+            goal = study.benchmark.goal(shots) if method in OURS else None
+            yield Row(
+                case,
+                "eval/accuracy",
+                100 * float(right.mean()),
+                "%",
+                _interval(100 * right),
+                len(right),
+                goal,
+            )
+            seconds = float(it["seconds"])
+            yield Row(
+                case, "time/adapt_seconds", seconds, "s", None, 1, higher_is_better=False, note="processor"
+            )
+            if ours is not None and method != "forward, linearised":
+                ratio = seconds / float(ours["seconds"])
+                yield Row(case, "compare/time_of_forward", ratio, "", None, 1, higher_is_better=False)
+            if method != REFERENCE and REFERENCE in found:
+                gain = 100 * (right - found[REFERENCE]["right"].double())
+                yield Row(
+                    case, "compare/accuracy_vs_head", float(gain.mean()), "points", _interval(gain), len(gain)
+                )
+    if (study.folder / "whole.json").exists():
+        whole, case = read_json(study.folder / "whole.json"), f"{name}: fine-tuning on the whole training set"
+        reached = whole["score"] >= whole["target"]
+        note = "" if reached else f"≥: {100 * whole['score']:.1f} % when it was stopped"
+        yield Row(
+            case,
+            "eval/accuracy",
+            100 * whole["score"],
+            "%",
+            n=whole["n"],
+            note=f"wanted {100 * whole['target']:.1f}",
+        )
+        seconds = whole["seconds"]
+        yield Row(case, "time/to_target_seconds", seconds, "s", None, 1, None, False, note)
+
+
+def _interval(values: Tensor) -> float:
+    return float(1.96 * values.std() / len(values) ** 0.5)
+
+
+def save(study: Study) -> None:
+    """The adapter as it was chosen, for others to use."""
+    k, steps, damping, _ = study.chosen["forward"]
+    adapter = FewShotAdapter(
+        study.encoder.backbone,
+        study.encoder.space,
+        study.state.leading(int(k)),
+        Linearised(int(steps), damping),
+        LogisticCV(),
+        backbone_name=BACKBONE,
+        info={
+            "training": {"log": study.log, "settings": {k: str(v) for k, v in vars(study.settings).items()}}
+        },
+    )
+    adapter.save_pretrained(study.folder / "adapter")
+
+
+class Bag(nn.Module):
+    """For ``--quick``: words as random vectors, a layer, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.words, self.layer = nn.Embedding(200, 24), nn.Linear(24, 16)
+
+    def tokenise(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [
+            [1 + 5 * int(a) + int(b) for a, b in (word.split("-") for word in text.split())] for text in texts
+        ]
+        width = max(map(len, rows))
+        return np.array([row + [0] * (width - len(row)) for row in rows])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        weights = (ids != 0).float()
+        return (self.layer(self.words(ids)).tanh() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+
+
+SMALL = Settings(
+    steps=4,
+    ways=4,
+    validate_every=2,
+    k=8,
+    basis_tasks=8,
+    basis_ways=4,
+    basis_steps=2,
+    validation_tasks=1,
+    validation_ways=4,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="made-up texts and a small network")
+    parser.add_argument("--until", type=float, default=1e9, help="minutes after which nothing new is begun")
+    parser.add_argument("--out", type=Path, help="folder of the result")
+    arguments = parser.parse_args()
+    quick, begun = arguments.quick, time.monotonic()
+    cache = arguments.out / "intents" if arguments.out else CACHE
+    backbone = Bag().eval().requires_grad_(False) if quick else load_backbone(BACKBONE, max_tokens=TOKENS)[0]
+    encoder = Encoder(backbone, lora(backbone, rank=RANK))
+    studies = [
+        Study(
+            benchmark,
+            encoder,
+            SMALL if quick else Settings(),
+            Budget(seconds=0.2, watch_every=0.1) if quick else Budget(),
+            cache / benchmark.name,
+        )
+        for benchmark in (small_benchmarks() if quick else benchmarks())
+    ]
+    methods = [name for name in METHODS if not (quick and name in LIBRARIES)]
+    work: list[Callable[[], None]] = []
+    for study in studies:
+        work += [partial(measure, study, 5, name) for name in methods] + [partial(save, study)]
+    for study in studies:
+        work += [partial(measure, study, 10, name) for name in methods if name not in DEAR]
+    work += [partial(measure_whole, study) for study in studies]
+    for job in work:
+        if time.monotonic() - begun < 60 * arguments.until:
+            job()
+    found = [row for study in studies for row in rows_of(study)]
+    print(table(found))
+    print(write("intents", found, quick=quick, folder=arguments.out or RESULTS))
+
+
+if __name__ == "__main__":
+    main()

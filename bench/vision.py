@@ -1,0 +1,323 @@
+"""Few-shot accuracy on public images: inside a domain, and from one domain to another.
+
+``python bench/vision.py [names] [--train] [--quick]``. A *start* is a pretrained network with what
+meta-training on some tasks made of it; its cases are tasks of other classes, or of other domains. What a
+start is, is decided on its validation classes alone; every case is then measured once. What has been done is
+kept in ``outputs/bench/vision``, so an interrupted run goes on.
+
+The data sets are those of ``docs/data.md``, below ``ADAPT_DATA``. The conv4 networks come with the package
+(``experiment=pretrain_omniglot`` and ``pretrain_cifar_fs`` made them); MobileNetV2 has weights of ImageNet.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from domain_tasks import glyphs
+from domains import Domain
+from hydra import compose, initialize_config_dir
+from inner_loops import GRIDS, HEAD, adapter_of, choices, winner
+from models import ROOT
+from record import RESULTS, Row, table, write
+from torch import nn
+
+from adapt.adapter import Context, Forward, Method
+from adapt.app.build import build
+from adapt.app.config import config_folder
+from adapt.app.environment import choose_device, environment
+from adapt.app.progress import progress
+from adapt.backbones import freeze_batch_norm, load_backbone
+from adapt.baselines import Backprop, HeadOnly
+from adapt.compare import Comparison, compare
+from adapt.compare.statistics import Interval, paired_difference
+from adapt.files import read_json, write_json
+from adapt.heads import Prototype
+from adapt.inner import Auto, GaussNewton
+from adapt.memory import keep_freed_memory
+from adapt.meta import MetaTraining
+from adapt.spaces import Space, film
+from tasks import GTSRB, CifarFS, Digits, Distribution, Mixture, Omniglot, Source
+
+CACHE = ROOT / "outputs" / "bench" / "vision"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Tasks that a start is measured on; ``goals``: of metrics of :func:`rows`, for our method."""
+
+    data: str
+    ways: int
+    shots: int
+    tasks: int
+    goals: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.data}, {self.ways}-way {self.shots}-shot"
+
+
+@dataclass(frozen=True)
+class Start:
+    """``adapter``: the shipped one, or None to meta-train with ``settings`` on tasks of ``data``."""
+
+    network: Callable[[], nn.Module]
+    space: Callable[[nn.Module], Space]
+    data: str
+    cases: Sequence[Case]
+    settings: MetaTraining
+    validation_tasks: int
+
+
+# ------------------------------------------------------------------------------------------ networks
+
+
+def conv4(name: str) -> Callable[[], nn.Module]:
+    return lambda: load_backbone(name)[0]
+
+
+def mobilenetv2() -> nn.Module:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", ["backbone=mobilenetv2_int8"])
+    return build(config.backbone, "backbone")[0]
+
+
+def last_third(backbone: nn.Module) -> Space:
+    """Scale and shift of the last third of the norms: what comes before costs one pass for any k."""
+    norms = len(film(backbone).shapes) // 2
+    return film(backbone, skip=norms - -(-norms // 3))
+
+
+# ------------------------------------------------------------------------------------------ tasks
+
+
+@cache
+def source(name: str) -> Source:
+    made: dict[str, Callable[[], Source]] = {
+        "Omniglot": lambda: Omniglot(size=32),
+        "CIFAR-FS": CifarFS,
+        "GTSRB": lambda: GTSRB(size=32),
+        "digits": Digits,
+    }
+    return made[name]()
+
+
+#: (train, validation, test): supports and queries of each
+SPLITS = {
+    "Omniglot": (("train", None), ("validation", None), ("test", None)),
+    "CIFAR-FS": (("train", None), ("validation", None), ("test", None)),
+    "GTSRB": (
+        ("train_support", "train_query"),
+        ("validation_support", "validation_query"),
+        ("test_support", "test_query"),
+    ),
+    "GTSRB, all signs": ((), (), ("all_support", "all_query")),
+    "digits": ((), (), ("support", "query")),
+}
+
+
+def tasks_of(data: str, part: int, ways: int, shots: int, queries: int) -> Distribution:
+    splits = SPLITS[data][part]
+    return Distribution(source(data.split(",")[0]), ways, shots, queries, *splits)
+
+
+def elsewhere(part: int) -> Mixture:
+    """Characters, photographs and glyphs: domains that have no signs."""
+    drawn = replace(glyphs("meta_glyphs", False), ways=5, shots=5, queries=10)
+    components = {
+        "omniglot": tasks_of("Omniglot", part, 5, 5, 10),
+        "cifar_fs": tasks_of("CIFAR-FS", part, 5, 5, 10),
+        "glyphs": replace(drawn, support_split=("train", "validation")[part]),
+    }
+    return Mixture(components, {"omniglot": 1.0, "cifar_fs": 2.0, "glyphs": 1.0})
+
+
+def training_tasks(data: str) -> tuple[Distribution | Mixture, Distribution | Mixture]:
+    """For meta-training and for choosing."""
+    if data == "elsewhere":
+        return elsewhere(0), elsewhere(1)
+    ways = 10 if data == "GTSRB" else 5
+    if data == "glyphs":
+        drawn = glyphs("meta_glyphs", False)
+        return drawn, replace(drawn, support_split="validation")
+    return tasks_of(data, 0, ways, 5, 10), tasks_of(data, 1, ways, 5, 10)
+
+
+# ------------------------------------------------------------------------------------------ starts
+
+FROZEN_START = MetaTraining(k=8, basis="displacements", nested=(2, 4, 8), gradient="first_order", chunk=1)
+BACKPROP = "compare/accuracy_vs_backprop"
+HEADS = "compare/accuracy_vs_head"
+STARTS = {
+    "omniglot": Start(
+        conv4("conv4_omniglot"),
+        lambda network: film(network, skip=1),
+        "Omniglot",
+        [
+            Case("Omniglot", 5, 1, 600, {"eval/accuracy": 99.5}),
+            Case("Omniglot", 20, 1, 300, {"eval/accuracy": 98.0}),
+            Case("Omniglot", 5, 5, 300),
+            Case("Omniglot", 20, 5, 50),
+        ],
+        replace(FROZEN_START, steps=100, basis_tasks=60),
+        validation_tasks=100,
+    ),
+    "cifar_fs": Start(
+        conv4("conv4_cifar_fs"),
+        lambda network: film(network, skip=1),
+        "CIFAR-FS",
+        [
+            Case("CIFAR-FS", 5, 1, 600, {"eval/accuracy": 65.0}),
+            Case("CIFAR-FS", 5, 5, 300, {"eval/accuracy": 80.0}),
+        ],
+        replace(FROZEN_START, steps=100, basis_tasks=60),
+        validation_tasks=100,
+    ),
+    "conv4": Start(
+        conv4("conv4_glyphs"),
+        lambda network: film(network, skip=1),
+        "glyphs",
+        [
+            Case("Omniglot", 5, 1, 300),
+            Case("Omniglot", 5, 5, 300),
+            Case("digits", 5, 1, 300),
+            Case("digits", 5, 5, 300),
+        ],
+        FROZEN_START,
+        validation_tasks=100,
+    ),
+    "signs": Start(
+        mobilenetv2,
+        last_third,
+        "GTSRB",
+        [
+            Case("GTSRB", 5, 1, 50),
+            Case("GTSRB", 5, 5, 50),
+            Case("GTSRB", 10, 5, 60, {HEADS: 18.0, BACKPROP: 0.0}),
+        ],
+        replace(FROZEN_START, steps=40, basis_tasks=24, validation_tasks=10, validate_every=20),
+        validation_tasks=12,
+    ),
+    "elsewhere": Start(
+        mobilenetv2,
+        last_third,
+        "elsewhere",
+        [
+            Case("GTSRB", 5, 1, 50),
+            Case("GTSRB", 5, 5, 50),
+            Case("GTSRB", 10, 5, 60, {HEADS: 10.0, BACKPROP: 0.0}),
+            Case("GTSRB, all signs", 43, 5, 10),
+            Case("Omniglot", 5, 1, 50),
+            Case("Omniglot", 5, 5, 50),
+            Case("CIFAR-FS", 5, 1, 50),
+            Case("CIFAR-FS", 5, 5, 50),
+            Case("digits", 5, 1, 50),
+            Case("digits", 5, 5, 50),
+        ],
+        replace(FROZEN_START, steps=40, basis_tasks=48, validation_tasks=10, validate_every=20),
+        validation_tasks=12,
+    ),
+}
+
+
+def domain_of(name: str) -> Domain:
+    """A start in the form that choosing takes; its test is never looked at there."""
+    start = STARTS[name]
+    network = freeze_batch_norm(start.network()).eval().requires_grad_(False)
+    train, validation = training_tasks(start.data)
+    return Domain(name, network, start.space(network), train, validation, validation, "", start.data)
+
+
+def methods_of(found: Mapping[str, Mapping[str, float]]) -> dict[str, Method]:
+    """Heads on the pretrained features, heads at the start, ours and backprop as chosen."""
+    chosen = {name: dict(grid())[winner(found[name])] for name, grid in GRIDS.items()}
+    ours = max(("gauss_newton", "linearised"), key=lambda name: max(found[name].values()))
+    assert isinstance(chosen["backprop"], Backprop)
+    return {
+        "pretrained, prototypes": HeadOnly(Prototype()),
+        "pretrained, logistic head": HeadOnly(HEAD),
+        "start, logistic head": Forward(GaussNewton(steps=0), HEAD),
+        "forward": chosen[ours],
+        "auto": Forward(Auto(), HEAD),
+        "backprop": chosen["backprop"],
+    }
+
+
+def rows(start: str, case: Case, result: Comparison) -> Iterator[Row]:
+    """Every method; ours against the best head on pretrained features and against backprop."""
+    methods = result.methods
+    heads = [method for method in methods.values() if method.name.startswith("pretrained")]
+    head = max(heads, key=lambda method: method.mean_score.mean)
+    for method in methods.values():
+        name, score = f"{start}: {case}: {method.name}", method.mean_score
+        goals = case.goals if method.name == "forward" else {}
+        goal = goals.get("eval/accuracy")
+        yield Row(name, "eval/accuracy", 100 * score.mean, "%", 100 * score.ci95, score.n, goal)
+        yield Row(name, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False)
+        for other, metric in ((head, HEADS), (methods["backprop"], BACKPROP)):
+            if method is not other:
+                yield _points(name, metric, paired_difference(method.score, other.score), goals.get(metric))
+
+
+def _points(case: str, metric: str, difference: Interval, goal: float | None) -> Row:
+    return Row(case, metric, 100 * difference.mean, "points", 100 * difference.ci95, difference.n, goal)
+
+
+def run(name: str, *, quick: bool, train: bool, folder: Path, device: torch.device) -> list[Row]:
+    """One start, from meta-training to rows; what has been done is kept."""
+    start, chosen = STARTS[name], domain_of(name)
+    adapter = adapter_of(chosen, start.settings, folder, quick=quick)
+    found = choices(chosen, adapter, folder, tasks=1 if quick else start.validation_tasks)
+    if train:
+        return []
+    adapter = adapter.to(device)
+    measured: list[Row] = []
+    for case in start.cases[-1:] if quick else start.cases:
+        kept = folder / f"{str(case).replace(', ', '_').replace(' ', '_')}.{device.type}.json"
+        if kept.exists():
+            result = Comparison.from_dict(read_json(kept))
+        else:
+            tasks = tasks_of(case.data, 2, case.ways, case.shots, 15 if case.ways <= 20 else 5)
+            result = compare(
+                methods_of(found),
+                tasks,
+                Context(adapter.backbone, adapter),
+                experiment=f"vision, {name}",
+                task={"source": tasks.source.name, "ways": case.ways, "shots": case.shots},
+                tasks=2 if quick else case.tasks,
+                device=device,
+                environment=environment(device),
+                progress=progress(f"{name}: {case}"),
+            )
+            write_json(kept, result.to_dict())
+        measured += rows(name, case, result)
+    seconds = float(adapter.info["training"]["seconds"])
+    settings = ", ".join(f"{method}: {winner(found[method])}" for method in GRIDS)
+    return [Row(name, "time/train_seconds", seconds, "s", higher_is_better=False, note=settings), *measured]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(STARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="the last case of conv4, in miniature")
+    parser.add_argument("--train", action="store_true", help="meta-train and choose only")
+    parser.add_argument("--device", default="cpu", help="of the test tasks: cpu (the default), cuda or auto")
+    parser.add_argument("--out", type=Path, help="folder of the result")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    device = choose_device(arguments.device)
+    cache_folder = arguments.out / "vision" if arguments.out else CACHE
+    found: list[Row] = []
+    for name in arguments.names or (["conv4"] if arguments.quick else STARTS):
+        folder = cache_folder / name
+        found += run(name, quick=arguments.quick, train=arguments.train, folder=folder, device=device)
+    if not arguments.train:
+        print(table(found))
+        print(write("vision", found, quick=arguments.quick, folder=arguments.out or RESULTS, device=device))
+
+
+if __name__ == "__main__":
+    main()
