@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from domain_tasks import BANKING, VALIDATION_TOPICS, data_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapt.files import read_json
 
-__all__ = ["Benchmark", "Pool", "benchmarks", "small_benchmarks"]
+__all__ = ["Bag", "Benchmark", "Pool", "benchmarks", "small_benchmarks"]
 
 VALIDATION_INTENTS = 20  # of BANKING77, when CLINC150 is the test
 #: Accuracies to reach, %: the best published ones that we know of.
@@ -38,18 +38,15 @@ class Pool:
     def draw(
         self, ways: int, sizes: Sequence[int], rng: np.random.Generator
     ) -> list[tuple[list[str], Tensor]]:
-        """For ``ways`` random intents disjoint sets of texts, ``sizes`` per intent, with labels 0 … ways −
-        1."""
+        """For ``ways`` random intents disjoint sets of texts, ``sizes`` per intent (the last ones fewer where
+        there are not so many), with labels 0 … ways − 1."""
         chosen = rng.permutation(self.intents)[:ways]
         shuffled = [rng.permutation(len(self.texts[intent]))[: sum(sizes)] for intent in chosen]
-        bounds = np.cumsum([0, *sizes])
-        return [
-            (
-                [self.texts[c][i] for c, rows in zip(chosen, shuffled, strict=True) for i in rows[low:high]],
-                torch.arange(len(chosen)).repeat_interleave(high - low),
-            )
-            for low, high in pairwise(bounds)
-        ]
+        sets = []
+        for low, high in pairwise(np.cumsum([0, *sizes])):
+            rows = [(self.texts[c][i], y) for y, c in enumerate(chosen) for i in shuffled[y][low:high]]
+            sets.append(([text for text, _ in rows], torch.tensor([y for _, y in rows])))
+        return sets
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,27 @@ def small_benchmarks() -> list[Benchmark]:
 
     few = {5: pool(0, 4, 5), 10: pool(0, 4, 10)}
     return [Benchmark("made up", few, pool(0, 4, 12), pool(0, 4, 30), pool(4, 6, 16), pool(10, 4, 16))]
+
+
+class Bag(nn.Module):
+    """A network that reads their texts: words as random vectors, a layer, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.words, self.layer = nn.Embedding(200, 24), nn.Linear(24, 16)
+
+    def tokenise(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [
+            [1 + 5 * int(a) + int(b) for a, b in (word.split("-") for word in text.split())] for text in texts
+        ]
+        width = max(map(len, rows))
+        return np.array([row + [0] * (width - len(row)) for row in rows])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        weights = (ids != 0).float()
+        return (self.layer(self.words(ids)).tanh() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
 
 
 def _sentence(rng: np.random.Generator, intent: int) -> str:

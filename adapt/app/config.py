@@ -28,8 +28,8 @@ class TaskConfig:
     """What tasks are made of: a source of ``tasks/`` and the shape of an episode.
 
     ``ways``, ``shots`` and ``queries`` are numbers or distributions over them (``tasks.Uniform``,
-    ``tasks.Choice``), drawn task by task. Where the source draws functions there are no classes: ``ways``
-    means nothing then, and what is said of classes is refused.
+    ``tasks.Choice``), drawn task by task; ``ways`` may be null: all classes, at most five. Where the source
+    draws functions there are no classes: ``ways`` means nothing then, and what is said of classes is refused.
     """
 
     source: Any = MISSING

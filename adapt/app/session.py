@@ -1,7 +1,8 @@
 """What every stage needs of its run: folder, config, builders, tracking."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from adapt.app.build import build
 from adapt.app.config import TaskConfig
-from adapt.backbones import tokeniser
+from adapt.backbones import BackboneInfo, tokeniser
 from adapt.errors import AdaptError
 from tasks import (
     Choice,
@@ -26,7 +27,10 @@ from tasks import (
 )
 from tasks.pools import common_classes
 
-__all__ = ["Session", "distribution", "readable"]
+__all__ = ["Network", "Session", "distribution", "network_of", "readable"]
+
+#: Makes the backbone when it is first called.
+Network = Callable[[], tuple[nn.Module, BackboneInfo]]
 
 #: Settings that say something of classes.
 FOR_CLASSES = ("transform", "replace", "imbalanced", "sizes", "outside", "vectorised")
@@ -42,15 +46,21 @@ class Session:
     overrides: list[str]
 
 
+def network_of(config: DictConfig) -> Network:
+    """The backbone of ``config``, made when it is first asked for."""
+    return cache(lambda: build(config.backbone, "backbone", config.allow))
+
+
 def distribution(
     config: DictConfig,
-    backbone: nn.Module | None = None,
+    network: Network | None = None,
     *,
     split: str | None = None,
     seed: int | None = None,
 ) -> Tasks:
     """The distribution of ``config.task``: over classes, over functions or groups if its source says so, or a
-    mixture. Texts are tokenised for ``backbone``.
+    mixture. Texts are tokenised for the backbone of ``network``, which is made after the source: mistakes in
+    one's own data are told at once.
 
     Args:
         split: replaces its support split (both roles); ``task.validation`` then has its say.
@@ -65,11 +75,11 @@ def distribution(
     if split is not None and task.get("validation"):
         roles = {"support_split": split, "query_split": None, "mixture": None, "curriculum": None}
         task, split = _changed(task, {**roles, **task.validation, "validation": None}), None
-    return _tasks(config, task, backbone, split, config.seed if seed is None else seed)
+    return _tasks(config, task, network, split, config.seed if seed is None else seed)
 
 
 def _tasks(
-    config: DictConfig, task: DictConfig, backbone: nn.Module | None, split: str | None, seed: int
+    config: DictConfig, task: DictConfig, network: Network | None, split: str | None, seed: int
 ) -> Tasks:
     """The tasks of one node of settings."""
     if task.get("mixture"):
@@ -78,11 +88,12 @@ def _tasks(
             name: _changed(task, {"mixture": None, **{k: v for k, v in node.items() if k != "weight"}})
             for name, node in task.mixture.items()
         }
-        parts = {name: _tasks(config, node, backbone, split, seed) for name, node in nodes.items()}
+        parts = {name: _tasks(config, node, network, split, seed) for name, node in nodes.items()}
         return Mixture(parts, weights, seed)
     if split is not None:
         task = _changed(task, {"support_split": split, "query_split": None})
-    source = readable(build(task.source, "task.source", config.allow), backbone)
+    source = build(task.source, "task.source", config.allow)
+    source = readable(source, None if network is None else network()[0])
     if not task.get("curriculum"):
         return _stage(config, task, source, seed)
     if not all(isinstance(stage, DictConfig) and "start" in stage for stage in task.curriculum):

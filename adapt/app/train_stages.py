@@ -15,7 +15,7 @@ from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
-from adapt.app.session import Session, distribution
+from adapt.app.session import Session, distribution, network_of
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
@@ -86,8 +86,10 @@ def run_meta(config: DictConfig, session: Session) -> float:
     squared error of a regression."""
     settings: MetaTraining = _settings(config, MetaTraining)
     device = choose_device(config.device)
-    backbone, info = build(config.backbone, "backbone", config.allow)
-    train = distribution(config, backbone)
+    network = network_of(config)
+    train = distribution(config, network)
+    _check_split(config, train.source)
+    backbone, info = network()
     adapter = untrained(config, backbone.to(device), info, train)
     resume = _resumed(config)
     started = time.perf_counter()
@@ -102,7 +104,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             adapter.solver,
             adapter.problem,
             train,
-            distribution(config, backbone, split=VALIDATION),
+            distribution(config, network, split=VALIDATION),
             settings,
             seed=config.seed,
             progress=progress(f"meta-training in space {adapter.space.name}"),
@@ -123,6 +125,17 @@ def run_meta(config: DictConfig, session: Session) -> float:
         f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
     )
     return metrics["validation/mse" if train.regression else "validation/accuracy"]
+
+
+def _check_split(config: DictConfig, source: Any) -> None:
+    """Refuse to learn from what is measured on, where the source keeps classes for learning."""
+    chosen, kept = config.task.support_split, [name for name in source.splits if name.startswith("train")]
+    if kept and not config.task.mixture and not chosen.startswith(("train", "pretrain")):
+        query = "null" if kept[0] == "train" else kept[-1]
+        raise AdaptError(
+            f"stage=meta would learn from split '{chosen}', which is measured on: set "
+            f"task.support_split={kept[0]} task.query_split={query}"
+        )
 
 
 def _start(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining, seed: int) -> AdapterState:

@@ -70,9 +70,9 @@ def minimiser(
         offset: o, what is added to the outputs ``[n, C]``; None = 0.
 
     Example:
-        >>> minimiser(torch.eye(2), torch.eye(2), torch.ones(2), 1.0, 8)  # 2 w = 1/(1 + exp 2w) for ±w
-        tensor([[ 0.2168, -0.2168],
-                [-0.2168,  0.2168]])
+        >>> minimiser(torch.eye(2), torch.eye(2), torch.ones(2), 1.0, 8)  # w = 1/(1 + exp 2w) for ±w
+        tensor([[ 0.3374, -0.3374],
+                [-0.3374,  0.3374]])
     """
     offset = torch.zeros_like(y) if offset is None else offset
     alive = _Problem(x, y, mask, torch.as_tensor(ridge, dtype=x.dtype, device=x.device), offset)

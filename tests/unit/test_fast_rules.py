@@ -245,10 +245,12 @@ CONSTANT |= {"bucketize": (constant(3),), "empty_like": (), "size": (0,)}
 NUMBERS = ("__bool__", "__float__", "__int__", "item")
 
 
-CONSTANT = [key for key, found in RULES.items() if found is metadata.constant]
+NO_DERIVATIVE = [key for key, found in RULES.items() if found is metadata.constant]
 
 
-@pytest.mark.parametrize("function", CONSTANT, ids=lambda function: getattr(function, "__name__", "property"))
+@pytest.mark.parametrize(
+    "function", NO_DERIVATIVE, ids=lambda function: getattr(function, "__name__", "property")
+)
 def test_what_has_no_derivative_is_that_of_the_value(function: Any) -> None:
     name = getattr(function, "__name__", "")
     if name in ("__index__", "one_hot", "data_ptr", "empty_like", "new_empty", "__hash__", "get_device"):
