@@ -369,9 +369,9 @@ def main() -> None:
     cheap = [name for name in methods if name not in DEAR]
     for study in studies:
         work += [partial(measure, study, shots, name) for shots in (5, 10) for name in cheap]
+        work += [partial(save, study)]
     for study in studies:
         work += [partial(measure, study, 5, name) for name in methods if name in DEAR]
-        work += [partial(save, study)]
     work += [partial(measure_whole, study) for study in studies]
     for job in work:
         if time.monotonic() - begun < 60 * arguments.until:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks import FunctionSource, GroupedTasks, GroupSource, Source
-from tests.conformance.tables import GROUPS
+from tests.conformance.task_tables import GROUPS
 
 
 @pytest.mark.parametrize("name", GROUPS)

@@ -16,7 +16,7 @@ from tasks import (
     TaskError,
     TextSource,
 )
-from tests.conformance.tables import (
+from tests.conformance.task_tables import (
     FUNCTIONS,
     SOURCES,
     TEXTS,

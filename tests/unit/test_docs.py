@@ -22,7 +22,7 @@ import adapt.baselines
 import adapt.heads
 import tasks
 from adapt.app import build
-from tests.conformance import tables, test_heads, test_methods, test_sources
+from tests.conformance import tables, task_tables, test_heads, test_methods, test_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDING = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def test_head_of_the_page_can_be_used(page: Any) -> None:
 
 
 def test_source_of_the_page_is_conformant(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tables.SOURCES, "stripes", lambda: page.Stripes(size=16))
+    monkeypatch.setitem(task_tables.SOURCES, "stripes", lambda: page.Stripes(size=16))
     test_sources.test_source_keeps_its_contract("stripes")
 
 
