@@ -20,9 +20,10 @@ from torch import Tensor
 
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
+from adapt.heads.base import is_concrete
 from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model, is_concrete
+from adapt.inner.solver import Learned, Model, Trace, as_model
 
 __all__ = ["Auto"]
 

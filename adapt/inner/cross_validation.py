@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adapt.heads.base import is_concrete
 from adapt.inner.linearised import solve_linear
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, is_concrete
+from adapt.inner.solver import Learned, Model
 
 __all__ = ["Candidate", "Linear", "choose", "enough_examples", "folds_of"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adapt.inner.losses import Loss
 
-__all__ = ["Learned", "Model", "Solver", "Trace", "as_model", "is_concrete", "plain"]
+__all__ = ["Learned", "Model", "Solver", "Trace", "as_model", "plain"]
 
 Readout = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -88,8 +88,3 @@ def as_model(model: Model | Callable[[Tensor], Tensor]) -> Model:
     if isinstance(model, Model):
         return model
     return Model(model, lambda features, weights: features, lambda features, weights: features)
-
-
-def is_concrete(tensor: Tensor) -> bool:
-    """Whether values can be looked at: not inside ``vmap`` or other transforms of ``torch.func``."""
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
