@@ -52,7 +52,9 @@ task, in points.""",
     "intents": """\
 The official 5-shot and 10-shot training sets and the official test sets, all intents at once, encoded by
 all-MiniLM-L6-v2. Meta-training saw intents of the other data set only, without the topics they share.
-Intervals are over test queries; there is one published training set of each size.""",
+Intervals are over test queries; there is one published training set of each size. `start` rows take the share
+of the meta-learned start that leave-one-out on the support set chooses, `forward` and `backprop` move from
+there; `other intents` rows take the whole of it. Seconds are of the processor.""",
     "fields": """\
 Small networks, meta-trained on training tasks of each field, beside the best cheap baseline. Settings are
 chosen on validation tasks; test tasks are measured once. Differences are paired by task.""",
@@ -81,7 +83,9 @@ def page() -> str:
 
 def _section(name: str, title: str, result: Mapping[str, Any]) -> list[str]:
     rows = result["rows"]
-    parts = [f"## {title}", EXPLANATIONS[name], provenance(result), *_goals(rows)]
+    parts = [f"## {title}", EXPLANATIONS[name], provenance(result)]
+    parts += ["\n".join(f"- {remark}" for remark in result["remarks"])] if result.get("remarks") else []
+    parts += _goals(rows)
     if name == "digits":
         parts.append(_verdicts())
         parts += ["![accuracy against seconds](figures/digits_seconds.svg)"]

@@ -193,9 +193,9 @@ STARTS = {
         last_third,
         "GTSRB",
         [
+            Case("GTSRB", 10, 5, 60, {HEADS: 18.0, BACKPROP: 0.0}),
             Case("GTSRB", 5, 1, 50),
             Case("GTSRB", 5, 5, 50),
-            Case("GTSRB", 10, 5, 60, {HEADS: 18.0, BACKPROP: 0.0}),
         ],
         replace(FROZEN_START, steps=40, basis_tasks=24, validation_tasks=10, validate_every=20),
         validation_tasks=12,
