@@ -264,17 +264,23 @@ def _points(case: str, metric: str, difference: Interval, goal: float | None) ->
     return Row(case, metric, 100 * difference.mean, "points", 100 * difference.ci95, difference.n, goal)
 
 
-def run(name: str, *, quick: bool, train: bool, folder: Path, device: torch.device) -> list[Row]:
-    """One start, from meta-training to rows; what has been done is kept."""
+def run(
+    name: str, *, quick: bool, train: bool, kept_only: bool, folder: Path, device: torch.device
+) -> tuple[list[Row], list[str]]:
+    """One start, from meta-training to rows, and the cases that were left out; what has been done is kept."""
     start, chosen = STARTS[name], domain_of(name)
     adapter = adapter_of(chosen, start.settings, folder, quick=quick)
     found = choices(chosen, adapter, folder, tasks=1 if quick else start.validation_tasks)
     if train:
-        return []
+        return [], []
     adapter = adapter.to(device)
     measured: list[Row] = []
+    missing: list[str] = []
     for case in start.cases[-1:] if quick else start.cases:
         kept = folder / f"{str(case).replace(', ', '_').replace(' ', '_')}.{device.type}.json"
+        if kept_only and not kept.exists():
+            missing.append(f"{name}: {case}")
+            continue
         if kept.exists():
             result = Comparison.from_dict(read_json(kept))
         else:
@@ -294,7 +300,8 @@ def run(name: str, *, quick: bool, train: bool, folder: Path, device: torch.devi
         measured += rows(name, case, result)
     seconds = float(adapter.info["training"]["seconds"])
     settings = ", ".join(f"{method}: {winner(found[method])}" for method in GRIDS)
-    return [Row(name, "time/train_seconds", seconds, "s", higher_is_better=False, note=settings), *measured]
+    train_row = Row(name, "time/train_seconds", seconds, "s", higher_is_better=False, note=settings)
+    return [train_row, *measured], missing
 
 
 def main() -> None:
@@ -304,6 +311,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(STARTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="the last case of conv4, in miniature")
     parser.add_argument("--train", action="store_true", help="meta-train and choose only")
+    parser.add_argument("--kept", action="store_true", help="write what has been measured, measure nothing")
     parser.add_argument("--device", default="cpu", help="of the test tasks: cpu (the default), cuda or auto")
     parser.add_argument("--out", type=Path, help="folder of the result")
     arguments = parser.parse_args()
@@ -311,12 +319,22 @@ def main() -> None:
     device = choose_device(arguments.device)
     cache_folder = arguments.out / "vision" if arguments.out else CACHE
     found: list[Row] = []
+    missing: list[str] = []
     for name in arguments.names or (["conv4"] if arguments.quick else STARTS):
-        folder = cache_folder / name
-        found += run(name, quick=arguments.quick, train=arguments.train, folder=folder, device=device)
+        rows_of_start, left_out = run(
+            name,
+            quick=arguments.quick,
+            train=arguments.train,
+            kept_only=arguments.kept,
+            folder=cache_folder / name,
+            device=device,
+        )
+        found, missing = found + rows_of_start, missing + left_out
     if not arguments.train:
+        remarks = [f"Not measured yet: {'; '.join(missing)}."] if missing else []
         print(table(found))
-        print(write("vision", found, quick=arguments.quick, folder=arguments.out or RESULTS, device=device))
+        folder = arguments.out or RESULTS
+        print(write("vision", found, quick=arguments.quick, folder=folder, device=device, remarks=remarks))
 
 
 if __name__ == "__main__":
