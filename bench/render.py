@@ -151,9 +151,12 @@ def _cell(row: Mapping[str, Any]) -> str:
         value, unit = (1000 * value, "ms") if value < 1 else (value, "s")
     sign = "+" if unit == "points" and value > 0 else ""
     digits = 2 if unit in ("%", "points") or abs(value) < 10 else 1
+    places = 2
+    if 0 < abs(value) < 0.1 and unit not in ("%", "points"):
+        digits = places = 4
     text = (
         f"{sign}{value:.{digits}f}"
-        + (f" ± {row['ci95']:.2f}" if row["ci95"] is not None else "")
+        + (f" ± {row['ci95']:.{places}f}" if row["ci95"] is not None else "")
         + f" {unit}"
     )
     extra = [f"n = {row['n']}"] if row["n"] else []
