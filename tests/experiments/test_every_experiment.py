@@ -122,6 +122,12 @@ MINIATURES = {
     "pretrain_cifar_fs": Miniature(
         ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True
     ),
+    **{
+        f"pretrain_{data}_resnet12": Miniature(
+            ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True
+        )
+        for data in ("cifar_fs", "fc100")
+    },
     "pretrain_omniglot": Miniature(
         ("backbone.width=4", "meta.steps=2", "meta.batch=8", "task.shots=2", "task.queries=2"),
         BACKBONE,
