@@ -10,6 +10,7 @@ The data sets are those of ``docs/data.md``, below ``ADAPT_DATA``. The conv4 net
 """
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,7 +21,7 @@ from domain_tasks import glyphs
 from domains import Domain
 from hydra import compose, initialize_config_dir
 from inner_loops import GRIDS, HEAD, adapter_of, choices, winner
-from models import ROOT
+from models import ROOT, data_root
 from record import RESULTS, Row, table, write
 from torch import nn
 
@@ -208,7 +209,7 @@ STARTS = {
             Case("GTSRB", 5, 1, 50),
             Case("GTSRB", 5, 5, 50),
             Case("GTSRB", 10, 5, 60, {HEADS: 10.0, BACKPROP: 0.0}),
-            Case("GTSRB, all signs", 43, 5, 4),
+            Case("GTSRB, all signs", 43, 5, 10),
             Case("Omniglot", 5, 1, 40),
             Case("Omniglot", 5, 5, 40),
             Case("CIFAR-FS", 5, 1, 40),
@@ -316,6 +317,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the result")
     arguments = parser.parse_args()
     keep_freed_memory()
+    os.environ.setdefault("ADAPT_DATA", str(data_root()))  # where the other benchmarks look, too
     device = choose_device(arguments.device)
     cache_folder = arguments.out / "vision" if arguments.out else CACHE
     found: list[Row] = []
