@@ -26,7 +26,7 @@ from .regression.sinusoid import Sinusoid
 from .regression.vehicle_dynamics import VehicleDynamics
 from .regression.volatility import Volatility
 from .sizes import Choice, Uniform
-from .source import ArraySource, Card, Source, TaskError, TaskWarning
+from .source import AnySource, ArraySource, Card, Source, TaskError, TaskWarning
 from .tables.breast_cancer import BreastCancer
 from .tables.table_file import table_file
 from .text.banking77 import Banking77
@@ -39,6 +39,7 @@ from .transforms import Style, Transform
 __all__ = [
     "FC100",
     "GTSRB",
+    "AnySource",
     "ArraySource",
     "Banking77",
     "BreastCancer",

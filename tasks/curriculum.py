@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .distribution import Episode
-from .functions import FunctionSource, Tasks
+from .functions import Tasks
 from .sizes import Size, summary
-from .source import Source, TaskError
+from .source import AnySource, TaskError
 
 __all__ = ["Curriculum"]
 
@@ -58,7 +58,7 @@ class Curriculum:
         return list(self.stages.values())[-1]
 
     @property
-    def source(self) -> Source | FunctionSource:
+    def source(self) -> AnySource:
         return self.last.source
 
     @property

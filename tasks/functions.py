@@ -11,7 +11,7 @@ import torch
 
 from .distribution import Episode, EpisodeMeta
 from .sizes import Size
-from .source import Card, Source, TaskError
+from .source import AnySource, TaskError
 
 __all__ = ["SPLITS", "FunctionSource", "FunctionTasks", "Tasks"]
 
@@ -22,28 +22,12 @@ Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, float]]
 
 
 @runtime_checkable
-class FunctionSource(Protocol):
+class FunctionSource(AnySource, Protocol):
     """A family of functions. `regression` tells it from a `Source` of labelled examples."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def card(self) -> Card: ...
 
     @property
     def regression(self) -> bool:
         """True: targets are numbers."""
-        ...
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits, in an order that never changes: the position enters the random stream."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
         ...
 
     @property
@@ -60,16 +44,12 @@ class FunctionSource(Protocol):
         """
         ...
 
-    def digest(self) -> str:
-        """sha256 (hex) of everything that decides a result: settings, and the version of the generator."""
-        ...
-
 
 class Tasks(Protocol):
     """What is common to `Distribution` and `FunctionTasks`."""
 
     @property
-    def source(self) -> Source | FunctionSource: ...
+    def source(self) -> AnySource: ...
 
     @property
     def shots(self) -> Size:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .distribution import Episode, EpisodeMeta
-from .source import Card, TaskError, TaskWarning
+from .source import AnySource, Card, TaskError, TaskWarning
 
 __all__ = ["GroupArrays", "GroupDraw", "GroupSource", "GroupedTasks", "draw_rows"]
 
@@ -43,31 +43,15 @@ class GroupDraw(NamedTuple):
 
 
 @runtime_checkable
-class GroupSource(Protocol):
+class GroupSource(AnySource, Protocol):
     """A collection of named groups. The flag `grouped` tells it from other sources."""
 
     @property
     def grouped(self) -> bool: ...
 
     @property
-    def name(self) -> str: ...
-
-    @property
-    def card(self) -> Card: ...
-
-    @property
     def regression(self) -> bool:
         """Whether targets are numbers (True) or labels (False)."""
-        ...
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """In an order that never changes: the position enters the random stream."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
         ...
 
     def groups(self, split: str) -> Mapping[str, int | None]:
@@ -77,10 +61,6 @@ class GroupSource(Protocol):
 
     def sample(self, rng: np.random.Generator, group: str, shots: int, queries: int) -> GroupDraw:
         """Examples of `group`, from `rng` alone."""
-        ...
-
-    def digest(self) -> str:
-        """sha256 (hex) of everything that decides a result."""
         ...
 
 

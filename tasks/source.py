@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-__all__ = ["ArraySource", "Card", "Source", "TaskError", "TaskWarning"]
+__all__ = ["AnySource", "ArraySource", "Card", "Source", "TaskError", "TaskWarning"]
 
 
 class TaskError(ValueError):
@@ -58,13 +58,8 @@ class Card:
         return plain
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Labelled examples, addressed by index, with named splits.
-
-    `classes` is ordered and deterministic: episodes are drawn by position in it. Splits may be disjoint in
-    classes (new concepts) or in examples (same classes, new images); the card says which.
-    """
+class AnySource(Protocol):
+    """What sources of every kind say of themselves: of examples (`Source`), functions and groups."""
 
     @property
     def name(self) -> str: ...
@@ -73,12 +68,27 @@ class Source(Protocol):
     def card(self) -> Card: ...
 
     @property
-    def splits(self) -> tuple[str, ...]: ...
+    def splits(self) -> tuple[str, ...]:
+        """In an order that never changes: where tasks are drawn by number, the position enters the stream."""
+        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
+        """Shape of one example (of a function, of one input)."""
         ...
+
+    def digest(self) -> str:
+        """sha256 (hex) of everything that decides a result: pixels or settings, class names, splits."""
+        ...
+
+
+@runtime_checkable
+class Source(AnySource, Protocol):
+    """Labelled examples, addressed by index, with named splits.
+
+    `classes` is ordered and deterministic: episodes are drawn by position in it. Splits may be disjoint in
+    classes (new concepts) or in examples (same classes, new images); the card says which.
+    """
 
     def classes(self, split: str) -> Mapping[str, np.ndarray]:
         """Class name -> int64 indices [m] of its examples in `split`; `TaskError` if there is none."""
@@ -86,10 +96,6 @@ class Source(Protocol):
 
     def load(self, indices: np.ndarray) -> torch.Tensor:
         """Examples [n, *shape] for int64 indices [n]: float32, or int64 where they are token ids."""
-        ...
-
-    def digest(self) -> str:
-        """sha256 (hex) of everything that decides a result: pixels, class names, split assignment."""
         ...
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .distribution import Episode
-from .functions import FunctionSource, Tasks
+from .functions import Tasks
 from .sizes import Size
-from .source import Source
+from .source import AnySource
 
 __all__ = ["Wrapped"]
 
@@ -52,7 +52,7 @@ class Wrapped:
         return 1 + self.tasks._depth if isinstance(self.tasks, Wrapped) else 0
 
     @property
-    def source(self) -> Source | FunctionSource:
+    def source(self) -> AnySource:
         return self.tasks.source
 
     @property

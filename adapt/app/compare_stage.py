@@ -17,7 +17,7 @@ from adapt.app.environment import choose_device, environment
 from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
 from adapt.app.report import show
-from adapt.app.session import Session, distribution, network_of
+from adapt.app.session import Parts, Session, distribution
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import save, score_against_seconds
@@ -36,9 +36,9 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     the squared error of a regression."""
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    network = network_of(config)
-    tasks: Tasks = distribution(config, network)
-    backbone, info = network()
+    parts = Parts(config)
+    tasks: Tasks = distribution(config, parts)
+    backbone, info = parts.network
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }

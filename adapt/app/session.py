@@ -1,8 +1,8 @@
 """What every stage needs of its run: folder, config, builders, tracking."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,10 +27,7 @@ from tasks import (
 )
 from tasks.pools import common_classes
 
-__all__ = ["Network", "Session", "distribution", "network_of", "readable"]
-
-#: Makes the backbone when it is first called.
-Network = Callable[[], tuple[nn.Module, BackboneInfo]]
+__all__ = ["Parts", "Session", "distribution", "readable"]
 
 #: Settings that say something of classes.
 FOR_CLASSES = ("transform", "replace", "imbalanced", "sizes", "outside", "vectorised")
@@ -46,20 +43,37 @@ class Session:
     overrides: list[str]
 
 
-def network_of(config: DictConfig) -> Network:
-    """The backbone of ``config``, made when it is first asked for."""
-    return cache(lambda: build(config.backbone, "backbone", config.allow))
+class Parts:
+    """What a run makes once: its backbone, when it is first asked for, and every source of its tasks."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._config = config
+        self._sources: dict[str, Any] = {}
+
+    @cached_property
+    def network(self) -> tuple[nn.Module, BackboneInfo]:
+        """The backbone of the config."""
+        return build(self._config.backbone, "backbone", self._config.allow)
+
+    def source(self, node: Any) -> Any:
+        """The source that ``node`` describes, its texts encoded for the backbone: reading files and encoding
+        texts is not done again for other splits of it."""
+        told = OmegaConf.to_yaml(node, resolve=True) if isinstance(node, DictConfig) else repr(node)
+        if told not in self._sources:
+            source = build(node, "task.source", self._config.allow)
+            self._sources[told] = readable(source, self.network[0])
+        return self._sources[told]
 
 
 def distribution(
     config: DictConfig,
-    network: Network | None = None,
+    parts: Parts | None = None,
     *,
     split: str | None = None,
     seed: int | None = None,
 ) -> Tasks:
     """The distribution of ``config.task``: over classes, over functions or groups if its source says so, or a
-    mixture. Texts are tokenised for the backbone of ``network``, which is made after the source: mistakes in
+    mixture. Texts are tokenised for the backbone of ``parts``, which is made after the source: mistakes in
     one's own data are told at once.
 
     Args:
@@ -75,12 +89,10 @@ def distribution(
     if split is not None and task.get("validation"):
         roles = {"support_split": split, "query_split": None, "mixture": None, "curriculum": None}
         task, split = _changed(task, {**roles, **task.validation, "validation": None}), None
-    return _tasks(config, task, network, split, config.seed if seed is None else seed)
+    return _tasks(config, task, parts, split, config.seed if seed is None else seed)
 
 
-def _tasks(
-    config: DictConfig, task: DictConfig, network: Network | None, split: str | None, seed: int
-) -> Tasks:
+def _tasks(config: DictConfig, task: DictConfig, parts: Parts | None, split: str | None, seed: int) -> Tasks:
     """The tasks of one node of settings."""
     if task.get("mixture"):
         weights = {name: node.get("weight", 1.0) for name, node in task.mixture.items()}
@@ -88,12 +100,14 @@ def _tasks(
             name: _changed(task, {"mixture": None, **{k: v for k, v in node.items() if k != "weight"}})
             for name, node in task.mixture.items()
         }
-        parts = {name: _tasks(config, node, network, split, seed) for name, node in nodes.items()}
-        return Mixture(parts, weights, seed)
+        components = {name: _tasks(config, node, parts, split, seed) for name, node in nodes.items()}
+        return Mixture(components, weights, seed)
     if split is not None:
         task = _changed(task, {"support_split": split, "query_split": None})
-    source = build(task.source, "task.source", config.allow)
-    source = readable(source, None if network is None else network()[0])
+    if parts is None:
+        source = readable(build(task.source, "task.source", config.allow), None)
+    else:
+        source = parts.source(task.source)
     if not task.get("curriculum"):
         return _stage(config, task, source, seed)
     if not all(isinstance(stage, DictConfig) and "start" in stage for stage in task.curriculum):

@@ -15,13 +15,13 @@ from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
-from adapt.app.session import Session, distribution, network_of
+from adapt.app.session import Parts, Session, distribution
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
 from adapt.meta import MetaTraining, Pretraining, image_batches, initial_basis, meta_train, pretrain
 from adapt.tracking import DatasetInput, track
-from tasks import Distribution, FunctionSource, Source, Tasks
+from tasks import AnySource, Distribution, Tasks
 
 __all__ = ["run_meta", "run_pretrain"]
 
@@ -86,10 +86,10 @@ def run_meta(config: DictConfig, session: Session) -> float:
     squared error of a regression."""
     settings: MetaTraining = _settings(config, MetaTraining)
     device = choose_device(config.device)
-    network = network_of(config)
-    train = distribution(config, network)
+    parts = Parts(config)
+    train = distribution(config, parts)
     _check_split(config, train.source)
-    backbone, info = network()
+    backbone, info = parts.network
     adapter = untrained(config, backbone.to(device), info, train)
     resume = _resumed(config)
     started = time.perf_counter()
@@ -104,7 +104,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             adapter.solver,
             adapter.problem,
             train,
-            distribution(config, network, split=VALIDATION),
+            distribution(config, parts, split=VALIDATION),
             settings,
             seed=config.seed,
             progress=progress(f"meta-training in space {adapter.space.name}"),
@@ -173,7 +173,7 @@ def _settings(config: DictConfig, kind: type) -> Any:
 def _tracked(
     config: DictConfig,
     session: Session,
-    source: Source | FunctionSource,
+    source: AnySource,
     backbone: str | None,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _tracked(
 def _provenance(
     config: DictConfig,
     session: Session,
-    source: Source | FunctionSource,
+    source: AnySource,
     seconds: float,
     metrics: dict[str, float],
     device: torch.device,

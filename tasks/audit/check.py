@@ -7,18 +7,16 @@ from itertools import combinations
 
 import numpy as np
 
-from tasks.functions import FunctionSource
 from tasks.grouped import GroupSource
-from tasks.source import Source, TaskError
+from tasks.source import AnySource, Source, TaskError
 
 from .contents import Contents, read
 from .members import Members, check_pairs, held_apart, member_findings
 from .report import EXAMPLES, SEVERITIES, Finding, Place, Report
 from .sheet import card_findings
 
-__all__ = ["SAMPLE", "AnySource", "audit"]
+__all__ = ["SAMPLE", "audit"]
 
-AnySource = Source | FunctionSource | GroupSource
 
 #: Sources of more examples than this are sampled.
 SAMPLE = 100_000
@@ -96,7 +94,7 @@ def audit(
     )
 
 
-def _drawn(source: FunctionSource | GroupSource) -> Report:
+def _drawn(source: AnySource) -> Report:
     """Functions and groups hand out examples only as tasks."""
     findings = [*card_findings(source.card, None)]
     splits: dict[str, dict[str, int]] = {}

@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import tasks
-from tasks.source import TaskError
-
-from .check import AnySource
+from tasks.functions import FunctionSource
+from tasks.grouped import GroupSource
+from tasks.source import AnySource, Source, TaskError
 
 __all__ = ["make_source", "parse"]
 
@@ -66,7 +66,7 @@ def make_source(name: str, settings: Mapping[str, Any]) -> AnySource:
     maker = _maker(name)
     _check(name, maker, settings)
     source = maker(**settings)
-    if not isinstance(source, AnySource):
+    if not isinstance(source, Source | FunctionSource | GroupSource):
         raise TaskError(
             f"{name} makes no source, but a {type(source).__name__}: name a class or function that does"
         )

@@ -18,7 +18,7 @@ from adapt.adapter import Context, Forward, Method
 from adapt.app.compare_stage import _describe, _pool
 from adapt.app.config import config_folder
 from adapt.app.main import main as _  # noqa: F401 (registers the schema)
-from adapt.app.session import distribution
+from adapt.app.session import Parts, distribution
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
 from adapt.compare import Comparison, compare
 from adapt.compare.markdown import comparison_markdown
@@ -222,3 +222,18 @@ def test_a_distribution_says_what_decides_its_tasks() -> None:
     )
     assert "0x" not in repr(Corrupted(replace(tasks, transform=lambda x, g: x)))
     assert same(tasks.episode(1), replace(tasks).episode(1))
+
+
+def test_a_run_makes_each_source_once() -> None:
+    config = composed("task.source.size=32", "task.ways=3")
+    parts = Parts(config)
+    train, held = distribution(config, parts), distribution(config, parts, split="query", seed=9)
+    assert held.source is train.source
+    assert distribution(config, Parts(config)).source is not train.source
+    elsewhere = composed(
+        "task.source.size=32", "task.ways=3", "task.validation={source: {_target_: tasks.Digits, size: 16}}"
+    )
+    assert distribution(elsewhere, parts, split="query").source is not train.source
+    assert parts.network is parts.network
+    plain = distribution(config, split="query", seed=9).episode(3)
+    assert torch.equal(held.episode(3).support_x, plain.support_x)
