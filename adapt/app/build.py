@@ -22,6 +22,7 @@ ALLOWED = (
     "adapt.adapter",
     "adapt.backbones",
     "adapt.baselines",
+    "adapt.compare",
     "adapt.forward",
     "adapt.heads",
     "adapt.inner",

@@ -77,6 +77,10 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     method: dict[str, Any] = field(default_factory=dict)
     tracking: Any = MISSING
+    energy: Any = MISSING
+    register: str | None = None  # stage=meta: the adapter becomes a version of this registered model
+    hparams_search: Any = None  # what `python -m adapt tune` searches
+    launcher: Any = None
     experiment: Any = None
 
 

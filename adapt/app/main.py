@@ -1,6 +1,8 @@
 """The entry point: compose the config, run the stage, and turn mistakes into one clear line."""
 
+import importlib
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -25,7 +27,22 @@ __all__ = ["main"]
 #: What the user can mend.
 MISTAKES = (AdaptError, TaskError, HydraException, OmegaConfBaseException)
 
+#: Commands beside running an experiment, and the modules whose ``main(arguments)`` they are.
+COMMANDS = {
+    "history": "adapt.app.history",
+    "list": "adapt.app.listing",
+    "promote": "adapt.app.promote",
+    "resume": "adapt.app.resume",
+    "rollback": "adapt.app.rollback",
+    "show": "adapt.app.show",
+    "tune": "adapt.app.tune",
+}
+
 ConfigStore.instance().store(name="schema", node=Config)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a cluster or a service manager sends it: handled as Ctrl+C is, so that nothing is lost."""
 
 
 def main() -> None:
@@ -34,18 +51,30 @@ def main() -> None:
     os.environ.setdefault(
         "HYDRA_FULL_ERROR", "1"
     )  # let exceptions through to the handler below instead of Hydra's own report
+    signal.signal(signal.SIGTERM, _terminate)
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         with _warnings_as_lines():
-            _entry()()
+            if command in COMMANDS:
+                importlib.import_module(COMMANDS[command]).main(sys.argv[2:])
+            else:
+                _entry()()
     except MISTAKES as error:
         _refuse(error)
     except ValueError as error:
         if not _raised_by_hydra(error):
             raise
         _refuse(error)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        sys.exit(143)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _entry() -> Callable[[], object]:

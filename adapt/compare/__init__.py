@@ -1,6 +1,7 @@
 """Methods side by side on the same tasks: one run, interleaved, paired."""
 
 from adapt.compare.comparison import Comparison, Curve, MethodResult
+from adapt.compare.energy import Electricity
 from adapt.compare.metric import ACCURACY, MSE, Metric
 from adapt.compare.runner import compare
 from adapt.compare.statistics import Interval, Speedup
@@ -10,6 +11,7 @@ __all__ = [
     "MSE",
     "Comparison",
     "Curve",
+    "Electricity",
     "Interval",
     "MethodResult",
     "Metric",

@@ -40,6 +40,10 @@ class MethodResult:
         forward_equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set.
         peak_mb: peak memory of the tensors of one adaptation, MB.
         curves: one per task if the method was watched, else empty.
+        energy_wh: electricity of one adaptation, watt-hours, mean over tasks; None if it is not known.
+        co2_g: emissions of that electricity, grams.
+        usd: price of one adaptation: electricity, or the machine by the hour, as the config says.
+        process_mb: the most memory that the process held beyond what it held before, MB; None: not sampled.
     """
 
     name: str
@@ -49,6 +53,10 @@ class MethodResult:
     forward_equivalents: float
     peak_mb: float
     curves: tuple[Curve, ...] = ()
+    energy_wh: float | None = None
+    co2_g: float | None = None
+    usd: float | None = None
+    process_mb: float | None = None
 
     @property
     def n(self) -> int:
@@ -79,6 +87,7 @@ class Comparison:
         methods: results by name, in the order they were configured.
         meta_seconds: what meta-training the adapter took, if known; for the break-even.
         metric: what the scores are.
+        energy_source: "measured" (counters of the machine) or "estimated"; None: no energies.
     """
 
     experiment: str
@@ -89,6 +98,7 @@ class Comparison:
     meta_seconds: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric = ACCURACY
+    energy_source: str | None = None
 
     def by_role(self, role: Role) -> MethodResult | None:
         """The most accurate method of that role, or None."""
@@ -112,9 +122,10 @@ class Comparison:
     def speedup(self, other: MethodResult, ours: MethodResult) -> Speedup:
         """Seconds(other) ÷ seconds(ours), task by task; see :class:`Speedup`.
 
-        For a watched method (retraining) it is the time to first reach our score on the same task's queries.
+        For retraining it is the time to first reach our score on the same task's queries. The others stop by
+        themselves after a few steps, chosen for their best score: their time is that of the whole.
         """
-        if not other.curves:
+        if other.role != "retrain" or not other.curves:
             return ratio_interval(other.seconds, ours.seconds)
         reached = self._reached(other, ours)
         censored = [total if r is None else r for r, total in zip(reached, other.seconds, strict=False)]
