@@ -107,7 +107,9 @@ def retrain_rows(context: Context, quick: bool) -> list[Row]:
     source = ArraySource(digits.card, everything, members)
     tasks = Distribution(source, support_split="support", query_split="query", seed=10**6)
 
-    def train_pool(classes: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def train_pool(
+        classes: tuple[str, ...], reserved: tuple[int, ...] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = [members["support"][name] for name in classes]
         labels = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         return source.load(np.concatenate(chosen)), torch.as_tensor(labels)

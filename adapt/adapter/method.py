@@ -5,19 +5,36 @@ what comes back adapts one episode at a time. It never times itself, and sees an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
+from adapt.adapter.inputs import as_targets
 from adapt.adapter.storage import CONFIG, load_adapter
+from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.files import read_json, shipped
+from adapt.forward.estimators import Estimator
+from adapt.forward.estimators.base import GradientInfo
 from adapt.heads import Head, Logistic
-from adapt.inner import GaussNewton, Solver
+from adapt.inner import Descent, GaussNewton, Solver
+from adapt.spaces import Subspace
 
-__all__ = ["Context", "Forward", "Method", "Predictor", "Role", "Saved", "Support"]
+__all__ = [
+    "Context",
+    "Forward",
+    "Method",
+    "Predictor",
+    "Role",
+    "Saved",
+    "Support",
+    "Unfinished",
+    "Watch",
+    "fit_watched",
+]
 
 #: Maps examples ``[m, …]`` to outputs ``[m, C]``: logits of the C classes, or predicted values.
 Predictor = Callable[[Tensor], Tensor]
@@ -30,11 +47,13 @@ class Support(NamedTuple):
         x: examples ``[n, …]``, of a classification class by class.
         y: int64 labels ``[n]``, or of a regression float values ``[n, C]``.
         classes: their names in label order; empty for a regression.
+        reserved: rows of the source that the queries are: a pool of the same split leaves them out.
     """
 
     x: Tensor
     y: Tensor
     classes: tuple[str, ...]
+    reserved: tuple[int, ...] = ()
 
     @property
     def ways(self) -> int:
@@ -42,7 +61,15 @@ class Support(NamedTuple):
         return len(self.classes)
 
 
-def no_pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+class Pool(Protocol):
+    """All labelled examples that there are of some classes."""
+
+    def __call__(self, classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        """``(x, y)`` with y in the order of the classes, without the rows ``reserved``."""
+        ...
+
+
+def no_pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
     """The pool of a comparison that has none.
 
     Raises:
@@ -59,22 +86,36 @@ class Context(NamedTuple):
     Attributes:
         backbone: pretrained and frozen.
         adapter: meta-trained for that backbone.
-        pool: all training examples of the given classes, ``(x, y)`` with y in the order of the classes; for
-            retraining. Raises AdaptError where there is none, as for regression.
+        pool: all training examples of the given classes, for retraining. Raises AdaptError where there is
+            none, as for regression.
         seed: of everything random in a method.
     """
 
     backbone: nn.Module
     adapter: FewShotAdapter
-    pool: Callable[[tuple[str, ...]], tuple[Tensor, Tensor]] = no_pool
+    pool: Pool = no_pool
     seed: int = 0
 
 
 Role = Literal["forward", "head", "backprop", "finetune", "retrain"]
 #: Called by an iterative method with its present predictor, so that a comparison can draw its score
-#: against seconds.
+#: against seconds. The predictor is used before the call returns, while the clock stands still: it may share
+#: whatever the method goes on to change, and shall do nothing before it is used. A method that shows itself
+#: does so on every task.
 Watch = Callable[[Predictor], None]
 Adapt = Callable[[Support, Watch], Predictor]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A predictor that still lacks what a method does once at its end (fitting a head, say): ``finish`` does
+    it, so that it can be timed apart from the steps before."""
+
+    finish: Callable[[], Predictor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs ``[m, C]`` for ``x [m, …]``; finishes in every call."""
+        return self.finish()(x)
 
 
 class Method(Protocol):
@@ -122,7 +163,7 @@ class Forward:
         """See :class:`Method`."""
         state = context.adapter.state if self.k is None else context.adapter.state.leading(self.k)
         adapter = context.adapter.with_(state=state, solver=self.solver, head=self.head, rows=self.rows)
-        return lambda support, watch: adapter.fit(support.x, support.y).logits
+        return lambda support, watch: fit_watched(adapter, support, watch)
 
 
 @dataclass(frozen=True)
@@ -150,4 +191,50 @@ class Saved:
         if self.solver is not None:
             adapter = adapter.with_(solver=self.solver)
         adapter = adapter.to(next(context.backbone.parameters()).device)
-        return lambda support, watch: adapter.fit(support.x, support.y).logits
+        return lambda support, watch: fit_watched(adapter, support, watch)
+
+
+def fit_watched(adapter: FewShotAdapter, support: Support, watch: Watch) -> Predictor:
+    """``adapter.fit`` on the support, the same in every bit, shown after each step of a solver that descends.
+
+    Other solvers take one pass of the network, or one a step, with nothing in between to be shown.
+    """
+    if not isinstance(adapter.solver, Descent):
+        return adapter.fit(support.x, support.y).logits
+    shown = _Shown(adapter.solver.gradient, lambda z: watch(Unfinished(lambda: _at(adapter, support, z))))
+    task = adapter.with_(solver=replace(adapter.solver, gradient=shown)).fit(support.x, support.y)
+    if shown.calls < 2:  # no step, or one: with a single example of a class, say
+        watch(task.logits)
+    return task.logits
+
+
+class _Shown:
+    """A gradient estimator that first shows where it is asked for a gradient, z ``[k]`` after a step."""
+
+    def __init__(self, estimator: Estimator, show: Callable[[Tensor], None]) -> None:
+        self.exact, self.calls = estimator.exact, 0
+        self._estimator, self._show = estimator, show
+
+    def __call__(
+        self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, GradientInfo]:
+        """As the estimator itself."""
+        self.calls += 1
+        if self.calls > 1:  # the first gradient is taken at the start
+            self._show(x)
+        return self._estimator(f, x, generator=generator)
+
+
+def _at(adapter: FewShotAdapter, support: Support, z: Tensor) -> Predictor:
+    """What ``adapter.fit`` would return if its solver had stopped at ``z``."""
+    x = adapter.examples(support.x)
+    targets = as_targets(support.y, len(x), adapter.state.origin, adapter.loss)[1]
+    with torch.no_grad():
+        parameters = Subspace(adapter.space, adapter.state.origin, adapter.state.basis).parameters(z)
+        state = adapter.head.fit(call(adapter.backbone, parameters, x), targets)
+
+    def predictor(query: Tensor) -> Tensor:
+        with torch.no_grad():
+            return adapter.head.logits(state, call(adapter.backbone, parameters, adapter.examples(query)))
+
+    return predictor

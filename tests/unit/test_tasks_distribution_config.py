@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -237,3 +238,22 @@ def test_a_run_makes_each_source_once() -> None:
     assert parts.network is parts.network
     plain = distribution(config, split="query", seed=9).episode(3)
     assert torch.equal(held.episode(3).support_x, plain.support_x)
+
+
+def test_a_pool_of_the_split_that_queries_come_from_leaves_them_out() -> None:
+    """Otherwise retraining would learn the answers."""
+    tasks = built(
+        "task=glyphs", "task.source.max_classes=60", "task.ways=3", "task.shots=2", "task.queries=3"
+    )
+    assert isinstance(tasks, Distribution) and tasks.query_split is None
+    pool = _pool(tasks.source, tasks.support_split, torch.device("cpu"))
+    meta = tasks.episode(0).meta
+    members = tasks.source.classes(tasks.support_split)
+    everything = np.concatenate([members[name] for name in meta.classes])
+    assert np.isin(meta.query_indices, everything).all()
+    x, y = pool(meta.classes, tuple(meta.query_indices.tolist()))
+    left = [np.setdiff1d(members[name], meta.query_indices) for name in meta.classes]
+    assert y.tolist() == [label for label, rows in enumerate(left) for row in rows]
+    assert torch.equal(x, tasks.source.load(np.concatenate(left)))
+    with pytest.raises(AdaptError, match="all are queries"):
+        pool(meta.classes, tuple(everything.tolist()))

@@ -69,7 +69,7 @@ def test_every_method_takes_token_ids() -> None:
     tasks = reading_tasks(reader)
     members = tasks.source.classes("train")
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         rows = np.concatenate([members[name] for name in classes])
         return tasks.source.load(rows), torch.arange(3).repeat_interleave(12)
 
