@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from adapt.compare.figures import COLOURS, _figure
+from adapt.compare.figures import COLOURS, empty_figure
 from adapt.compare.verdict import seconds_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def training_curves(result: Mapping[str, Any], against: Literal["seconds", "step
     over seeds; names from the highest loss at the end to the lowest."""
     others = iter(OTHERS)
     column = ("seconds", "steps").index(against)
-    with _figure() as (figure, axes):
+    with empty_figure() as (figure, axes):
         lines = []
         for name, points in result["curves"].items():
             trained = [point for point in points if point[1] > 0]  # a log axis has no start
@@ -85,7 +85,7 @@ def adaptation_memory(result: Mapping[str, Any]) -> Figure:
         found = re.fullmatch(r"chain of (\d+)", row["case"])
         if found and row["unit"] == "× inference":
             points[row["metric"].removeprefix("memory/")].append((int(found[1]), row["value"]))
-    with _figure() as (figure, axes):
+    with empty_figure() as (figure, axes):
         for index, (key, values) in enumerate(points.items()):
             axes.plot(*zip(*values, strict=True), marker="os^D"[index], ms=4.5, label=ADAPTATIONS[key])
         depths = [depth for depth, _ in next(iter(points.values()))]
@@ -111,7 +111,7 @@ def _against_depth(result: Mapping[str, Any], metric: str, label: str, *, log: b
                 lines[found[1], key].append((int(found[2]), row["value"]))
     kinds = list(dict.fromkeys(kind for kind, _ in lines))
     depths = sorted({depth for points in lines.values() for depth, _ in points})
-    with _figure() as (figure, axes):
+    with empty_figure() as (figure, axes):
         for (kind, key), points in lines.items():
             name, colour = GRADIENTS[key]
             dash, marker = (("-", "o"), ("--", "s"))[kinds.index(kind) % 2]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.inputs import as_targets
-from adapt.adapter.method import Adapt, Predictor, Support, Watch
+from adapt.adapter.method import Adapt, Predictor, Support, Unfinished, Watch
 from adapt.adapter.problem import can_adapt, helped, model_of
 from adapt.backbones import call
 from adapt.errors import AdaptError
@@ -74,7 +74,8 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
     """Adapts by ``inner`` from the adapter's start on its support loss, then fits the adapter's head.
 
     As in ``FewShotAdapter.fit``, the start is kept with a single example of some class, and where the loss
-    ended greater than it began or the features are not finite.
+    ended greater than it began or the features are not finite. Every step but the last is shown to ``watch``
+    when the loss is asked for after it.
     """
     start = movable(adapter)
 
@@ -84,7 +85,17 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
         model = model_of(start, adapter.state, targets, adapter.problem)
         seen: list[Tensor] = []
 
+        def predictor(network: Callable[[Tensor], Tensor], features: Tensor) -> Predictor:
+            state = adapter.head.fit(features, targets)
+            return lambda query: adapter.head.logits(state, network(query))
+
+        def finish(network: Callable[[Tensor], Tensor]) -> Predictor:
+            with torch.no_grad():
+                return predictor(network, network(x))
+
         def loss(network: Callable[[Tensor], Tensor]) -> Tensor:
+            if seen:
+                watch(Unfinished(lambda: finish(network)))
             value = adapter.loss.value(model.readout(network(x), None), targets)
             seen.append(value.detach())
             return value / len(targets)
@@ -97,8 +108,10 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
             features = network(x)
             if seen and not helped(model, features, targets, adapter.loss, seen[0]):
                 network, features = start, start(x)
-            state = adapter.head.fit(features, targets)
-        return lambda query: adapter.head.logits(state, network(query))
+            final = predictor(network, features)
+        if len(seen) < 2:  # no step, or one: with a single example of a class, say
+            watch(final)
+        return final
 
     return adapt
 

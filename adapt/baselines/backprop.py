@@ -10,7 +10,7 @@ differs.
 
 from dataclasses import dataclass, field, replace
 
-from adapt.adapter.method import Adapt, Context, Role
+from adapt.adapter.method import Adapt, Context, Role, fit_watched
 from adapt.adapter.state import identity_state
 from adapt.baselines.checkpointing import CheckpointedReverse, checkpointed
 from adapt.errors import AdaptError
@@ -55,4 +55,4 @@ class Backprop:
         if self.checkpoint:
             solver = replace(self.solver, gradient=CheckpointedReverse())
             adapter = adapter.with_(backbone=checkpointed(adapter.backbone), solver=solver)
-        return lambda support, watch: adapter.fit(support.x, support.y).logits
+        return lambda support, watch: fit_watched(adapter, support, watch)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.baselines._module import at_origin
@@ -49,12 +49,12 @@ class Finetune:
 
         def adapt(support: Support, watch: Watch) -> Predictor:
             if is_regression(support):
-                return self._regress(at_origin(context.adapter), support)
-            return self._classify(copy.deepcopy(context.backbone), support)
+                return self._regress(at_origin(context.adapter), support, watch)
+            return self._classify(copy.deepcopy(context.backbone), support, watch)
 
         return adapt
 
-    def _classify(self, network: nn.Module, support: Support) -> Predictor:
+    def _classify(self, network: nn.Module, support: Support, watch: Watch) -> Predictor:
         with torch.no_grad():
             weights = self.head.fit(network(support.x), targets_of(support))
         weights.requires_grad_(True)
@@ -63,19 +63,25 @@ class Finetune:
             {"params": [weights], "lr": 10 * self.lr},
         ]
         optimizer = torch.optim.Adam(groups, lr=self.lr)
+
+        def predictor(x: Tensor) -> Tensor:
+            return self.head.logits(weights, network(x))
+
         for _ in range(self.steps):
+            watch(predictor)  # after every step but the last, which the caller sees, and before the first
             loss = nn.functional.cross_entropy(self.head.logits(weights, network(support.x)), support.y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return lambda x: self.head.logits(weights, network(x))
+        return predictor
 
-    def _regress(self, network: nn.Module, support: Support) -> Predictor:
+    def _regress(self, network: nn.Module, support: Support, watch: Watch) -> Predictor:
         targets = targets_of(support)
         optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=self.lr)
         for _ in range(self.steps):
             outputs = network(support.x)
             check_outputs(Direct(), outputs, targets)
+            watch(network)
             loss = 0.5 * (outputs - targets).square().sum(-1).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -53,7 +53,7 @@ class Retrain:
                     "retrain: a regression task has no classes, and so no pool of their training examples "
                     "to retrain on: leave retrain out of method="
                 )
-            x, y = context.pool(support.classes)
+            x, y = context.pool(support.classes, support.reserved)
             generator = torch.Generator().manual_seed(context.seed)
             network = _fresh(context.backbone, support.ways, x, generator)
             optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)

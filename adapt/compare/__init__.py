@@ -3,6 +3,7 @@
 from adapt.compare.comparison import Comparison, Curve, MethodResult
 from adapt.compare.energy import Electricity
 from adapt.compare.metric import ACCURACY, MSE, Metric
+from adapt.compare.pooled import pool
 from adapt.compare.runner import compare
 from adapt.compare.statistics import Interval, Speedup
 
@@ -17,4 +18,5 @@ __all__ = [
     "Metric",
     "Speedup",
     "compare",
+    "pool",
 ]

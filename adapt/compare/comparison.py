@@ -74,6 +74,11 @@ class MethodResult:
         machine does."""
         return float(np.median(self.seconds))
 
+    @property
+    def watts(self) -> float | None:
+        """Mean power while adapting; None if energy is not known."""
+        return None if self.energy_wh is None else 3600 * self.energy_wh / float(np.mean(self.seconds))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -132,12 +137,25 @@ class Comparison:
         return ratio_interval(censored, ours.seconds, never=sum(r is None for r in reached))
 
     def to_target_seconds(self, method: MethodResult) -> float | None:
-        """Median seconds in which ``method`` first reaches our score (its whole budget where it never does);
+        """Median seconds in which ``method`` first reaches our score (its whole time where it never does);
         None if it was not watched."""
         if not method.curves or self.ours is None:
             return None
         reached = zip(self._reached(method, self.ours), method.seconds, strict=False)
         return float(np.median([total if r is None else r for r, total in reached]))
+
+    def failures(self, method: MethodResult) -> int | None:
+        """Tasks on which ``method`` never reached our score; None if it was not watched."""
+        if not method.curves or self.ours is None:
+            return None
+        return sum(reached is None for reached in self._reached(method, self.ours))
+
+    def energy_ratio(self, other: MethodResult, ours: MethodResult) -> Speedup | None:
+        """Energy(other) ÷ energy(ours), as :meth:`speedup` counts time: of retraining what it takes to first
+        reach our score. None if one of them is not known."""
+        if not other.watts or not ours.watts:
+            return None
+        return self.speedup(other, ours).times(other.watts / ours.watts)
 
     def _reached(self, watched: MethodResult, ours: MethodResult) -> list[float | None]:
         """Task by task: seconds in which ``watched`` first got as far as ``ours``; None: it never did."""
@@ -155,7 +173,9 @@ class Comparison:
         return self.meta_seconds / saved if saved > 0 else None
 
     def metrics(self) -> dict[str, float]:
-        """The parent run's ``compare/…`` metrics; scores are differences, ours − the other's."""
+        """The parent run's ``compare/…`` metrics; scores are differences, ours − the other's, times and
+        energies are ratios, the other's ÷ ours. ``_low`` and ``_high`` are the ends of a 95 % interval,
+        ``_is_lower_bound`` is 1 where the ratio should be shown as ``≥``, else 0."""
         ours = self.ours
         if ours is None:
             return {}
@@ -163,7 +183,13 @@ class Comparison:
         timed: tuple[Role, ...] = ("retrain", "finetune", "backprop")
         for role in timed:
             if (other := self.by_role(role)) is not None:
-                values[f"compare/speedup_vs_{role}"] = self.speedup(other, ours).ratio
+                speedup = self.speedup(other, ours)
+                values[f"compare/speedup_vs_{role}"] = speedup.ratio
+                values[f"compare/speedup_vs_{role}_low"] = speedup.low
+                values[f"compare/speedup_vs_{role}_high"] = speedup.high
+                values[f"compare/speedup_vs_{role}_is_lower_bound"] = float(speedup.bound)
+                if (energy := self.energy_ratio(other, ours)) is not None:
+                    values[f"compare/energy_vs_{role}"] = energy.ratio
         scored: tuple[Role, ...] = ("backprop", "head")
         for role in scored:
             if (other := self.by_role(role)) is not None:
@@ -187,7 +213,14 @@ class Comparison:
         }
         if (target := self.to_target_seconds(method)) is not None:
             values["time/to_target_seconds"] = target
-        return values
+            values["time/to_target_failures"] = float(self.failures(method) or 0)
+        more = {
+            "cost/energy_wh": method.energy_wh,
+            "cost/co2_g": method.co2_g,
+            "cost/usd": method.usd,
+            "memory/process_peak_mb": method.process_mb,
+        }
+        return values | {key: value for key, value in more.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, everything included; :meth:`from_dict` reads it back."""

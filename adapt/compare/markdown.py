@@ -1,19 +1,33 @@
 """A comparison as a table (for the terminal too) and as a page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
-from adapt.compare.verdict import label, per_class, ratio_text, seconds_text, size_text, verdict
+from adapt.compare.verdict import (
+    energy_text,
+    label,
+    mass_text,
+    money_text,
+    per_class,
+    ratio_text,
+    seconds_text,
+    size_text,
+    verdict,
+)
 
-__all__ = ["comparison_markdown", "table_rows"]
+__all__ = ["Rows", "comparison_markdown", "cost_rows", "table_rows"]
+
+#: Column names, and texts row by row.
+Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 _NONE = "–"
 _KNOWN = ("source", "ways", "shots", "queries", "tasks")  # a regression task has no ways
 
 
-def table_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Column names, and one row of texts per method in the order they were configured."""
+def table_rows(comparison: Comparison) -> Rows:
+    """Column names, and one row of texts per method in the order they were configured. What there is to say
+    of their costs beyond this is in :func:`cost_rows`."""
     head = comparison.best_head
     header = (
         "method",
@@ -50,29 +64,67 @@ def _row(comparison: Comparison, method: MethodResult) -> tuple[str, ...]:
 
 
 def _seconds(comparison: Comparison, method: MethodResult) -> str:
-    """The whole budget; for a watched method also when it first got as far as ours."""
+    """The whole budget; of retraining, which is told to go on for long, also when it first got as far as
+    ours."""
     text = seconds_text(method.adapt_seconds)
-    target = comparison.to_target_seconds(method)
-    if target is None or comparison.ours is None or method is comparison.ours:
+    if method.role != "retrain" or comparison.ours is None or not method.curves:
         return text
-    bound = "≥ " if comparison.speedup(method, comparison.ours).bound else ""
-    return f"{text} ({bound}{seconds_text(target)} to reach {comparison.ours.name})"
+    return f"{text} ({_to_target(comparison, method)} to reach {comparison.ours.name})"
+
+
+def _to_target(comparison: Comparison, method: MethodResult) -> str:
+    target = comparison.to_target_seconds(method)
+    if target is None:
+        return _NONE
+    return ("≥ " if comparison.failures(method) else "") + seconds_text(target)
+
+
+def cost_rows(comparison: Comparison) -> Rows:
+    """What one adaptation costs beyond :func:`table_rows`: only the columns of which something is known; no
+    rows where nothing is."""
+    ours, source = comparison.ours, comparison.energy_source
+    mark = " (estimated)" if source == "estimated" else ""
+    methods = list(comparison.methods.values())
+    watched = [method if method is not ours and method.curves else None for method in methods]
+    target = ["" if m is None else _to_target(comparison, m) for m in watched] if ours else []
+    missed = ["" if m is None else f"{comparison.failures(m)} of {m.n}" for m in watched] if ours else []
+    columns = {
+        "method": [method.name for method in methods],
+        f"time to reach {ours.name if ours else ''}": target,
+        "never reached on": missed,
+        f"energy{mark}": [_maybe(energy_text, method.energy_wh) for method in methods],
+        f"CO₂{mark}": [_maybe(mass_text, method.co2_g) for method in methods],
+        f"price{mark}": [_maybe(money_text, method.usd) for method in methods],
+        "process MB": [_maybe("{:,.1f}".format, method.process_mb) for method in methods],
+    }
+    known = {name: texts for name, texts in columns.items() if any(texts)}
+    rows = [tuple(text or _NONE for text in row) for row in zip(*known.values(), strict=True)]
+    return tuple(known), rows if len(known) > 1 else []
+
+
+def _maybe(text: Callable[[float], str], value: float | None) -> str:
+    return "" if value is None else text(value)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The page ``comparison.md``: what the tasks were, the table, the verdict, how it was measured."""
-    header, rows = table_rows(comparison)
-    table = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    costs = cost_rows(comparison)
     parts = [
         f"# {comparison.experiment}",
         _task(comparison.task, comparison.seed),
-        "\n".join(lines),
+        _table(table_rows(comparison)),
         f"**{verdict(comparison)}**",
+        *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
         " ".join(_measured(comparison)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(content: Rows) -> str:
+    header, rows = content
+    table = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table)
 
 
 def _task(task: Mapping[str, Any], seed: int) -> str:
@@ -80,8 +132,10 @@ def _task(task: Mapping[str, Any], seed: int) -> str:
     rest = dict(task)
     source, _, _, queries, tasks = (rest.pop(key, "?") for key in _KNOWN)
     episode = f"{size_text(task)}, {queries} queries{' per class' if per_class(task) else ''}"
+    seeds = rest.pop("seeds", None)  # of a pooled comparison
+    drawn = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {seed}"
     more = "".join(f", {key} {value}" for key, value in rest.items())
-    return f"{tasks} tasks from {source}: {episode}, seed {seed}{more}."
+    return f"{tasks} tasks from {source}: {episode}, {drawn}{more}."
 
 
 def _measured(comparison: Comparison) -> Iterator[str]:
@@ -108,8 +162,27 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         "FE, forward-equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set. "
         "Peak MB: the most memory that the tensors of one adaptation held."
     )
-    where = ", ".join(f"{key} {_plain(value)}" for key, value in comparison.environment.items())
+    if any(method.process_mb is not None for method in comparison.methods.values()):
+        yield (
+            "Process MB: the most memory that the whole process held beyond what it held before, after "
+            "everything free had gone back to the system; scratch memory of libraries counts."
+        )
+    told = dict(comparison.environment)
+    if (energy := told.pop("energy", None)) is not None:
+        yield _energy(energy)
+    where = ", ".join(f"{key} {_plain(value)}" for key, value in told.items())
     yield f"Device: {comparison.device}{f' ({where})' if where else ''}."
+
+
+def _energy(told: Mapping[str, Any]) -> str:
+    """How energy was found out, and what was assumed of its price and its emissions."""
+    rent = told["usd_per_hour"]
+    price = f"${told['usd_per_kwh']:g} per kWh" + (f" and ${rent:g} per hour" if rent else "")
+    return (
+        f"Energy: mean power × mean time of an adaptation; power: {told['meter']}. CO₂ and price: "
+        f"{told['grid_g_per_kwh']:g} g per kWh and {price}; the building takes {told['pue']:g} kWh for "
+        "each kWh of the machine."
+    )
 
 
 def _plain(value: Any) -> str:

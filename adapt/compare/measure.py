@@ -1,15 +1,20 @@
 """Seconds, FLOPs and bytes of one adaptation, measured from outside."""
 
+import ctypes
+import gc
 import os
+import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Stopwatch", "count_flops", "peak_megabytes", "synchronise"]
+__all__ = ["ProcessPeak", "Stopwatch", "count_flops", "peak_megabytes", "synchronise"]
 
 
 def synchronise(device: torch.device) -> None:
@@ -78,6 +83,84 @@ def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:
         held += change
         peak = max(peak, held)
     return peak / 1e6
+
+
+class ProcessPeak:
+    """The most memory that the process held inside the ``with`` block beyond what it held before, MB (10⁶
+    bytes): everything counts, scratch buffers of libraries and what the allocator wastes included.
+
+    A process keeps freed memory for what comes next, much of it with
+    :func:`adapt.memory.keep_freed_memory`; work that fits into what an earlier method left behind would seem
+    to need none. So everything that is free goes back to the system first (glibc only; elsewhere the figure
+    may be too small). Linux keeps the exact peak itself; elsewhere a thread looks every millisecond.
+
+    Attributes:
+        megabytes: known after the block; None if it cannot be found out here.
+    """
+
+    megabytes: float | None = None
+
+    def __enter__(self) -> "ProcessPeak":
+        gc.collect(1)  # the young generations: all of them take longer than most adaptations
+        _give_back_freed_memory()
+        self._peak = _kernel_peak() or _sampled_peak()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._peak is not None:
+            self.megabytes = max(self._peak(), 0) / 1e6
+
+
+#: Ends the measurement: bytes beyond those at its beginning.
+Peak = Callable[[], int]
+RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def _kernel_peak() -> Peak | None:
+    """Linux: the high-water mark of the resident set, which can be reset."""
+    try:
+        RESET.write_text("5")  # proc(5)
+    except OSError:
+        return None
+    before = _resident("VmRSS")
+    return lambda: _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    found = re.search(rf"^{field}:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    assert found is not None, f"{STATUS} has no {field}"
+    return 1024 * int(found[1])
+
+
+def _sampled_peak() -> Peak | None:
+    """Elsewhere: a thread that looks at the resident set every millisecond."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    process = psutil.Process()
+    before = process.memory_info().rss
+    seen, done = [before], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.001):
+            seen[0] = max(seen[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+
+    def end() -> int:
+        done.set()
+        thread.join()
+        return max(seen[0], process.memory_info().rss) - before
+
+    return end
+
+
+def _give_back_freed_memory() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager

@@ -3,14 +3,20 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from adapt.adapter import Context, Method, Predictor, Support
+from adapt.adapter.method import Adapt, Unfinished
 from adapt.backbones import fingerprint
+from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
 from adapt.compare.comparison import Comparison, Curve, MethodResult
-from adapt.compare.measure import Stopwatch, count_flops, peak_megabytes
+from adapt.compare.energy import Cost, Electricity, mean_power
+from adapt.compare.measure import ProcessPeak, Stopwatch, count_flops, peak_megabytes
+from adapt.compare.meters import Meter, find_meter
 from adapt.compare.metric import Metric, metric_of
 from adapt.errors import AdaptError
 from tasks import Episode, Tasks
@@ -31,75 +37,154 @@ def compare(
     tasks: int,
     device: torch.device,
     environment: Mapping[str, Any] | None = None,
+    electricity: Electricity | None = None,
+    checkpoint: Path | None = None,
     progress: Progress = lambda indices: indices,
 ) -> Comparison:
     """Adapt to ``tasks`` episodes with every method.
 
     Task by task, every method adapts to the same support set (timed) and predicts the same queries (not
     timed); the order of the methods rotates, so that none always runs on a warm or a busy machine. Untimed
-    adaptations go first: they warm up, and are where FLOPs and memory are measured. The score follows from
-    the queries' targets: accuracy for labels, mean squared error for real values.
+    adaptations go first: they warm up, and are where FLOPs, memory and power are measured. The score follows
+    from the queries' targets: accuracy for labels, mean squared error for real values.
+
+    Args:
+        electricity: what it emits and costs; None or not enabled: energy is not measured. Where the machine
+            has no counter, and nothing to estimate from, energies stay unknown.
+        checkpoint: a file that keeps every finished task. If it exists, its tasks are not run again; their
+            number may differ, everything else must be as it was. Scores are those of an uninterrupted run;
+            ``environment["resumed"]`` says that seconds come from more than one process.
 
     Raises:
-        AdaptError: no methods, no tasks, a score that is not finite, or a method that changed weights it
-            promised to keep.
+        AdaptError: no methods, no tasks, a score that is not finite, a method that changed weights it
+            promised to keep, or a checkpoint that is damaged or of another comparison.
     """
     if not methods:
         raise AdaptError(
-            "no method to compare: choose at least one, as in method=forward or method=[forward,backprop]"
+            "no method to compare: choose at least one, as in method=forward or method=[head,forward]"
         )
     if tasks < 1:
         raise AdaptError(f"task.tasks={tasks}: at least one task is needed")
     before = fingerprint(context.backbone)
-    adapt = {name: method.prepare(context) for name, method in methods.items()}
     first = _to(distribution.episode(0), device)
     metric = metric_of(first.query_y)
-    forward_flops = count_flops(lambda: context.backbone(first.support_x))
-    costs = {}
-    for name in methods:
-        probe = partial(_probe, adapt[name], first)
-        costs[name] = (count_flops(probe) / forward_flops, peak_megabytes(probe, device))
-
-    judges = {name: partial(_on_queries, name, metric) for name in methods}
-    scores: dict[str, list[tuple[float, float, Curve | None]]] = {name: [] for name in methods}
-    for index in progress(range(tasks)):
-        episode = _to(distribution.episode(index), device)
-        running = [
-            name for name, method in methods.items() if method.max_tasks is None or index < method.max_tasks
-        ]
-        shift = index % len(running) if running else 0
-        for name in running[shift:] + running[:shift]:
-            scores[name].append(_score(adapt[name], episode, judges[name], device))
-
-    if fingerprint(context.backbone) != before:
-        raise AdaptError(
-            f"one of {', '.join(methods)} changed the pretrained weights, which all of them "
-            "promise to keep: results are void"
+    question = {}
+    if checkpoint is not None:
+        question = asked(
+            methods, context, first, experiment=experiment, task=task, metric=metric, weights=before
         )
-    results = {}
-    for name, method in methods.items():
-        score, seconds, curves = zip(*scores[name], strict=True)
-        watched = tuple(curve for curve in curves if curve is not None)
-        results[name] = MethodResult(name, method.role, score, seconds, *costs[name], watched)
+    kept = Checkpoint(checkpoint, question)
+    resumed = min(len(kept.done), tasks)
+    energy = electricity if electricity is not None and electricity.enabled else None
+    if resumed < tasks:
+        adapt = {name: method.prepare(context) for name, method in methods.items()}
+        if kept.probes is None:
+            meter = find_meter(device) if energy is not None else None
+            kept.begin(_probes(adapt, context, first, meter, device), meter)
+        else:
+            for name in methods:
+                _once(adapt[name], first)  # warms up
+        judges = {name: partial(_on_queries, name, metric) for name in methods}
+        for index in progress(range(resumed, tasks)):
+            episode = _to(distribution.episode(index), device)
+            running = [
+                name
+                for name, method in methods.items()
+                if method.max_tasks is None or index < method.max_tasks
+            ]
+            shift = index % len(running) if running else 0
+            order = running[shift:] + running[:shift]
+            kept.add({name: _score(adapt[name], episode, judges[name], device) for name in order})
+        if fingerprint(context.backbone) != before:
+            kept.discard()
+            raise AdaptError(
+                f"one of {', '.join(methods)} changed the pretrained weights, which all of them "
+                "promise to keep: results are void"
+            )
+
+    where = dict(environment or {})
+    if resumed:
+        where["resumed"] = f"{resumed} of {tasks} tasks are of an earlier process"
+    results = {name: _result(name, method, kept, tasks, energy) for name, method in methods.items()}
+    source = None
+    if energy is not None and any(result.energy_wh is not None for result in results.values()):
+        source = kept.energy_source
+        where["energy"] = {"meter": kept.meter, **energy.to_dict()}
     known = context.adapter.info.get("training", {}).get("seconds")
     return Comparison(
-        experiment, dict(task), context.seed, device.type, results, known, dict(environment or {}), metric
+        experiment, dict(task), context.seed, device.type, results, known, where, metric, source
     )
 
 
-def _probe(adapt: Callable[..., Predictor], episode: Episode) -> Predictor:
+def _result(
+    name: str, method: Method, kept: Checkpoint, tasks: int, energy: Electricity | None
+) -> MethodResult:
+    found = [results[name] for results in kept.done[:tasks] if name in results]
+    if not found:
+        raise AdaptError(f"{name}: max_tasks={method.max_tasks} leaves it no task, give at least 1")
+    assert kept.probes is not None
+    probe = kept.probes[name]
+    seconds = tuple(result.seconds for result in found)
+    cost = Cost(None, None, None) if energy is None else energy.cost(probe.watts, fmean(seconds))
+    return MethodResult(
+        name=name,
+        role=method.role,
+        score=tuple(result.score for result in found),
+        seconds=seconds,
+        forward_equivalents=probe.forward_equivalents,
+        peak_mb=probe.peak_mb,
+        curves=_curves(found),
+        process_mb=probe.process_mb,
+        **cost._asdict(),
+    )
+
+
+def _curves(found: list[Result]) -> tuple[Curve, ...]:
+    """One per task if the method showed itself on any; where it did not, its end is all there is."""
+    if not any(result.curve for result in found):
+        return ()
+    return tuple(result.curve or Curve((result.seconds,), (result.score,)) for result in found)
+
+
+def _probes(
+    adapt: Mapping[str, Adapt], context: Context, first: Episode, meter: Meter | None, device: torch.device
+) -> dict[str, Probe]:
+    """What one adaptation takes, method by method. Memory of the process comes before that of the tensors:
+    the last adaptations leave a heap behind that all methods find grown."""
+    forward_flops = count_flops(lambda: context.backbone(first.support_x))
+    found = {}
+    for name in adapt:
+        once = partial(_once, adapt[name], first)
+        equivalents = count_flops(once) / forward_flops
+        watts = None
+        with ProcessPeak() as process:
+            if meter is None:
+                once()
+            else:
+                watts = mean_power(once, meter, device)
+        found[name] = Probe(equivalents, 0.0, process.megabytes, watts)
+    return {
+        name: probe._replace(peak_mb=peak_megabytes(partial(_once, adapt[name], first), device))
+        for name, probe in found.items()
+    }
+
+
+def _once(adapt: Adapt, episode: Episode) -> Predictor:
     return adapt(_support(episode), lambda predictor: None)
 
 
-def _score(
-    adapt: Callable[..., Predictor], episode: Episode, judge: Judge, device: torch.device
-) -> tuple[float, float, Curve | None]:
-    """Score on the queries, seconds to adapt, and the curve between if the method showed one."""
+def _score(adapt: Adapt, episode: Episode, judge: Judge, device: torch.device) -> Result:
+    """Adapt with the clock running, which stands still whenever the method shows how far it is."""
     watch = Stopwatch(device)
     points: list[tuple[float, float]] = []
 
     def look(predictor: Predictor) -> None:
-        points.append((watch.stop(), judge(predictor, episode)))
+        seconds = watch.stop()
+        if isinstance(predictor, Unfinished):  # what the method would still have to do if it stopped here
+            finishing = Stopwatch(device).start()
+            predictor = predictor.finish()
+            seconds += finishing.stop()
+        points.append((_later(seconds, points), judge(predictor, episode)))
         watch.start()
 
     watch.start()
@@ -107,9 +192,15 @@ def _score(
     seconds = watch.stop()
     score = judge(predictor, episode)
     if not points:
-        return score, seconds, None
-    points.append((seconds, score))
-    return score, seconds, Curve(*zip(*points, strict=True))
+        return Result(score, seconds)
+    points.append((_later(seconds, points), score))
+    return Result(score, seconds, Curve(*zip(*points, strict=True)))
+
+
+def _later(seconds: float, points: list[tuple[float, float]]) -> float:
+    """``seconds``, but not before the last of ``points``: finishing one look may have taken longer than going
+    on to the next."""
+    return max(seconds, points[-1][0]) if points else seconds
 
 
 def _on_queries(name: str, metric: Metric, predictor: Predictor, episode: Episode) -> float:
@@ -124,7 +215,8 @@ def _on_queries(name: str, metric: Metric, predictor: Predictor, episode: Episod
 
 
 def _support(episode: Episode) -> Support:
-    return Support(episode.support_x, episode.support_y, episode.meta.classes)
+    meta = episode.meta
+    return Support(episode.support_x, episode.support_y, meta.classes, tuple(meta.query_indices.tolist()))
 
 
 def _to(episode: Episode, device: torch.device) -> Episode:

@@ -35,6 +35,10 @@ class Speedup(NamedTuple):
         """True if the ratio is only a lower bound."""
         return self.never > 0
 
+    def times(self, factor: float) -> "Speedup":
+        """The ratio of something that each second takes, ``factor`` times as much on the other side."""
+        return self._replace(ratio=self.ratio * factor, low=self.low * factor, high=self.high * factor)
+
     def __str__(self) -> str:
         return f"{'≥ ' if self.bound else ''}{self.ratio:.3g}×"
 

@@ -9,7 +9,17 @@ from adapt.compare.comparison import Comparison, MethodResult
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval, Speedup
 
-__all__ = ["label", "per_class", "ratio_text", "seconds_text", "size_text", "verdict"]
+__all__ = [
+    "energy_text",
+    "label",
+    "mass_text",
+    "money_text",
+    "per_class",
+    "ratio_text",
+    "seconds_text",
+    "size_text",
+    "verdict",
+]
 
 #: What one can choose from a support set.
 ROLES: tuple[Role, ...] = ("head", "forward", "backprop", "finetune")
@@ -18,12 +28,13 @@ FEW_TASKS = 30
 
 
 def verdict(comparison: Comparison) -> str:
-    """Which method to pick for this backbone and task, and why, in two sentences.
+    """Which method to pick for this backbone and task, and why, in two or three sentences.
 
     The rule: the cheapest method, unless a costlier one is significantly more accurate (the paired 95 %
     interval lies on the better side of 0); then that one, and so on up. The most accurate method of each role
     takes part. Retraining does not, since it needs far more labels than the support set holds; the verdict
-    says what it would reach. More accurate means a higher accuracy or a lower squared error.
+    says what it would reach, and what time and energy the choice saves against it, or against backprop where
+    retraining did not take part. More accurate means a higher accuracy or a lower squared error.
     """
     metric = comparison.metric
 
@@ -45,6 +56,7 @@ def verdict(comparison: Comparison) -> str:
         text = f"Use {label(chosen)}: {result(chosen)}"
     if retrain is not None:
         text += _against_retraining(comparison.speedup(retrain, chosen), metric if retrain.curves else None)
+    text += _energy_saved(comparison, chosen)
     if reasons := "; ".join(_reasons(comparison, chosen, candidates)):
         text += f". {reasons[0].upper()}{reasons[1:]}"
     if chosen.n < FEW_TASKS:
@@ -102,6 +114,21 @@ def _against_retraining(speedup: Speedup, watched: Metric | None) -> str:
     return f", {ratio_text(speedup.ratio)} as fast as retraining to the same {watched.noun}"
 
 
+def _energy_saved(comparison: Comparison, chosen: MethodResult) -> str:
+    """The share of energy that ``chosen`` takes, as the end of a sentence; empty where it is not known, or
+    chosen itself is what one would compare with."""
+    other = comparison.by_role("retrain") or comparison.by_role("backprop")
+    if other is None or other is chosen:
+        return ""
+    ratio = comparison.energy_ratio(other, chosen)
+    if ratio is None:
+        return ""
+    name = "retraining" if other.role == "retrain" else label(other)
+    bound = "at most " if ratio.bound else ""
+    source = " (estimated)" if comparison.energy_source == "estimated" else ""
+    return f", for {bound}{_significant(100 / ratio.ratio)} % of the energy of {name}{source}"
+
+
 def _better(metric: Metric, difference: Interval) -> bool:
     return difference.n > 1 and metric.gain(difference.mean) > difference.ci95
 
@@ -139,6 +166,29 @@ def seconds_text(seconds: float) -> str:
 def ratio_text(ratio: float) -> str:
     """A ratio of times: ``0.42×``, ``5.2×``, ``1,230×``."""
     return f"{_significant(ratio)}×"
+
+
+def energy_text(watt_hours: float) -> str:
+    """``0.42 µWh``, ``12 mWh``, ``1,200 Wh``."""
+    return _with_prefix(watt_hours, "Wh")
+
+
+def mass_text(grams: float) -> str:
+    """``3.1 µg``, ``42 mg``, ``5.0 g``."""
+    return _with_prefix(grams, "g")
+
+
+def money_text(usd: float) -> str:
+    """US dollars, of very little what a million would cost: ``$0.42``, ``$3.1 per million``."""
+    return f"${_significant(usd)}" if usd >= 0.01 or usd == 0 else f"${_significant(1e6 * usd)} per million"
+
+
+def _with_prefix(value: float, unit: str) -> str:
+    """Zero has no prefix."""
+    for limit, size, prefix in ((1e-3, 1e-6, "µ"), (1, 1e-3, "m")):
+        if 0 < value < limit:
+            return f"{_significant(value / size)} {prefix}{unit}"
+    return f"{_significant(value)} {unit}"
 
 
 def _significant(value: float) -> str:

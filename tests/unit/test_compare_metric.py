@@ -151,7 +151,7 @@ def test_mlflow_names() -> None:
     found = regression(head(), forward(), backprop())
     values = found.metrics()
     assert set(values) == {
-        "compare/speedup_vs_backprop",
+        *(f"compare/speedup_vs_backprop{end}" for end in ("", "_low", "_high", "_is_lower_bound")),
         *(f"compare/mse_vs_{role}{end}" for role in ("head", "backprop") for end in ("", "_ci95")),
     }
     assert values["compare/mse_vs_head"] == pytest.approx(-0.45)  # ours − the other's

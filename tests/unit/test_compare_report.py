@@ -194,7 +194,7 @@ def test_page_holds_tasks_table_verdict_and_how_it_was_measured() -> None:
     assert page.startswith(
         "# toy\n\n100 tasks from digits: 5-way 5-shot, 15 queries per class, seed 0.\n\n| method |"
     )
-    assert sum(line.startswith("| ") for line in page.splitlines()) == 2 + 3
+    assert sum(line.startswith("| ") for line in page.splitlines()) == 2 * (2 + 3)  # scores, and costs
     assert f"**{verdict(found)}**" in page
     assert "retraining from random weights" in page
     assert page.endswith("Device: cpu (device a CPU, versions torch 2).\n")

@@ -1,0 +1,210 @@
+"""A comparison that was interrupted goes on where it was: every finished task is a line of a file.
+
+The first line says what was asked (:func:`asked`) and holds what was measured before the first task; each
+further line holds the scores, seconds and curves of all methods on one task, in the order of the tasks. A
+line counts once it is whole: one that was cut off by a crash is done again.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from adapt.adapter import Context, Method
+from adapt.compare.comparison import Curve
+from adapt.compare.meters import Meter
+from adapt.compare.metric import Metric
+from adapt.errors import AdaptError
+from tasks import Episode
+
+__all__ = ["Checkpoint", "Probe", "Result", "asked"]
+
+FORMAT = 1
+
+
+class Result(NamedTuple):
+    """One method on one task: score on the queries, seconds to adapt, the curve between if it was watched."""
+
+    score: float
+    seconds: float
+    curve: Curve | None = None
+
+
+class Probe(NamedTuple):
+    """What one adaptation by a method takes, measured once; see :class:`adapt.compare.MethodResult`.
+
+    Attributes:
+        watts: mean power; None: not known.
+    """
+
+    forward_equivalents: float
+    peak_mb: float
+    process_mb: float | None = None
+    watts: float | None = None
+
+
+def asked(
+    methods: Mapping[str, Method],
+    context: Context,
+    first: Episode,
+    *,
+    experiment: str,
+    task: Mapping[str, Any],
+    metric: Metric,
+    weights: str,
+) -> dict[str, str]:
+    """What makes two comparisons the same but for their number of tasks, as texts by name.
+
+    Args:
+        first: episode 0, whose content stands for the data.
+        weights: fingerprint of the backbone.
+    """
+    state = getattr(context.adapter, "state", None)
+    tensors = [value for value in (state or ()) if isinstance(value, torch.Tensor)]
+    told = {key: value for key, value in task.items() if key != "tasks"}
+    return {
+        "experiment": experiment,
+        "task": json.dumps(told, sort_keys=True, default=str),
+        "seed": str(context.seed),
+        "device": first.support_x.device.type,
+        "metric": metric.name,
+        "data": _digest([first.support_x, first.support_y, first.query_x, first.query_y]),
+        "backbone": weights,
+        "adapter": _digest(tensors),
+        # Where an object lies in memory says nothing about it.
+        **{
+            f"method {name}": re.sub(r" at 0x[0-9a-f]+", "", repr(method)) for name, method in methods.items()
+        },
+    }
+
+
+def _digest(tensors: list[torch.Tensor]) -> str:
+    """Of dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Checkpoint:
+    """``path``, or nothing where it is None: then nothing is found and nothing is kept.
+
+    Attributes:
+        probes: by method, of the process that began; None in a new file.
+        energy_source: what their powers are: measured, estimated; None: there are none.
+        meter: by what they were found, in words.
+        done: results by method, one entry per finished task.
+
+    Raises:
+        AdaptError: the file is of another comparison, or damaged before its last line.
+    """
+
+    def __init__(self, path: Path | None, question: Mapping[str, str]) -> None:
+        self._path, self._question = path, dict(question)
+        self.probes: dict[str, Probe] | None = None
+        self.energy_source: str | None = None
+        self.meter: str | None = None
+        self.done: list[dict[str, Result]] = []
+        if path is not None and path.is_file():
+            self._read(path)
+
+    def begin(self, probes: Mapping[str, Probe], meter: Meter | None) -> None:
+        """Write the first line of a new file."""
+        self.probes = dict(probes)
+        if meter is not None:
+            self.energy_source, self.meter = meter.source, str(meter)
+        head = {
+            "format": FORMAT,
+            "asked": self._question,
+            "energy_source": self.energy_source,
+            "meter": self.meter,
+            "probes": {name: probe._asdict() for name, probe in probes.items()},
+        }
+        self._append(head)
+
+    def add(self, results: Mapping[str, Result]) -> None:
+        """Keep the results of the next task, by method; they are on the disk when this returns."""
+        self._append(
+            {"task": len(self.done), "results": {name: _plain(one) for name, one in results.items()}}
+        )
+        self.done.append(dict(results))
+
+    def discard(self) -> None:
+        """Delete the file: its results are void."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, path: Path) -> None:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        lines = content[:whole].splitlines()
+        if lines:
+            self._read_head(path, _entry(path, lines[0], 0))
+        for number, line in enumerate(lines[1:], start=1):
+            entry = _entry(path, line, number)
+            if entry.get("task") != number - 1 or "results" not in entry:
+                raise _damaged(path, number)
+            self.done.append({name: _result(one) for name, one in entry["results"].items()})
+        if whole < len(content):
+            os.truncate(path, whole)
+
+    def _read_head(self, path: Path, head: Mapping[str, Any]) -> None:
+        if head.get("format") != FORMAT:
+            raise AdaptError(f"{path} is not a checkpoint of a comparison: delete it, or use another folder")
+        there = head["asked"]
+        differing = [key for key in {**there, **self._question} if there.get(key) != self._question.get(key)]
+        if differing:
+            raise AdaptError(
+                f"{path} is of another comparison, which differs in {', '.join(differing)}"
+                f"{_both(differing, there, self._question)}: use another folder, or delete the file"
+            )
+        self.probes = {name: Probe(**probe) for name, probe in head["probes"].items()}
+        self.energy_source, self.meter = head["energy_source"], head["meter"]
+
+
+def _both(differing: list[str], there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """The two values of the only difference, if they are short enough to say something."""
+    values = [values.get(differing[0], "not there") for values in (there, here)]
+    if len(differing) > 1 or max(map(len, values)) > 40:
+        return ""
+    return f" ({values[0]} there, {values[1]} here)"
+
+
+def _entry(path: Path, line: bytes, number: int) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        raise _damaged(path, number) from None
+    if not isinstance(entry, dict):
+        raise _damaged(path, number)
+    return entry
+
+
+def _damaged(path: Path, number: int) -> AdaptError:
+    return AdaptError(f"{path} is damaged in line {number + 1}: delete it, and the comparison starts anew")
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    curve = result.curve and {"seconds": result.curve.seconds, "score": result.curve.score}
+    return {"score": result.score, "seconds": result.seconds, "curve": curve}
+
+
+def _result(entry: Mapping[str, Any]) -> Result:
+    curve = entry["curve"] and Curve(tuple(entry["curve"]["seconds"]), tuple(entry["curve"]["score"]))
+    return Result(entry["score"], entry["seconds"], curve)

@@ -1,0 +1,248 @@
+"""The regression gate: whether a challenger may take the place of a champion.
+
+Both adapt to the same tasks, so every difference is paired. The tasks are cut into slices: all of them, by
+shots, by domain, by class. With d the mean gain of the challenger on a slice, (l, h) its 95 % interval
+(Student's t, paired) and m > 0 the tolerance, a slice is
+
+    ok       l ≥ −m       it is shown that the challenger is worse by no more than m (non-inferiority)
+    worse    h < −m       it is shown that it is worse by more than m
+    unclear  otherwise    too few tasks to show either
+
+The challenger passes if all tasks together, every number of shots and every domain are ok. Several tests
+need no correction there: a challenger that is too much worse anywhere passes with at most the probability of
+the one test that it must pass (2.5 %), since it has to pass all of them (Berger 1982, intersection–union).
+Classes can be hundreds with a few tasks each, on which nothing could be shown even of the champion itself; so
+a class refuses only if it is shown to be worse, by the one-sided test of d ≥ −m at 5 % over all classes
+together (Holm 1979), and only classes with 30 tasks or more are judged.
+
+The tolerance is in the unit of a score that has a greatest value (0.01 = one point of accuracy); for an error
+it is a share of the champion's (0.01 = one per cent).
+
+References: Piaggio et al., *Reporting of noninferiority and equivalence randomized trials*, JAMA 308 (2012);
+Berger, *Multiparameter hypothesis testing and acceptance sampling*, Technometrics 24 (1982); Holm, *A simple
+sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6 (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from adapt.adapter import FewShotAdapter
+from adapt.compare.metric import Metric, metric_of
+from adapt.compare.statistics import Interval
+from adapt.errors import AdaptError
+from tasks import Episode, Mixture, Tasks
+
+__all__ = ["CLASS", "LEVEL", "TOGETHER", "Gate", "Slice", "judge", "run_gate"]
+
+#: Share of intervals that miss the truth, and of sets of classes in which an equal one is called worse.
+LEVEL = 0.05
+#: Fewest tasks of a class that is judged: below, the mean of paired differences is far from normal.
+CLASS_TASKS = 30
+#: Kinds of slices; the key of a slice is its kind and its name.
+TOGETHER, SHOTS, DOMAIN, CLASS = "all", "shots", "domain", "class"
+#: Differences that are equal up to rounding are equal.
+ROUNDING = 1e-12
+
+Key = tuple[str, str]
+Pairs = Mapping[Key, Sequence[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The tasks that have something in common.
+
+    Attributes:
+        kind: ``all``, ``shots``, ``domain`` or ``class``.
+        name: of the number of shots, the domain, the class.
+        champion, challenger: mean score over the ``n`` tasks.
+        difference: challenger − champion, with the half-width of its paired 95 % interval.
+        margin: how much worse is tolerated, in the unit of the score.
+        verdict: ``ok``, ``worse``, ``unclear``, or ``few`` where a class has too few tasks to be judged.
+    """
+
+    kind: str
+    name: str
+    champion: float
+    challenger: float
+    difference: Interval
+    margin: float
+    verdict: str
+
+    @property
+    def refuses(self) -> bool:
+        """Whether this slice alone keeps the challenger out."""
+        return self.verdict in ("worse", "unclear")
+
+    def __str__(self) -> str:
+        return "all tasks" if self.kind == TOGETHER else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate found.
+
+    Attributes:
+        slices: all tasks first, then by shots, domain and class.
+        tolerance: as it was asked for.
+        tasks: how many there were.
+        metric: of the scores.
+    """
+
+    slices: tuple[Slice, ...]
+    tolerance: float
+    tasks: int
+    metric: Metric
+
+    @property
+    def refusals(self) -> tuple[Slice, ...]:
+        """The slices that keep the challenger out."""
+        return tuple(found for found in self.slices if found.refuses)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the challenger may take the champion's place."""
+        return not self.refusals
+
+
+def run_gate(
+    champion: FewShotAdapter,
+    challenger: FewShotAdapter,
+    tasks: Mapping[str, Tasks],
+    *,
+    count: int,
+    tolerance: float = 0.01,
+    progress: Callable[[Iterable[int]], Iterable[int]] = lambda steps: steps,
+) -> Gate:
+    """Adapt both to the first ``count`` tasks of every entry, and judge.
+
+    Args:
+        champion: what is used today.
+        challenger: what may replace it, on the same device.
+        tasks: by shots. Give each a seed of its own: tasks are taken for independent.
+        count: tasks of each entry, at least 2.
+        tolerance: see the module.
+        progress: wraps the iteration over all tasks.
+
+    Raises:
+        AdaptError: adapters for examples of different shape or tasks of different kind, too few tasks, or
+            scores that are not finite.
+    """
+    if champion.input_shape != challenger.input_shape or type(champion.loss) is not type(challenger.loss):
+        raise AdaptError(
+            f"the champion takes examples of shape {champion.input_shape}, the challenger of "
+            f"{challenger.input_shape}, or their tasks differ in kind: no tasks judge both"
+        )
+    if count < 2 or not tasks:
+        raise AdaptError(f"{count} tasks: at least two are needed to tell chance from difference")
+    device = champion.state.origin.device
+    found: dict[Key, list[tuple[float, float]]] = defaultdict(list)
+    names = [*tasks]
+    for step in progress(range(count * len(names))):
+        index, which = divmod(step, len(names))
+        episode = tasks[names[which]].episode(index)
+        metric = metric_of(episode.query_y)
+        scores = [dict(_scores(each, episode, metric, device)) for each in (champion, challenger)]
+        keys = [(SHOTS, names[which])] if len(names) > 1 else []
+        if isinstance(tasks[names[which]], Mixture):
+            keys.append((DOMAIN, episode.meta.classes[0].split("/")[0]))
+        for key, (old, new) in {key: (value, scores[1][key]) for key, value in scores[0].items()}.items():
+            for each in [key, *(keys if key[0] == TOGETHER else [])]:
+                found[each].append((old, new))
+    return judge(found, metric, tolerance)
+
+
+def _scores(
+    adapter: FewShotAdapter, episode: Episode, metric: Metric, device: torch.device
+) -> Iterator[tuple[Key, float]]:
+    """The score on the queries, and that on those of every class."""
+    task = adapter.fit(episode.support_x.to(device), episode.support_y.to(device))
+    outputs, truth = task.logits(episode.query_x.to(device)), episode.query_y.to(device)
+    score = metric.measure(outputs, truth)
+    if not math.isfinite(score):
+        raise AdaptError(f"an adapter diverged on task {episode.meta.index} ({metric.noun} {score})")
+    yield (TOGETHER, ""), score
+    for label, name in enumerate(episode.meta.classes):
+        rows = truth == label
+        if bool(rows.any()):
+            yield (CLASS, name), metric.measure(outputs[rows], truth[rows])
+
+
+def judge(pairs: Pairs, metric: Metric, tolerance: float = 0.01) -> Gate:
+    """The verdict on scores that were measured already.
+
+    Args:
+        pairs: slice → (champion's score, challenger's score) of each of its tasks; ``(TOGETHER, "")`` is
+            needed.
+        metric: of the scores.
+        tolerance: see the module; positive.
+
+    Example:
+        >>> from adapt.compare import ACCURACY
+        >>> same = [(0.9, 0.9), (0.8, 0.8)] * 300
+        >>> judge({(TOGETHER, ""): same}, ACCURACY).passed
+        True
+        >>> worse = [(0.9, 0.86), (0.8, 0.76)] * 300
+        >>> gate = judge({(TOGETHER, ""): same, ("shots", "1"): worse}, ACCURACY)
+        >>> [str(found) for found in gate.refusals]
+        ['shots 1']
+    """
+    if not tolerance > 0:
+        raise AdaptError(
+            f"tolerance {tolerance}: it must be positive; not even equality can be shown exactly"
+        )
+    order = {kind: place for place, kind in enumerate((TOGETHER, SHOTS, DOMAIN, CLASS))}
+    keys = sorted(pairs, key=lambda key: order[key[0]])
+    judged = [_slice(key, pairs[key], metric, tolerance) for key in keys]
+    worse = _holm([chance for found, chance in judged if found.kind == CLASS and found.verdict != "few"])
+    slices = []
+    for found, _ in judged:
+        if found.kind == CLASS and found.verdict != "few":
+            found = Slice(**{**vars(found), "verdict": "worse" if next(worse) else "ok"})
+        slices.append(found)
+    return Gate(tuple(slices), tolerance, len(pairs[TOGETHER, ""]), metric)
+
+
+def _slice(
+    key: Key, pairs: Sequence[tuple[float, float]], metric: Metric, tolerance: float
+) -> tuple[Slice, float]:
+    """The slice, and the chance of such a difference if the challenger were worse by just the margin."""
+    from scipy.stats import t
+
+    old, new = np.asarray(pairs, dtype=float).T
+    n, differences = len(old), new - old
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    half = float(t.ppf(1 - LEVEL / 2, n - 1)) * error if n > 1 else math.inf
+    margin = tolerance if math.isfinite(metric.most) else tolerance * float(old.mean())
+    above = metric.gain(mean) + margin  # the margin that is left
+    if above - half >= -ROUNDING:
+        verdict = "ok"
+    elif above + half < -ROUNDING:
+        verdict = "worse"
+    else:
+        verdict = "unclear"
+    if error < ROUNDING:  # the same difference on every task
+        chance = 0.0 if above < -ROUNDING else 1.0
+    else:
+        chance = float(t.cdf(above / error, n - 1)) if n > 1 else 1.0
+    if key[0] == CLASS and n < CLASS_TASKS:
+        verdict = "few"
+    return Slice(*key, float(old.mean()), float(new.mean()), Interval(mean, half, n), margin, verdict), chance
+
+
+def _holm(chances: Sequence[float]) -> Iterator[bool]:
+    """Which hypotheses fall at :data:`LEVEL` together, in the order of ``chances`` (Holm 1979)."""
+    order = np.argsort(chances, kind="stable")
+    fallen = np.zeros(len(chances), dtype=bool)
+    for place, index in enumerate(order):
+        if chances[index] > LEVEL / (len(chances) - place):
+            break
+        fallen[index] = True
+    return iter(fallen.tolist())

@@ -1,0 +1,87 @@
+"""Single comparisons behind a benchmark: run as anybody would run them, kept, and put into rows."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from record import Row
+
+from adapt.compare import Comparison, Interval, MethodResult, Speedup
+from adapt.files import read_json
+
+__all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row"]
+
+Goals = Mapping[tuple[str, str], float]
+
+
+def measured(folder: Path, overrides: Sequence[str]) -> Comparison:
+    """``python -m adapt`` with ``overrides`` in ``folder``: read, if it has been run before, and gone on
+    with, if it was interrupted."""
+    path = folder.resolve() / "comparison.json"
+    if not path.exists():
+        own = ["hydra.mode=RUN", f"hydra.run.dir={path.parent}", "tracking=none"]
+        subprocess.run([sys.executable, "-m", "adapt", *overrides, *own], check=True)
+    return Comparison.from_dict(read_json(path))
+
+
+def percent(interval: Interval) -> Interval:
+    """Of a share."""
+    return Interval(100 * interval.mean, 100 * interval.ci95, interval.n)
+
+
+def bounded(case: str, metric: str, speedup: Speedup, goals: Goals | None = None) -> Row:
+    """A ratio of times with its interval, and on how many tasks it is a lower bound."""
+    note = f"{speedup.low:.3g} to {speedup.high:.3g}"
+    if speedup.bound:
+        note += f"; a lower bound: {speedup.never} of {speedup.n} never got there"
+    goal = (goals or {}).get((case, metric))
+    return Row(case, metric, speedup.ratio, "×", n=speedup.n, goal=goal, note=note)
+
+
+def target_row(run: Comparison, method: MethodResult, case: str) -> Row | None:
+    """Median time in which a watched method first reached the accuracy of ours; None of ours, and of what
+    was not watched."""
+    found, ours = run.to_target_seconds(method), run.ours
+    if found is None or ours is None or method is ours:
+        return None
+    n, never = min(method.n, ours.n), run.failures(method)
+    note = f"a lower bound: {never} of {n} never got there" if never else ""
+    return Row(case, "time/to_target_seconds", found, "s", n=n, higher_is_better=False, note=note)
+
+
+def cost_rows(method: MethodResult, case: str) -> Iterator[Row]:
+    """Operations, memory, and, where they are known, energy, emissions and price of many adaptations: those
+    of a single one are too small to be read."""
+    values = (
+        ("cost/forward_equivalents", method.forward_equivalents, 1, "FE"),
+        ("memory/peak_mb", method.peak_mb, 1, "MB"),
+        ("memory/process_mb", method.process_mb, 1, "MB"),
+        ("energy of 1,000 adaptations", method.energy_wh, 1e3, "Wh"),
+        ("CO₂ of 1,000 adaptations", method.co2_g, 1e3, "g"),
+        ("price of 1,000,000 adaptations", method.usd, 1e6, "USD"),
+    )
+    for metric, value, times, unit in values:
+        if value is not None:
+            yield Row(case, metric, times * value, unit, higher_is_better=False)
+
+
+def compact(run: Comparison, *, curves: bool = True) -> dict[str, Any]:
+    """For the figures of the pages: numbers rounded to what can be seen there."""
+    value = run.to_dict()
+    for method in value["methods"].values():
+        method["score"] = [round(a, 4) for a in method["score"]]
+        method["seconds"] = [_rounded(s) for s in method["seconds"]]
+        method["curves"] = [
+            {
+                "seconds": [_rounded(s) for s in curve["seconds"]],
+                "score": [round(a, 4) for a in curve["score"]],
+            }
+            for curve in (method["curves"] if curves else ())
+        ]
+    return value
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{seconds:.3g}")

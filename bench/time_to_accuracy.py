@@ -1,0 +1,96 @@
+"""Time to accuracy: when does each method first get as far as ours, and when has meta-training paid off?
+
+``python bench/time_to_accuracy.py [--quick]``: real digits, 5-way 5-shot, five seeds of 20 tasks, every
+method on every task, each as ``python -m adapt`` runs it; finished seeds are not run again, and an
+interrupted one goes on where it was. A method that never got there on a task within its budget is counted as
+a failure: its median is then a lower bound.
+"""
+
+import argparse
+from pathlib import Path
+
+from record import RESULTS, Row, table, write
+from runs import bounded, compact, cost_rows, measured, percent
+
+from adapt.compare import Comparison, pool
+from adapt.compare.figures.numbers import Reached, break_even_of, reached, speedups_of
+from adapt.files import write_json
+
+SEEDS, TASKS = (0, 1, 2, 3, 4), 20
+METHODS = ("head", "forward", "backprop", "finetune", "retrain")
+
+
+def measure(seed: int, folder: Path, methods: str, quick: bool) -> Comparison:
+    """All methods on all tasks of a seed."""
+    tasks = 2 if quick else TASKS
+    settings = [
+        "experiment=quickstart",
+        "name=time_to_accuracy",
+        f"method=[{methods}]",
+        f"seed={seed}",
+        f"task.tasks={tasks}",
+        f"task.costly_tasks={tasks}",
+        f"method.retrain.max_tasks={tasks}",
+    ]
+    return measured(folder / f"seed-{seed}", [*settings, *(["method.retrain.epochs=1"] if quick else [])])
+
+
+def rows_of(run: Comparison) -> list[Row]:
+    """Score, time and costs of every method, then how it stands against ours."""
+    rows = [row for found in reached(run) for row in _rows(found)]
+    if run.ours is None:
+        return rows
+    case = run.ours.name
+    rows += [bounded(case, f"speed-up against {other.name}", found) for other, found in speedups_of(run)]
+    if (even := break_even_of(run)) is not None:
+        note = "an upper bound: retraining did not always get there" if even.bound else ""
+        metric = "compare/break_even_tasks"
+        rows.append(Row(case, metric, even.tasks, "tasks", higher_is_better=False, note=note))
+        rows.append(Row(case, "meta-training", even.start, "s", higher_is_better=False))
+    return rows
+
+
+def _rows(found: Reached) -> list[Row]:
+    method, (median, low, high) = found.method, found.median
+    case, score, n = method.name, percent(method.mean_score), len(found.seconds)
+    note = f"{low:.3g} to {high:.3g} s" + (
+        f"; a lower bound: {found.never} of {n} never" if found.never else ""
+    )
+    return [
+        Row(case, "eval/accuracy", score.mean, "%", score.ci95, score.n),
+        Row(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False),
+        Row(case, "time/to_target_seconds", median, "s", n=n, higher_is_better=False, note=note),
+        Row(case, "time/to_target_failures", found.never, "tasks", n=n, higher_is_better=False),
+        *cost_rows(method, case),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    parser.add_argument("--runs", type=Path, help="folder of the single runs, kept for resuming")
+    parser.add_argument("--methods", default=",".join(METHODS), help="options of the group method, by commas")
+    arguments = parser.parse_args()
+    name = "time_to_accuracy"
+    folder = arguments.runs or Path("outputs/bench") / (f"{name}_quick" if arguments.quick else name)
+    seeds = SEEDS[:1] if arguments.quick else SEEDS
+    run = pool([measure(seed, folder, arguments.methods, arguments.quick) for seed in seeds])
+    rows = rows_of(run)
+    print(table(rows))
+    path = write(
+        name,
+        rows,
+        quick=arguments.quick,
+        folder=arguments.out,
+        measured=run.environment,
+        energy_source=run.energy_source,
+        seeds=list(seeds),
+    )
+    if not arguments.quick:  # the figures of docs/ are drawn from this
+        write_json(arguments.out / f"{name}.runs.json", {"runs": [compact(run)]})
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

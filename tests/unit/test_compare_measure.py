@@ -1,0 +1,84 @@
+"""Peak memory of the process against tensors of known size."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from adapt.compare import measure
+from adapt.compare.measure import ProcessPeak
+
+LINUX = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="proc(5), and a heap of glibc")
+PIECE = 100_000  # bytes; small enough for the heap, which keeps what is freed below something still used
+
+
+def hold(megabytes: float) -> list[torch.Tensor]:
+    return [torch.ones(PIECE // 4) for _ in range(int(megabytes * 1e6 / PIECE))]
+
+
+def peak(work: Callable[[], object]) -> float | None:
+    with ProcessPeak() as found:
+        work()
+    return found.megabytes
+
+
+@pytest.fixture(params=["kernel", "sampled"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to see a peak, whatever this system offers."""
+    if request.param == "sampled":
+        pytest.importorskip("psutil")
+        monkeypatch.setattr(measure, "_kernel_peak", lambda: None)
+    elif not measure.RESET.exists():
+        pytest.skip("the system keeps no peak that can be reset")
+    return str(request.param)
+
+
+def test_a_peak_is_seen_though_it_has_passed(way: str) -> None:
+    def work() -> None:
+        large = torch.ones(15_000_000)  # 60 MB, and 20 MB while they are there
+        small = torch.ones(5_000_000)
+        del large, small
+
+    assert peak(work) == pytest.approx(80, abs=4)
+    assert peak(lambda: None) == pytest.approx(0, abs=2)
+
+
+@LINUX
+def test_memory_that_was_freed_before_does_not_hide_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe() -> float | None:
+        earlier = hold(40)
+        above = torch.ones(PIECE // 4)  # the heap cannot shrink below this one
+        del earlier
+        found = peak(lambda: hold(30))
+        del above
+        return found
+
+    assert probe() == pytest.approx(30, abs=3)
+    monkeypatch.setattr(measure, "_give_back_freed_memory", lambda: None)
+    assert probe() == pytest.approx(0, abs=3)  # what it would be otherwise
+
+
+def test_what_stays_counts_once(way: str) -> None:
+    kept: list[torch.Tensor] = []
+    assert peak(lambda: kept.extend(hold(20))) == pytest.approx(20, abs=3)
+    assert peak(lambda: None) == pytest.approx(0, abs=2)
+
+
+def test_without_a_way_to_look_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_kernel_peak", lambda: None)
+    monkeypatch.setitem(sys.modules, "psutil", None)  # importing it fails
+    assert peak(lambda: hold(5)) is None
+
+
+def test_a_system_that_does_not_let_the_peak_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "RESET", measure.RESET.parent / "no such file" / "there")
+    assert measure._kernel_peak() is None
+
+
+def test_a_failure_inside_is_not_swallowed(way: str) -> None:
+    with pytest.raises(ZeroDivisionError):
+        peak(lambda: 1 / 0)
