@@ -41,6 +41,7 @@ pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (
 	done
 
 ui: $(VENV)/.stamp-run ## open the runs in the MLflow UI (another port: PORT=5001)
+	-$(BIN)/python -m adapt.tracking.sync
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
 lint: $(VENV)/.stamp-test ## ruff, mypy and import contracts, without the tests

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import textwrap
-import time
+import shlex
+import sqlite3
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapt.compare import Comparison
 from adapt.compare.verdict import verdict
-from adapt.tracking import log
-from adapt.tracking.params import clean_key, flatten, plain
+from adapt.tracking import record, trouble
+from adapt.tracking.journal import Journal, Operation
+from adapt.tracking.replay import Player
+from adapt.tracking.sender import Sender
 from adapt.tracking.settings import DatasetInput, TrackingSettings
-from adapt.tracking.store import open_experiment, prepare_store, quiet, ui_hint
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from adapt.tracking.store import load_mlflow, ui_hint
+from adapt.tracking.system import SystemMetrics
 
 __all__ = ["Run", "TrackingWarning", "track"]
 
-#: Metrics wait until there are so many of them, or for so many seconds.
-BUFFER = 500
-BUFFER_SECONDS = 10.0
-#: An error of MLflow may quote a whole web page.
-PROBLEM_LENGTH = 300
+#: How long who asks for MLflow's id of a run waits for it: a fresh store takes seconds, a server should not.
+STORE_SECONDS, SERVER_SECONDS = 120.0, 10.0
 
 
 class TrackingWarning(UserWarning):
@@ -43,12 +40,18 @@ def track(
     config: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     datasets: Sequence[DatasetInput] = (),
+    folder: Path | None = None,
+    parent: str | None = None,
 ) -> Iterator[Run]:
     """Open a run called ``name``, do the work inside, close it.
 
+    Everything is written to a journal first, in ``folder / "tracking"``, and sent to MLflow by a thread, so
+    that no store and no server makes the work wait. If the journal of an interrupted run of that name is
+    there, its MLflow run goes on. That of a finished run is removed when MLflow has everything.
+
     The run ends FINISHED, FAILED with ``traceback.txt`` if the work raised, or KILLED if it was interrupted;
-    the exception goes on. Trouble with MLflow ends the tracking with one :class:`TrackingWarning`, not the
-    work.
+    the exception goes on. Trouble with MLflow costs one :class:`TrackingWarning` at the end, not the work;
+    ``python -m adapt.tracking.sync`` sends the rest later.
 
     Args:
         settings: where to record.
@@ -57,9 +60,11 @@ def track(
         config: resolved, nested; becomes parameters and ``config.yaml``.
         overrides: what the user typed on top of the defaults.
         datasets: what the run reads.
+        folder: of the run's output; None: the journal is a temporary one, kept only if it could not be sent.
+        parent: MLflow's id of the run that this one is part of.
     """
     run = Run(settings, name, tags or {}, config or {}, datasets)
-    run._open(overrides)
+    run._open(overrides, folder, parent)
     try:
         yield run
     except KeyboardInterrupt as error:
@@ -72,11 +77,10 @@ def track(
 
 
 class Run:
-    """What :func:`track` yields. Every method returns at once when tracking is off or has failed.
+    """What :func:`track` yields. Every method returns at once, also when tracking is off or has failed.
 
     Attributes:
-        run_id: MLflow's id, None if nothing is recorded.
-        problem: why tracking stopped, None if it did not.
+        resumed: whether an interrupted run goes on.
     """
 
     def __init__(
@@ -87,36 +91,54 @@ class Run:
         config: Mapping[str, Any],
         datasets: Sequence[DatasetInput],
     ) -> None:
-        self.run_id: str | None = None
-        self.problem: str | None = None
+        self.resumed = False
         self._settings, self._name, self._datasets = settings, name, datasets
         self._tags = {"experiment": name, **tags}
         self._config = config
-        self._client: MlflowClient | None = None
-        self._experiment_id = ""
-        self._waiting: list[log.Point] = []
-        self._flushed = time.monotonic()
+        self._problem: str | None = None
+        self._kept: Path | None = None  # the run's folder, if its journal could not be sent
+        self._journal: Journal | None = None  # None: nothing is recorded (any more)
+        self._player: Player | None = None
+        self._sender: Sender | None = None
+        self._system: SystemMetrics | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id. It is waited for, at most some seconds; None if nothing is recorded, or nothing yet
+        because of trouble with the store."""
+        if self._sender is None:
+            return None
+        server = (self._settings.uri or "").startswith("http")
+        return self._sender.wait_for_id(SERVER_SECONDS if server else STORE_SECONDS)
+
+    @property
+    def problem(self) -> str | None:
+        """Why MLflow has not recorded something; None if there was no trouble so far."""
+        if self._problem is None and self._sender is not None and self._sender.failure is not None:
+            return trouble.text(self._sender.failure)
+        return self._problem or (self._player.refused if self._player is not None else None)
 
     @property
     def ui_hint(self) -> str | None:
         """Command or address that shows this run in the MLflow UI; None if nothing was recorded."""
-        return self.run_id and ui_hint(self._settings, self._experiment_id, self.run_id)
+        if self._player is None or (run_id := self.run_id) is None:
+            return None
+        return ui_hint(self._settings, self._player.journal.state["experiment"], run_id)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Points of metric histories, buffered: written in batches, at the latest when the run closes."""
-        now = log.milliseconds()
+        """Points of metric histories, sent in batches, at the latest when the run closes."""
+        self._safely(lambda: [{"do": "metrics", "run": "", "points": record.points(metrics, step=step)}])
 
-        def buffer(client: MlflowClient, run_id: str) -> None:
-            self._waiting += [(clean_key(key), float(value), now, step) for key, value in metrics.items()]
-            if len(self._waiting) >= BUFFER or time.monotonic() - self._flushed > BUFFER_SECONDS:
-                self._flush(client, run_id)
-
-        self._safely(buffer)
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Searchable facts that were not known at the start."""
+        self._safely(lambda: [{"do": "tags", "run": "", "tags": {k: str(v) for k, v in tags.items()}}])
 
     def log_comparison(
         self, comparison: Comparison, *, files: Sequence[Path] = (), description: str | None = None
     ) -> None:
         """The tree: a child run per method; on this run ``compare/…`` metrics, the files, and a description.
+
+        A run that goes on, and had recorded its comparison already, does not record it again.
 
         Args:
             comparison: what was measured.
@@ -124,90 +146,121 @@ class Run:
             description: shown above the run; default: the verdict.
         """
 
-        def write(client: MlflowClient, run_id: str) -> None:
-            found = {"device": comparison.device, "seed": str(comparison.seed)}
-            note = {"mlflow.note.content": description or verdict(comparison)}
-            log.log_batches(client, run_id, metrics=log.points(comparison.metrics()), tags={**found, **note})
-            log.log_files(client, run_id, files)
-            shared = {**self._tags, **found}
-            log.log_children(client, run_id, comparison, shared, self._config, self._datasets)
+        def operations() -> Iterable[Operation]:
+            if self._journal is None or "comparison" in self._journal.marks:
+                return
+            yield from record.comparison_operations(
+                comparison,
+                files=files,
+                note=description or verdict(comparison),
+                tags=self._tags,
+                config=self._config,
+                datasets=self._datasets,
+            )
+            yield {"do": "mark", "run": "", "name": "comparison"}
 
-        self._safely(write)
+        self._safely(operations)
 
     def log_files(self, files: Sequence[Path]) -> None:
         """Upload files; figures go to ``figures/``."""
-        self._safely(lambda client, run_id: log.log_files(client, run_id, files))
+        self._safely(lambda: [{"do": "files", "run": "", "paths": [str(path.resolve()) for path in files]}])
 
-    def _open(self, overrides: Sequence[str]) -> None:
+    def log_model(self, folder: Path, registered_name: str | None = None) -> None:
+        """Log the adapter in ``folder`` as a model, and make it a version of ``registered_name`` if given."""
+        operation = {"do": "model", "run": "", "paths": [str(folder.resolve())], "name": registered_name}
+        self._safely(lambda: [operation])
+
+    def _open(self, overrides: Sequence[str], folder: Path | None, parent: str | None) -> None:
         if self._settings.enabled:
-            self._attempt(self._create)
-        self._safely(lambda client, run_id: self._describe(client, run_id, overrides))
+            self._attempt(lambda: self._start(overrides, folder, parent))
+        if self._journal is None:
+            self._warn()
 
-    def _create(self) -> None:
-        from mlflow import MlflowClient
-
-        root = Path(self._settings.root)
-        uri = prepare_store(root, self._settings.uri)
-        self._client = MlflowClient(tracking_uri=uri)
-        artifacts = root / "mlruns" if uri.startswith("sqlite:") else None
-        experiment = self._settings.experiment or self._name
-        self._experiment_id = open_experiment(self._client, experiment, artifacts)
-        self._tags = {**log.source_tags(), **self._tags}
-        run = self._client.create_run(self._experiment_id, tags=self._tags, run_name=self._name)
-        self.run_id = run.info.run_id
-
-    def _describe(self, client: MlflowClient, run_id: str, overrides: Sequence[str]) -> None:
-        """How to repeat the run: written before the work, so that a failed run has it too."""
-        tags = {"overrides": " ".join(overrides)} if overrides else {}
-        log.log_batches(client, run_id, params=flatten(self._config), tags=tags)
-        log.log_inputs(client, run_id, self._datasets)
-        client.log_dict(run_id, plain(self._config), "config.yaml")
-        client.log_text(run_id, "".join(f"{override}\n" for override in overrides), "overrides.txt")
-        client.log_text(run_id, log.packages(), "packages.txt")
-
-    def _flush(self, client: MlflowClient, run_id: str) -> None:
-        waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
-        log.log_batches(client, run_id, metrics=waiting)
+    def _start(self, overrides: Sequence[str], folder: Path | None, parent: str | None) -> None:
+        load_mlflow()
+        self._tags = {**record.source_tags(), **self._tags}
+        header = {
+            "uri": self._settings.uri,
+            "root": str(Path(self._settings.root).resolve()),
+            "experiment": self._settings.experiment or self._name,
+            "name": self._name,
+            "time": record.milliseconds(),
+            "tags": {**self._tags, **({"mlflow.parentRunId": parent} if parent else {})},
+        }
+        described = [*record.description(self._config, overrides, self._datasets)]
+        described.append({"do": "mark", "run": "", "name": "described"})
+        try:
+            journal = Journal.start(folder, header)
+        except (OSError, sqlite3.Error):  # nothing can be written, or locked, in the run's folder
+            journal = Journal.start(None, header)
+        self.resumed = bool(journal.state["position"]) or len(journal.read(0, 2)) > 1
+        if self.resumed:
+            journal.append({"do": "reopen", "run": ""})
+        for operation in described if "described" not in journal.marks else []:
+            journal.append(operation)
+        self._journal, self._player = journal, Player(journal)
+        self._sender = Sender(self._player)
+        self._sender.start()
+        if self._settings.system_metrics_seconds is not None:
+            self._system = SystemMetrics(self.log_metrics, self._settings.system_metrics_seconds)
+            self._system.start()
 
     def _close(self, status: str, error: BaseException | None) -> None:
-        self._safely(self._flush)
+        if self._system is not None:
+            self._system.stop()
         if error is not None:
             text = "".join(traceback.format_exception(error))
-            self._safely(lambda client, run_id: client.log_text(run_id, text, "traceback.txt"))
-        client, run_id, problem = self._client, self.run_id, self.problem
-        if client is None or run_id is None:
+            self._safely(lambda: [{"do": "text", "run": "", "content": text, "path": "traceback.txt"}])
+        self._safely(lambda: [{"do": "end", "run": "", "status": status, "time": record.milliseconds()}])
+        if self._journal is not None:
+            self._attempt(lambda: self._finish(resumable=status != "FINISHED"))
+            self._warn()
+
+    def _finish(self, *, resumable: bool) -> None:
+        journal, self._journal = self._journal, None
+        if journal is None or self._sender is None:
             return
+        if self._sender.close(self._settings.wait_seconds):
+            journal.finish(resumable=resumable)
+            return
+        self._problem = self.problem or "the server is too slow"
+        self._kept = journal.folder.parent
+        journal.keep_files()
+        if self._sender.done:
+            journal.close()
 
-        def terminate() -> None:
-            if problem is not None:
-                client.set_tag(run_id, "tracking_problem", problem)
-            client.set_terminated(run_id, status)
+    def _safely(self, operations: Callable[[], Iterable[Operation]]) -> None:
+        """Append to the journal, if anything is recorded."""
 
-        # Also after a problem: a run that is over must not look as if it were still running.
-        self._attempt(terminate)
+        def append() -> None:
+            for operation in operations():
+                if self._journal is not None and self._sender is not None:
+                    self._journal.append(operation)
+                    self._sender.notify(urgent=operation["do"] != "metrics")
 
-    def _safely(self, write: Callable[[MlflowClient, str], object]) -> None:
-        """Write to the run if there is one and tracking has not failed before."""
-        client, run_id = self._client, self.run_id
-        if client is not None and run_id is not None and self.problem is None:
-            self._attempt(lambda: write(client, run_id))
+        if self._journal is not None:
+            self._attempt(append)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         """The one place where tracking meets the work: nothing that goes wrong here gets past it."""
         try:
-            with quiet():
-                action()
+            action()
         except Exception as error:
-            if self.problem is not None:
-                return
-            reason = f"{type(error).__name__}: {error}"
-            self.problem = textwrap.shorten(reason, PROBLEM_LENGTH, placeholder=" …")
-            with warnings.catch_warnings():
-                # `-W error` must not end the work
-                warnings.simplefilter("always", TrackingWarning)
-                warnings.warn(
-                    f"MLflow stopped recording this run: {self.problem}. The run itself goes on and "
-                    "writes its results to its folder as always; tracking=none runs without MLflow.",
-                    TrackingWarning,
-                    stacklevel=2,
-                )
+            self._problem = self._problem or trouble.text(error)
+
+    def _warn(self) -> None:
+        """Say what is missing, if anything is, and how to send it if it was kept."""
+        problem, kept = self.problem, self._kept
+        if problem is None:
+            return
+        send = f"`python -m adapt.tracking.sync {kept and shlex.quote(str(kept))}`"
+        then = f"What is missing was kept: {send} sends it." if kept else ""
+        with warnings.catch_warnings():
+            # `-W error` must not end the work
+            warnings.simplefilter("always", TrackingWarning)
+            warnings.warn(
+                f"MLflow has not recorded all of this run: {problem}. The run itself goes on and writes its "
+                f"results to its folder as always; tracking=none runs without MLflow. {then}".rstrip(),
+                TrackingWarning,
+                stacklevel=2,
+            )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapt.errors import AdaptError
+
 __all__ = ["DatasetInput", "TrackingSettings"]
 
 
@@ -16,12 +18,26 @@ class TrackingSettings:
         root: folder of ``mlflow.db`` and ``mlruns/``; plain ``mlflow ui`` started there shows everything.
         uri: an MLflow tracking URI (a server, a database) instead of ``mlflow.db`` below ``root``.
         experiment: the MLflow experiment; None takes the name of the run.
+        wait_seconds: at the end of a run, how long to wait for a server that takes nothing more; what it did
+            not take is kept, to be sent by ``python -m adapt.tracking.sync``.
+        system_metrics_seconds: between two records of CPU, memory, disk, network and GPU; None: none.
     """
 
     enabled: bool = True
     root: str = "."
     uri: str | None = None
     experiment: str | None = None
+    wait_seconds: float = 30.0
+    system_metrics_seconds: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse times that mean nothing."""
+        if self.wait_seconds < 0:
+            raise AdaptError(f"wait_seconds={self.wait_seconds}: give the seconds to wait at most, or 0")
+        if self.system_metrics_seconds is not None and self.system_metrics_seconds <= 0:
+            raise AdaptError(
+                f"system_metrics_seconds={self.system_metrics_seconds}: give a time above 0, or null for none"
+            )
 
 
 @dataclass(frozen=True)

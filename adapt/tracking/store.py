@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sqlite3
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,19 +15,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapt.errors import AdaptError
+from adapt.tracking.locks import exclusive
+from adapt.tracking.relocate import relocate
 from adapt.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["open_experiment", "prepare_store", "quiet", "ui_hint"]
+__all__ = [
+    "ARTIFACTS",
+    "DATABASE",
+    "artifact_folder",
+    "load_mlflow",
+    "open_experiment",
+    "prepare_store",
+    "quiet",
+    "silent",
+    "ui_hint",
+]
 
-DATABASE = "mlflow.db"
+DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
 
-#: Unless the user's environment says otherwise: give up on a dead server after seconds (MLflow's own defaults
-#: wait for many minutes), keep stdout for our own report, and send no usage statistics to anybody.
+#: Unless the user's environment says otherwise: give up on a dead server at once (MLflow's own defaults wait
+#: for many minutes; we try again ourselves), keep stdout for our report, and send nobody usage statistics.
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -34,30 +47,42 @@ ENVIRONMENT = {
 }
 #: Creating the store takes seconds; whoever waits longer than this waits for something else.
 LOCK_SECONDS = 120.0
+LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
+
+#: MLflow's migrations are no matter for two threads either.
+_creating = threading.Lock()
+_silencing = threading.Lock()
+#: The loggers' own levels while they are silent, and how many need them so.
+_levels: list[int] = []
+_silent = 0
 
 
 def prepare_store(root: Path, uri: str | None = None) -> str:
     """The tracking URI of the store: ``uri``, or ``mlflow.db`` below ``root``, which is created if need be.
 
     MLflow's migrations crash when two processes run them on one fresh SQLite file; here the first creates the
-    store while the others wait.
+    store while the others wait. A store whose folder was moved is told where its artifacts are now.
 
     Raises:
         AdaptError: SQLite cannot write there.
         mlflow.exceptions.MlflowException: MLflow cannot use the store, for example one of another version.
     """
+    if uri is not None and not uri.startswith("sqlite:///"):
+        return uri
+    own = uri is None
     if uri is None:
         uri = f"sqlite:///{root.resolve() / DATABASE}"
-    if not uri.startswith("sqlite:///"):
-        return uri
     path = Path(uri.removeprefix("sqlite:///"))
+    load_mlflow()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with quiet(), _lock(path.with_name(f"{path.name}.lock")):
+        with silent(), _creating, _lock(path.with_name(f"{path.name}.lock")):
             _check_writable(path)
             from mlflow import MlflowClient
 
             MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+            if own:
+                relocate(path, root.resolve() / ARTIFACTS)
     except (OSError, sqlite3.Error) as error:
         raise AdaptError(
             f"{path} cannot be written ({error}): set tracking.root to a folder that can"
@@ -77,7 +102,7 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
         kind = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what it is
         location = None
         if artifacts is not None:
-            location = (artifacts.resolve() / re.sub(r"[^\w.-]+", "_", name)).as_uri()
+            location = (artifacts.resolve() / artifact_folder(name)).as_uri()
         try:
             return client.create_experiment(name, location, kind)
         except MlflowException:  # another process was faster
@@ -87,6 +112,16 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
+
+
+def artifact_folder(experiment: str) -> str:
+    """The folder of an experiment's artifacts, below those of the store.
+
+    Example:
+        >>> artifact_folder("signs, 5-way & 10-way")
+        'signs_5-way_10-way'
+    """
+    return re.sub(r"[^\w.-]+", "_", experiment)
 
 
 def ui_hint(settings: TrackingSettings, experiment_id: str, run_id: str) -> str:
@@ -100,24 +135,55 @@ def ui_hint(settings: TrackingSettings, experiment_id: str, run_id: str) -> str:
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Use MLflow inside: its log lines and warnings are not for our users; errors still raise."""
+def load_mlflow() -> None:
+    """Import MLflow, and set what it reads from the environment; what its import says is not for our users.
+
+    In the main thread, since warnings are silenced for the whole process.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow  # noqa: F401  (sets the levels of its loggers, so it comes before we do)
+    if threading.current_thread() is not threading.main_thread():
+        import mlflow
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (declares what is configured here)
+            from sqlalchemy.orm import configure_mappers
 
-        loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3.connectionpool")]
-        levels = [logger.level for logger in loggers]
-        try:
+            configure_mappers()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """MLflow's log lines are not for our users; errors still raise. Any number of threads may be inside."""
+    global _silent
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    with _silencing:
+        if not _silent:
+            _levels[:] = [logger.level for logger in loggers]
             for logger in loggers:
                 logger.setLevel(logging.CRITICAL)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        _silent += 1
+    try:
+        yield
+    finally:
+        with _silencing:
+            _silent -= 1
+            if not _silent:
+                for logger, level in zip(loggers, _levels, strict=True):
+                    logger.setLevel(level)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Use MLflow inside, in the main thread: neither its log lines nor its warnings are for our users."""
+    load_mlflow()
+    with warnings.catch_warnings(), silent():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check_writable(path: Path) -> None:
@@ -128,7 +194,9 @@ def _check_writable(path: Path) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process at a time. The lock is SQLite's own, on an empty file: it ends with its process."""
-    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
+    """One process at a time."""
+    connection = exclusive(path, LOCK_SECONDS)
+    if connection is None:
+        raise sqlite3.OperationalError("another process has been creating the store for minutes")
+    with closing(connection):
         yield

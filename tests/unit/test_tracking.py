@@ -1,56 +1,24 @@
-"""Runs in a real MLflow store, read back; and what happens when MLflow cannot record them."""
+"""What a run records, in a real MLflow store, read back."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapt.compare import MSE, Comparison, Curve, MethodResult
+from adapt.compare import MSE
 from adapt.compare.verdict import verdict
-from adapt.tracking import (
-    DatasetInput,
-    TrackingSettings,
-    TrackingWarning,
-    git_state,
-    log,
-    prepare_store,
-    track,
-)
-from adapt.tracking.params import clean_key, flatten, method_config, plain
+from adapt.tracking import DatasetInput, git_state, model, prepare_store, track
+from adapt.tracking.params import flatten
+from adapt.tracking.record import CUT
 from tasks import Digits
+from tests.tracked import CARD, CONFIG, DATA, comparison, paths, settings
 
 mlflow = pytest.importorskip("mlflow")
-
-CARD = {"name": "digits", "licence": "CC BY 4.0", "counts": {"examples": 1797, "classes": 10}}
-DATA = DatasetInput("digits", "5" * 64, CARD, "evaluation")
-CONFIG = {
-    "name": "toy",
-    "seed": 3,
-    "task": {"ways": 5, "source": {"_target_": "tasks.Digits", "size": 32}, "transform": None},
-    "method": {"forward": {"k": 4}, "retrain": {"lr": 0.003, "batch": 32}},
-}
-
-
-def comparison() -> Comparison:
-    curves = (Curve((0.5, 2.0), (0.2, 0.9)), Curve((0.7, 3.0), (0.4, 1.0)))
-    methods = {
-        "head": MethodResult("head", "head", (0.7, 0.8), (0.01, 0.01), 1.0, 2.0),
-        "forward": MethodResult("forward", "forward", (0.8, 0.95), (0.1, 0.1), 9.0, 4.0),
-        "retrain": MethodResult("retrain", "retrain", (0.9, 1.0), (2.0, 3.0), 900.0, 8.0, curves),
-    }
-    return Comparison("toy", {"source": "digits", "ways": 5, "shots": 1}, 3, "cpu", methods)
 
 
 @pytest.fixture(scope="module")
@@ -72,30 +40,18 @@ def tree(root: Path, client: Any) -> tuple[Any, dict[str, Any]]:
     files = [root / name for name in ("comparison.json", "comparison.md", "accuracy_against_seconds.png")]
     for path in files:
         path.write_text("{}")
-    settings = TrackingSettings(root=str(root))
     arguments: dict[str, Any] = {
         "config": CONFIG,
         "overrides": ["task.shots=1", "seed=3"],
         "datasets": [DATA],
     }
-    with track(settings, "toy", tags={"backbone": "conv4", "task": "digits"}, **arguments) as run:
+    with track(
+        settings(root=str(root)), "toy", tags={"backbone": "conv4", "task": "digits"}, **arguments
+    ) as run:
         run.log_comparison(comparison(), files=files)
     parent = client.get_run(run.run_id)
     found = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
     return parent, {child.info.run_name: child for child in found}
-
-
-def paths(client: Any, run_id: str, folder: str | None = None) -> set[str]:
-    return {entry.path for entry in client.list_artifacts(run_id, folder)}
-
-
-def fresh(root: Path, client: Any, experiment: str) -> Any:
-    """The one run of an experiment."""
-    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    return run
-
-
-# ------------------------------------------------------------------------------------------ what is recorded
 
 
 def test_one_finished_parent_with_one_finished_child_per_method(tree: tuple[Any, dict[str, Any]]) -> None:
@@ -113,7 +69,7 @@ def test_tags(tree: tuple[Any, dict[str, Any]]) -> None:
         shared |= {"git_sha": state[0]}
     for run in (parent, *children.values()):
         assert shared.items() <= run.data.tags.items()
-        assert "energy_source" not in run.data.tags
+        assert run.data.tags.get("energy_source") == comparison().energy_source
         assert ("git_dirty" in run.data.tags) == (state is not None)
     assert {name: child.data.tags["method"] for name, child in children.items()} == {
         name: name for name in children
@@ -158,8 +114,8 @@ def test_curve_of_a_watched_method_against_step_and_elapsed_time(client: Any, tr
 
 
 def test_a_regression_is_recorded_by_its_error(client: Any, root: Path) -> None:
-    errors = replace(comparison(), metric=MSE)
-    with track(TrackingSettings(root=str(root)), "regression") as run:
+    errors = replace(comparison(), metric=MSE, energy_source="estimated")
+    with track(settings(root=str(root)), "regression") as run:
         run.log_comparison(errors)
     parent = client.get_run(run.run_id)
     assert parent.data.metrics == pytest.approx(errors.metrics())
@@ -168,6 +124,7 @@ def test_a_regression_is_recorded_by_its_error(client: Any, root: Path) -> None:
     assert {"eval/mse", "eval/mse_ci95", "curve/mse", "curve/seconds"} < set(found[0].data.metrics)
     everything = {**parent.data.metrics, **found[0].data.metrics}
     assert not [name for name in everything if "accuracy" in name]
+    assert {run.data.tags["energy_source"] for run in (parent, *found)} == {"estimated"}
 
 
 def test_data_inputs_with_their_cards(tree: tuple[Any, dict[str, Any]]) -> None:
@@ -196,7 +153,7 @@ def test_a_whole_card_is_recorded_and_one_beyond_the_limits_of_mlflow_is_cut(cli
     endless = {**whole, "known_issues": ["é" * 40_000], "description": "long " * 20_000}
     sources = [DatasetInput("d", "6" * 64, card, "training") for card in (whole, endless)]
     sources[1] = replace(sources[1], name="n" * 600)
-    with track(TrackingSettings(root=str(root)), "cards", datasets=sources) as run:
+    with track(settings(root=str(root)), "cards", datasets=sources) as run:
         pass
     assert run.problem is None
     first, second = sorted(
@@ -208,7 +165,7 @@ def test_a_whole_card_is_recorded_and_one_beyond_the_limits_of_mlflow_is_cut(cli
     assert json.loads(first.dataset.source)["tags"]["card"] == whole
     assert json.loads(first.dataset.profile) == {"functions": 3}
     cut = json.loads(second.dataset.source)["tags"]["card"]
-    assert cut == {**whole, "known_issues": log.CUT, "description": log.CUT}
+    assert cut == {**whole, "known_issues": CUT, "description": CUT}
 
 
 def test_artifacts(client: Any, root: Path, tree: tuple[Any, dict[str, Any]]) -> None:
@@ -224,20 +181,20 @@ def test_artifacts(client: Any, root: Path, tree: tuple[Any, dict[str, Any]]) ->
 
 def test_the_store_is_where_plain_mlflow_ui_looks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
-    with track(TrackingSettings(), "here") as run:
+    with track(settings(), "here") as run:
         pass
     assert run.ui_hint == "mlflow ui --backend-store-uri sqlite:///mlflow.db"
     monkeypatch.chdir(root.parent)
     assert run.ui_hint == "mlflow ui --backend-store-uri sqlite:///mlflow.db"  # root "." was given, "." it is
     monkeypatch.chdir(root / "mlruns")
-    with track(TrackingSettings(root=str(root)), "here") as run:
+    with track(settings(root=str(root)), "here") as run:
         pass
     assert run.ui_hint == f"mlflow ui --backend-store-uri sqlite:///{root.resolve()}/mlflow.db"
     assert not (root / "mlruns" / "mlruns").exists()
 
 
 def test_metric_histories_are_buffered_and_complete(client: Any, root: Path) -> None:
-    with track(TrackingSettings(root=str(root)), "training") as run:
+    with track(settings(root=str(root)), "training") as run:
         for step in range(1234):
             run.log_metrics({"train/loss": 1 / (step + 1), "odd key!": step}, step=step)
     history = client.get_metric_history(run.run_id, "train/loss")
@@ -248,196 +205,38 @@ def test_metric_histories_are_buffered_and_complete(client: Any, root: Path) -> 
 
 
 def test_an_experiment_can_be_named_and_a_deleted_one_comes_back(client: Any, root: Path) -> None:
-    settings = TrackingSettings(root=str(root), experiment="my experiments/a & b")
-    with track(settings, "first"):
+    where = settings(root=str(root), experiment="my experiments/a & b")
+    with track(where, "first"):
         pass
     found = client.get_experiment_by_name("my experiments/a & b")
     client.delete_experiment(found.experiment_id)
-    with track(settings, "second") as run:
+    with track(where, "second") as run:
         run.log_files([])
     assert client.get_run(run.run_id).info.experiment_id == found.experiment_id
     assert (root / "mlruns" / "my_experiments_a_b").is_dir()
 
 
-# --------------------------------------------------------------------------------------------- when it fails
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("no such task"), "FAILED"), (KeyboardInterrupt(), "KILLED")], ids=str
-)
-def test_work_that_raises_leaves_its_status_traceback_and_metrics(
-    client: Any, root: Path, error: BaseException, status: str
+def test_a_part_of_a_sweep_with_tags_a_model_and_system_metrics(
+    client: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = f"raises {status}"
-    with (
-        pytest.raises(type(error)),
-        track(TrackingSettings(root=str(root)), experiment, config=CONFIG) as run,
-    ):
-        run.log_metrics({"train/loss": 0.5}, step=7)
-        raise error
-    found = fresh(root, client, experiment)
-    assert found.info.status == status
-    assert found.data.metrics == {"train/loss": 0.5}
-    assert {"config.yaml", "traceback.txt"} <= paths(client, found.info.run_id)
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def unusable(tmp_path: Path) -> Iterator[TrackingSettings]:
-    (tmp_path / "file").write_text("")
-    yield TrackingSettings(root=str(tmp_path / "file"))
-    (tmp_path / "folder" / "mlflow.db").mkdir(parents=True)
-    yield TrackingSettings(root=str(tmp_path / "folder"))
-    (tmp_path / "mlflow.db").write_text("not a database")
-    yield TrackingSettings(root=str(tmp_path))
-
-
-def test_a_store_that_cannot_be_used_costs_one_warning_and_not_the_work(tmp_path: Path) -> None:
-    for settings in unusable(tmp_path):
-        done, started = False, time.monotonic()
-        with (
-            pytest.warns(TrackingWarning, match="set tracking.root to .* The run itself goes on") as caught,
-            track(settings, "toy") as run,
-        ):
-            run.log_metrics({"loss": 1.0})
-            run.log_comparison(comparison())
-            done = True
-        assert done
-        assert time.monotonic() - started < 30  # left alone, MLflow tries for more than a minute
-        assert len(caught) == 1
-        assert run.problem is not None
-        assert run.ui_hint is None
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_costs_one_warning_and_not_the_work(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.warns(TrackingWarning), track(TrackingSettings(root=str(tmp_path)), "toy"):
-        pass
-
-
-def test_a_dead_server_is_given_up_within_seconds() -> None:
-    started = time.monotonic()
-    uri = f"http://127.0.0.1:{closed_port()}"
-    with (
-        pytest.warns(TrackingWarning, match=uri.removeprefix("http://")),
-        track(TrackingSettings(uri=uri), "toy"),
-    ):
-        pass
-    assert time.monotonic() - started < 60
-
-
-def test_trouble_half_way_ends_the_tracking_and_closes_the_run(
-    client: Any, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(log, "log_files", full)
-    with (
-        pytest.warns(TrackingWarning, match="no space left"),
-        track(TrackingSettings(root=str(root)), "disk") as run,
-    ):
-        run.log_comparison(comparison(), files=[root / "comparison.json"])
-        run.log_metrics({"late": 1.0})
-        run.log_files([root / "comparison.md"])
-    found = fresh(root, client, "disk")
-    assert found.info.status == "FINISHED"  # the work did finish
-    assert found.data.tags["tracking_problem"] == run.problem == "OSError: no space left on device"
-    assert "late" not in found.data.metrics
-
-
-def test_a_child_that_cannot_be_written_is_not_left_running(
-    client: Any, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise ValueError("broken")
-
-    with pytest.warns(TrackingWarning), track(TrackingSettings(root=str(root)), "child") as run:
-        monkeypatch.setattr(log, "log_inputs", broken)
-        run.log_comparison(comparison())
-    experiment = client.get_experiment_by_name("child").experiment_id
-    statuses = {found.info.run_name: found.info.status for found in client.search_runs([experiment])}
-    assert statuses == {"child": "FINISHED", "head": "FAILED"}
-
-
-def test_without_mlflow_there_is_a_warning_and_the_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.warns(TrackingWarning, match="mlflow"), track(TrackingSettings(root=str(tmp_path)), "toy"):
-        pass
-
-
-def test_warnings_as_errors_do_not_turn_tracking_trouble_into_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("error")
-        with track(TrackingSettings(root=str(tmp_path / "file")), "toy"):
-            pass
-    assert [warning.category for warning in caught] == [TrackingWarning]
-
-
-def test_tracking_switched_off_touches_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.chdir(tmp_path)
-    with track(TrackingSettings(enabled=False), "toy", config=CONFIG) as run:
-        run.log_metrics({"loss": 1.0})
-        run.log_comparison(comparison())
-    assert (run.run_id, run.problem, run.ui_hint) == (None, None, None)
+    models = []
+    monkeypatch.setattr(model, "log_model", lambda *arguments: models.append(arguments[1:]))
+    where = settings(root=str(root), experiment="sweep", system_metrics_seconds=0.05)
+    with track(settings(root=str(root), experiment="sweep"), "above") as above:
+        with track(where, "below", folder=tmp_path, parent=above.run_id) as below:
+            below.log_tags({"best": "yes", "number": 3})  # type: ignore[dict-item]
+            below.log_model(tmp_path, "digits")
+            time.sleep(0.3)
+        assert below.problem is None
+        assert client.get_run(above.run_id).info.status == "RUNNING"
+    found = client.get_run(below.run_id)
+    assert found.data.tags["mlflow.parentRunId"] == above.run_id
+    assert (found.data.tags["best"], found.data.tags["number"]) == ("yes", "3")
+    assert models == [(below.run_id, tmp_path, "digits")]
+    history = client.get_metric_history(below.run_id, "system/cpu_utilization_percentage")
+    assert len(history) > 1
+    assert not [name for name in client.get_run(above.run_id).data.metrics if name.startswith("system/")]
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_two_processes_may_start_on_one_fresh_store(tmp_path: Path) -> None:
-    program = """
-import sys
-from adapt.tracking import TrackingSettings, track
-with track(TrackingSettings(root=sys.argv[1]), "race") as run:
-    pass
-sys.exit(run.problem)
-"""
-    command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / "new")]
-    started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in "ab"
-    ]
-    spoken = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    assert spoken == ["", ""]  # nor does MLflow talk on the terminal
-    client = mlflow.MlflowClient(tracking_uri=prepare_store(tmp_path / "new"))
-    assert len(client.search_runs([client.get_experiment_by_name("race").experiment_id])) == 2
-
-
-# ------------------------------------------------------------------------------------------------- the parts
-
-
-class Stage(Enum):
-    META = 1
-
-
-def test_flatten_writes_what_the_config_language_would() -> None:
-    config = {
-        "a": {"b": 0.003, "c": [1, 2], "d": {}},
-        "on": True,
-        "none": None,
-        "s": "x",
-        "stage": Stage.META,
-    }
-    assert flatten(config) == {
-        "a.b": "0.003",
-        "a.c": "[1, 2]",
-        "a.d": "{}",
-        "on": "true",
-        "none": "null",
-        "s": "x",
-        "stage": "META",
-    }
-    assert flatten({}) == {}
-    assert plain({"path": Path("a/b"), 1: (2,)}) == {"path": "a/b", "1": [2]}
 
 
 def test_limits_of_mlflow_are_kept_with_a_note(client: Any, root: Path) -> None:
@@ -448,36 +247,7 @@ def test_limits_of_mlflow_are_kept_with_a_note(client: Any, root: Path) -> None:
     assert max(map(len, params)) == 250
     assert len(params["text"]) == 6000
     assert params["text"].endswith("… (cut; whole in config.yaml)")
-    with track(TrackingSettings(root=str(root)), "limits", config=config, overrides=["o" * 9000]) as run:
+    with track(settings(root=str(root)), "limits", config=config, overrides=["o" * 9000]) as run:
         pass
     assert run.problem is None
     assert client.get_run(run.run_id).data.params == params
-
-
-def test_clean_key_keeps_what_mlflow_accepts() -> None:
-    assert clean_key("eval/accuracy_ci95 x.y-z") == "eval/accuracy_ci95 x.y-z"
-    assert clean_key("+a@b:c") == "_a_b_c"
-
-
-def test_method_config_without_methods_is_the_config() -> None:
-    assert method_config({"seed": 1}, "forward") == {"seed": 1}
-    assert method_config(CONFIG, "forward")["method"] == {"forward": {"k": 4}}
-
-
-def test_git_state(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    assert git_state(tmp_path) is None
-    git("init")
-    assert git_state(tmp_path) is None  # no commit yet
-    (tmp_path / "file").write_text("1")
-    git("add", ".")
-    git("commit", "-m", "first")
-    clean = git_state(tmp_path)
-    assert clean is not None
-    assert (len(clean[0]), clean[1]) == (40, False)
-    (tmp_path / "file").write_text("2")
-    assert git_state(tmp_path) == (clean[0], True)
-    assert git_state(tmp_path / "missing") is None

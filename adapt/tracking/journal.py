@@ -1,0 +1,237 @@
+"""The journal of a run: everything it records, on disk before MLflow hears of it.
+
+``<run folder>/tracking/`` holds ``journal.jsonl`` (one operation per line, appended), ``state.json`` (how far
+MLflow has got, replaced atomically), ``files/`` (copies of what was not sent, if the run's end left any) and
+``lock`` (held while a process writes or sends). A killed process leaves all of it, with half a line at the
+end at worst.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from adapt.files import write_text
+from adapt.tracking.locks import exclusive
+
+__all__ = ["FOLDER", "JOURNAL", "Journal", "Operation"]
+
+FOLDER, JOURNAL, STATE, LOCK, FILES = "tracking", "journal.jsonl", "state.json", "lock", "files"
+
+#: ``do`` says what, ``run`` to which of its runs ("" is the run itself); the rest depends on ``do``.
+Operation = dict[str, Any]
+
+
+class Journal:
+    """Operations of one run, appended by any thread and read by whoever sends them.
+
+    Attributes:
+        folder: where it is.
+        header: its first operation: id of the journal, where to send it, how to create the run.
+        state: ``position`` (bytes that MLflow has), ``over`` and ``status`` (of the run's end),
+            ``experiment`` and ``runs`` (MLflow's ids; of runs by our names), ``ended`` (names of runs that
+            have ended), ``marks``, ``refused`` (what MLflow did not take), ``problem`` (a tag says so);
+            written by :meth:`save`.
+    """
+
+    def __init__(self, folder: Path, lock: sqlite3.Connection | None) -> None:
+        """Open what is in ``folder``, which holds a journal; half a line at its end is dropped."""
+        self.folder = folder
+        self._lock, self._writing = lock, threading.Lock()
+        self._file = open(folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115 (until close)
+        content = (folder / JOURNAL).read_bytes()
+        self._file.truncate(content.rfind(b"\n") + 1)
+        found = self.read(0, 1)
+        self.header: Operation = found[0][0] if found else {}
+        self.state: dict[str, Any] = {
+            **{"position": 0, "over": False, "status": None, "experiment": "", "problem": False},
+            **{"runs": {}, "ended": [], "marks": [], "refused": []},
+        }
+        if (folder / STATE).exists():
+            self.state |= json.loads((folder / STATE).read_text(encoding="utf-8"))
+
+    @classmethod
+    def start(cls, run_folder: Path | None, header: Mapping[str, Any]) -> Journal:
+        """The journal of a run that begins, or goes on if it was interrupted there.
+
+        Args:
+            run_folder: the run's output folder; None: a temporary one.
+            header: an earlier journal goes on only if it has the same ``experiment``, ``name`` and ``uri``.
+
+        Raises:
+            OSError: nothing can be written there.
+        """
+        temporary = run_folder is None
+        folder = (Path(tempfile.mkdtemp(prefix="adapt-")) if run_folder is None else run_folder) / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = exclusive(folder / LOCK, 5.0)
+        if lock is None:  # another process records a run into the same folder
+            return cls.start(None, header)
+        if (folder / JOURNAL).exists():
+            earlier = cls(folder, lock)
+            same = all(earlier.header.get(key) == header[key] for key in ("experiment", "name", "uri"))
+            if same and earlier.ending != "FINISHED":
+                return earlier
+            earlier.put_aside()
+        run_folder = folder.parent.resolve()
+        first = {"do": "open", "run": "", "journal": uuid.uuid4().hex, "folder": str(run_folder), **header}
+        first |= {"beside": os.path.relpath(header["root"], run_folder), "temporary": temporary}
+        (folder / JOURNAL).write_bytes(_line(first))
+        return cls(folder, lock)
+
+    @classmethod
+    def found(cls, folder: Path) -> Journal | None:
+        """The journal in ``folder``, to be sent; None while a process still holds it."""
+        lock = exclusive(folder / LOCK, 0.0)
+        return None if lock is None else cls(folder, lock)
+
+    @property
+    def size(self) -> int:
+        """Bytes; ``state["position"]`` is there when MLflow has everything."""
+        return (self.folder / JOURNAL).stat().st_size
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run is over and MLflow has everything."""
+        return self.ending is not None and bool(self.state["position"] >= self.size)
+
+    @property
+    def ending(self) -> str | None:
+        """How the run has ended, if it has, and has not gone on since: FINISHED, FAILED or KILLED."""
+        status: str | None = self.state["status"] if self.state["over"] else None
+        for operation, _ in self.read(self.state["position"], self.size):
+            if operation["run"] == "" and operation["do"] in ("end", "reopen"):
+                status = operation["status"] if operation["do"] == "end" else None
+        return status
+
+    @property
+    def root(self) -> Path:
+        """Folder of the MLflow store, also if it was moved together with the run's folder."""
+        root = Path(self.header["root"])
+        beside = self.folder.parent / self.header.get("beside", ".")
+        return beside.resolve() if not root.exists() and beside.exists() else root
+
+    @property
+    def marks(self) -> set[str]:
+        """What the run has recorded as a whole: it need not be recorded again when the run goes on."""
+        unsent = self.read(self.state["position"], self.size)
+        marks = {operation["name"] for operation, _ in unsent if operation["do"] == "mark"}
+        return {*self.state["marks"], *marks}
+
+    def append(self, operation: Operation) -> None:
+        """Write one operation, whole or not at all; what it took is a few microseconds.
+
+        Raises:
+            OSError: the disk is full, say.
+        """
+        line = _line(operation)
+        with self._writing:
+            start = os.fstat(self._file.fileno()).st_size
+            if self._file.write(line) != len(line):
+                self._file.truncate(start)
+                raise OSError(f"{self.folder / JOURNAL} cannot be written: the disk is full")
+
+    def read(self, position: int, most: int) -> list[tuple[Operation, int]]:
+        """Up to ``most`` whole operations from ``position`` (bytes) on, each with the position after it."""
+        operations: list[tuple[Operation, int]] = []
+        with open(self.folder / JOURNAL, "rb") as file:
+            file.seek(position)
+            for line in file:
+                if len(operations) == most or not line.endswith(b"\n"):
+                    break
+                position += len(line)
+                operations.append((_parsed(line), position))
+        return operations
+
+    def operations(self) -> list[Operation]:
+        """Everything that is there, sent or not."""
+        return [operation for operation, _ in self.read(0, self.size)]
+
+    def save(self) -> None:
+        """Write :attr:`state`, so that another process could go on from here."""
+        write_text(self.folder / STATE, json.dumps(self.state))
+
+    def file(self, path: str) -> Path:
+        """Where the file or folder that an operation calls ``path`` is now."""
+        copied, original = self.folder / FILES / _short(path), Path(path)
+        if copied.exists():
+            return copied
+        inside = Path(self.header.get("folder", "/nowhere"))
+        if not original.exists() and original.is_relative_to(inside):  # the run's folder was moved
+            return self.folder.parent / original.relative_to(inside)
+        return original
+
+    def keep_files(self) -> None:
+        """Copy what unsent operations refer to outside of the run's folder: it may be gone by then."""
+        for operation, _ in self.read(self.state["position"], self.size):
+            for path in operation.get("paths", ()):
+                source, copied = Path(path), self.folder / FILES / _short(path)
+                inside = source.is_relative_to(self.folder.parent.resolve())
+                if inside or copied.exists() or not source.exists():
+                    continue
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if source.is_dir() else shutil.copy2)(source, copied)
+
+    def finish(self, *, resumable: bool) -> None:
+        """MLflow has everything: close the journal, and remove what a run that goes on does not need."""
+        if resumable and not self.header["temporary"]:
+            head = _line(self.header)
+            self.state["position"] = len(head)
+            self._file.truncate(len(head))
+            self.save()
+            shutil.rmtree(self.folder / FILES, ignore_errors=True)
+            self.close()
+            return
+        self.close()
+        shutil.rmtree(self.folder / FILES, ignore_errors=True)
+        for name in (JOURNAL, STATE, LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # the journal of an earlier run may be there
+            self.folder.rmdir()
+            if self.header["temporary"]:
+                self.folder.parent.rmdir()
+
+    def close(self) -> None:
+        """Release file and lock; what is on disk stays."""
+        self._file.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def put_aside(self) -> None:
+        """Make room for the journal of another run; an incomplete one is kept where `sync` finds it."""
+        complete, journal = self.complete, self.header.get("journal", uuid.uuid4().hex)
+        self._file.close()
+        aside = self.folder / f"earlier-{journal[:8]}"
+        for name in (JOURNAL, STATE, FILES):
+            if (self.folder / name).exists():
+                aside.mkdir(exist_ok=True)
+                (self.folder / name).rename(aside / name)
+        if complete:
+            shutil.rmtree(aside)
+
+
+def _line(operation: Mapping[str, Any]) -> bytes:
+    return json.dumps(operation, separators=(",", ":")).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> Operation:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"do": "damaged", "run": ""}
+
+
+def _short(path: str) -> str:
+    """A name for the copy of a file; the end stays, since MLflow shows it and its suffix says what it is."""
+    return f"{hashlib.sha256(path.encode()).hexdigest()[:12]}/{Path(path).name}"

