@@ -1,6 +1,5 @@
 """stage=compare: every configured method on the same tasks, to the terminal, the run's folder and MLflow."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from adapt.adapter import Context, Method
-from adapt.adapter.method import no_pool
+from adapt.adapter.method import Pool, no_pool
 from adapt.app.adapters import adapter_of
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
@@ -18,14 +17,15 @@ from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
 from adapt.app.report import show
 from adapt.app.session import Parts, Session, distribution
+from adapt.app.state import PROGRESS
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
-from adapt.compare.figures import save, score_against_seconds
+from adapt.compare.figures import draw_all, interactive
 from adapt.compare.markdown import comparison_markdown
 from adapt.compare.verdict import size_text, verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
-from adapt.tracking import DatasetInput, track
+from adapt.tracking import DatasetInput
 from tasks import Source, Tasks
 
 __all__ = ["run_compare"]
@@ -46,6 +46,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     task = _describe(config, tasks)
     where = environment(device)
     settings = build(config.tracking, "tracking", config.allow)
+    electricity = build(config.energy, "energy", config.allow)
     tags = {
         "backbone": context.adapter.backbone_name or "own",
         "task": tasks.source.name,
@@ -54,14 +55,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     tags |= licence_tags(tasks.source.card)
     warn_about_licence(tasks.source.card, console)
     data = DatasetInput(tasks.source.name, tasks.source.digest(), tasks.source.card.to_dict(), "evaluation")
-    with track(
-        settings,
-        name=config.name,
-        tags=tags,
-        config=session.config,
-        overrides=session.overrides,
-        datasets=[data],
-    ) as run:
+    with session.track(settings, tags, [data]) as run:
         result = compare(
             methods,
             tasks,
@@ -71,17 +65,14 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             tasks=config.task.tasks,
             device=device,
             environment=where,
+            electricity=electricity,
+            checkpoint=session.folder / PROGRESS,
             progress=progress(f"{config.name}: {config.task.tasks} tasks, {size_text(task)}"),
         )
         documents, figures = _write(result, session)
         run.log_comparison(result, files=[*documents, *figures], description=verdict(result))
-    show(
-        result,
-        figure=figures[-1],
-        folder=session.folder,
-        ui=run.ui_hint,
-        console=console,
-    )
+    session.metric = result.metric.name
+    show(result, figure=figures[1], folder=session.folder, ui=run.ui_hint, console=console)
     best = result.ours or next(iter(result.methods.values()))
     return best.mean_score.mean
 
@@ -104,15 +95,18 @@ def _context(
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
 
 
-def _pool(
-    source: Source, split: str, device: torch.device
-) -> Callable[[tuple[str, ...]], tuple[Tensor, Tensor]]:
-    """All examples of given classes in the split that supports come from, which shares no example with the
-    queries."""
+def _pool(source: Source, split: str, device: torch.device) -> Pool:
+    """All examples of given classes in the split that supports come from, but for the task's queries, which
+    come from the same split where there is only one."""
     members = source.classes(split)
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        rows = [members[name] for name in classes]
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        rows = [np.setdiff1d(members[name], reserved) for name in classes]
+        if none := [name for name, left in zip(classes, rows, strict=True) if not len(left)]:
+            raise AdaptError(
+                f"retraining has no example of class '{none[0]}' left, all are queries: use fewer "
+                "task.queries, set task.query_split, or leave method retrain out"
+            )
         labels = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         return source.load(np.concatenate(rows)).to(device), torch.as_tensor(labels).to(device)
 
@@ -143,9 +137,12 @@ def _short(value: Any) -> Any:
 
 
 def _write(result: Comparison, session: Session) -> tuple[list[Path], list[Path]]:
-    """comparison.json and comparison.md, and the figure as SVG and PNG, in the run's folder."""
-    numbers, page = session.folder / "comparison.json", session.folder / "comparison.md"
-    write_json(numbers, result.to_dict())
+    """In the run's folder: figures as SVG and PNG, that of the score against seconds first, all of them as a
+    page to look at closely, ``comparison.md``, and last ``comparison.json``."""
+    figures = draw_all(result, session.folder)
+    page, numbers = session.folder / "comparison.md", session.folder / "comparison.json"
+    # Some megabytes: a sweep draws one for all of its runs.
+    closer = None if session.label else interactive(result, session.folder / "comparison.html")
     write_text(page, comparison_markdown(result))
-    figures = save(score_against_seconds(result), session.folder / f"{result.metric.name}_against_seconds")
-    return [numbers, page], figures
+    write_json(numbers, result.to_dict())
+    return [numbers, page, *([closer] if closer is not None else [])], figures

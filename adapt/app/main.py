@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -38,6 +38,9 @@ COMMANDS = {
     "tune": "adapt.app.tune",
 }
 
+#: The group of Hydra's own that the options of our group `launcher` name plugins of.
+LAUNCHER = "hydra/launcher/"
+
 ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -58,7 +61,8 @@ def main() -> None:
             if command in COMMANDS:
                 importlib.import_module(COMMANDS[command]).main(sys.argv[2:])
             else:
-                _entry()()
+                with _sweep_closed():
+                    _entry()()
     except MISTAKES as error:
         _refuse(error)
     except ValueError as error:
@@ -71,6 +75,17 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def _sweep_closed() -> Iterator[None]:
+    """Whatever ends a sweep early, its MLflow run says so."""
+    try:
+        yield
+    except BaseException as error:
+        if (sweep := sys.modules.get("adapt.app.sweep")) is not None:
+            sweep.close(error)
+        raise
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -86,14 +101,14 @@ def _task(config: DictConfig) -> float | None:
         run,
     )  # imported here: --help and misspelt keys should not wait for torch and MLflow
 
-    _forget_unchosen(config, HydraConfig.get().overrides.task)
+    forget_unchosen(config, HydraConfig.get().overrides.task)
     try:
         return run(config)
     except MISTAKES as error:
         _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
 
 
-def _forget_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
+def forget_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
     """Drop what an experiment sets of methods that ``method=...`` leaves out; what was typed stays, to be
     complained of."""
     keys = [override.lstrip("+~").split("=")[0].split(".") for override in typed]
@@ -106,12 +121,13 @@ def _forget_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show what was left out of the data as ``warning: <message>``, once: which line of code said so means
-    nothing to the user. Other warnings are shown as ever."""
+    """Show what was left out of the data, or not recorded, as ``warning: <message>``, once: which line of
+    code said so means nothing to the user. Other warnings are shown as ever."""
     others, said = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, TaskWarning):
+        # TrackingWarning by its name: importing it would cost every --help an import of half the package.
+        if not issubclass(category, TaskWarning) and category.__name__ != "TrackingWarning":
             others(message, category, *place, **more)
         elif (line := " ".join(str(message).split())) not in said:
             said.add(line)
@@ -129,6 +145,9 @@ def _refuse(error: Exception) -> NoReturn:
 
 def _one_line(error: Exception) -> str:
     """The message, with what OmegaConf found behind one of Hydra's; no line breaks, no full-key footers."""
+    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(LAUNCHER):
+        name = str(error.missing_cfg_file).removeprefix(LAUNCHER)
+        return f'Hydra\'s launcher {name} is not installed: pip install "adaptive-behavior[sweeps]"'
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return _unknown_key(cause, cause.parent_node)

@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from adapt.app.environment import job_number
+
 __all__ = ["console", "progress"]
 
 #: A pipe or a file has no width of its own: the result table should not be folded to 80 columns there.
@@ -31,7 +33,8 @@ class _Rate(ProgressColumn):
 
 
 def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
-    """A wrapper of a sized iterable that shows a bar with rate and remaining time while it is consumed."""
+    """A wrapper of a sized iterable that shows a bar with rate and remaining time while it is consumed; where
+    several runs share the terminal, there is none."""
 
     def wrap(items: Iterable[int]) -> Iterator[int]:
         columns = (
@@ -43,7 +46,7 @@ def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
             TextColumn("eta"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=job_number() is not None) as bar:
             yield from bar.track(items, description=description)
 
     return wrap

@@ -1,29 +1,95 @@
 """One run: check the whole config before any work starts, then do what its stage says."""
 
+from __future__ import annotations
+
+import math
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app import build
 from adapt.app.compare_stage import run_compare
 from adapt.app.config import Stage
+from adapt.app.environment import choose_device, job_number
+from adapt.app.progress import console
 from adapt.app.session import Session
-from adapt.app.train_stages import run_meta, run_pretrain
+from adapt.app.state import State, Sweep, begin, sweep_of
+from adapt.app.train_stages import CHECKPOINT, run_meta, run_pretrain
+from adapt.errors import AdaptError
 from adapt.memory import keep_freed_memory
+from tasks import TaskError
 
 __all__ = ["run"]
 
 STAGES = {Stage.compare: run_compare, Stage.meta: run_meta, Stage.pretrain: run_pretrain}
+#: What the user can mend: said in a line, without a traceback.
+MISTAKES = (AdaptError, TaskError, OmegaConfBaseException)
 
 
 def run(config: DictConfig) -> float | None:
-    """Run ``config``; returns what a sweep may optimise: accuracy of ours, or validation accuracy."""
+    """Run ``config``; returns what a sweep may optimise: the score of ours, or the validation score.
+
+    In a sweep that :class:`adapt.app.sweep.SweepSummary` sums up, a run that fails does not end the others:
+    it is noted, and returns NaN.
+    """
+    hydra = HydraConfig.get()
+    folder, sweep = Path(hydra.runtime.output_dir), sweep_of(hydra)
+    state = State(
+        "running",
+        list(hydra.overrides.task),
+        sweep=None if sweep is None else sweep.id,
+        number=None if sweep is None else hydra.job.num,
+        stage=config.stage.value,
+    )
+    try:
+        return _run(config, folder, state, sweep)
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        _latest(folder, state).write(folder, status="failed", error=text)
+        if sweep is None:
+            raise
+        if not isinstance(error, MISTAKES):
+            traceback.print_exc()
+        console.print(f"run {state.number} of the sweep failed: {text}", soft_wrap=True, markup=False)
+        return math.nan
+
+
+def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) -> float | None:
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     for key, node in plain.items():
         build.check(node, key, list(config.allow))
+    state, goes_on = begin(folder, replace(state, config=plain))
+    if state.status == "finished":
+        console.print(f"{folder} is finished: not run again", soft_wrap=True, markup=False)
+        return state.score
     keep_freed_memory()
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    return STAGES[config.stage](config, Session(folder, plain, list(hydra.overrides.task)))
+    _share(config)
+    if goes_on and config.stage is Stage.meta and (folder / CHECKPOINT).is_file():
+        config.resume = str(folder)
+    session = Session(folder, plain, list(state.overrides))
+    if sweep is not None:
+        session.parent, session.label = sweep.run_id, sweep.label(state.overrides)
+    score = STAGES[config.stage](config, session)
+    state.write(folder, status="finished", score=score, metric=session.metric, run_id=session.run_id)
+    return score
+
+
+def _share(config: DictConfig) -> None:
+    """Where other runs are at work too: as many threads as the launcher allots, and a GPU of one's own."""
+    if (job := job_number()) is None:
+        return
+    if threads := HydraConfig.get().launcher.get("cpus_per_task"):
+        torch.set_num_threads(threads)
+    config.device = str(choose_device(config.device, job))
+
+
+def _latest(folder: Path, state: State) -> State:
+    """What is noted of this very run already, which says more than ``state``."""
+    noted = State.read(folder)
+    return noted if noted is not None and noted.sweep == state.sweep else state

@@ -1,6 +1,7 @@
 """What every stage needs of its run: folder, config, builders, tracking."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from adapt.app.build import build
 from adapt.app.config import TaskConfig
 from adapt.backbones import BackboneInfo, tokeniser
 from adapt.errors import AdaptError
+from adapt.tracking import DatasetInput, Run, TrackingSettings, track
 from tasks import (
     Choice,
     Corrupted,
@@ -33,14 +35,50 @@ __all__ = ["Parts", "Session", "distribution", "readable"]
 FOR_CLASSES = ("transform", "replace", "imbalanced", "sizes", "outside", "vectorised")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """``folder`` takes the run's files; ``config`` is the resolved config as plain containers; ``overrides``
-    what the user typed."""
+    """What a run is, and what is to be remembered of it.
+
+    Attributes:
+        folder: takes the run's files.
+        config: resolved, as plain containers.
+        overrides: what the user typed.
+        parent: MLflow run of the sweep that it belongs to, if any.
+        label: what tells it from the other runs of the sweep.
+        run_id: MLflow run of this one, set by :meth:`track`.
+        metric: name of the score that the stage returns, set by the stage.
+    """
 
     folder: Path
     config: dict[str, Any]
     overrides: list[str]
+    parent: str | None = None
+    label: str = ""
+    run_id: str | None = None
+    metric: str | None = None
+
+    @contextmanager
+    def track(
+        self, settings: TrackingSettings, tags: Mapping[str, str], datasets: Sequence[DatasetInput]
+    ) -> Iterator[Run]:
+        """:func:`adapt.tracking.track` for this run."""
+        run: Run | None = None
+        try:
+            with track(
+                settings,
+                self.config["name"],
+                tags=tags,
+                config=self.config,
+                overrides=self.overrides,
+                datasets=datasets,
+                folder=self.folder,
+                parent=self.parent,
+            ) as run:
+                if self.label:
+                    run.log_tags({"mlflow.runName": f"{self.config['name']} {self.label}"})
+                yield run
+        finally:
+            self.run_id = None if run is None else run.run_id
 
 
 class Parts:

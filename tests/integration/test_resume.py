@@ -1,8 +1,10 @@
-"""Meta-training that is killed, at any moment, and goes on from its last checkpoint."""
+"""Runs that are interrupted, at any moment, and go on: meta-training from its last checkpoint, and all others
+as `resume` finds them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.files import read_metadata, read_tensors
+from adapt.compare import Comparison
+from adapt.files import read_json, read_metadata, read_tensors, shipped, write_json
 from tests.command_line import call, start
 
 CHECKPOINT, RESULT = "checkpoint.safetensors", "adapter/adapter_model.safetensors"
@@ -21,6 +24,11 @@ TINY = (
     "experiment=meta_glyphs", "tracking=none", "task.source.max_classes=40", "task.ways=2", "task.shots=2",
     "task.queries=2", "meta.k=2", "meta.basis_tasks=2", "meta.tasks_per_step=1", "meta.validation_tasks=1",
     "meta.ema=0.5", "meta.nested=[1,2]",
+)  # fmt: skip
+
+
+SMALL = (
+    "tracking=none", "energy=none", "method=forward", "task.tasks=2", "task.ways=2", "task.queries=2",
 )  # fmt: skip
 
 
@@ -53,9 +61,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     for name, again in (("resumed", (f"resume={tmp_path / 'killed'}",)), ("whole", ())):
         done = start(command(tmp_path / name, *more, *again), tmp_path)
         assert done.returncode == 0, done.stderr
-    resumed, whole = (read_tensors(tmp_path / name / RESULT) for name in ("resumed", "whole"))
-    assert resumed.keys() == whole.keys()
+    assert call(["resume", "killed"], tmp_path) == 0  # goes on in its own folder
+    resumed, in_place, whole = (
+        read_tensors(tmp_path / name / RESULT) for name in ("resumed", "killed", "whole")
+    )
+    assert resumed.keys() == in_place.keys() == whole.keys()
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert all(torch.equal(in_place[name], whole[name]) for name in whole)
     assert read_metadata(tmp_path / "resumed" / CHECKPOINT) == read_metadata(tmp_path / "whole" / CHECKPOINT)
 
 
@@ -80,3 +92,32 @@ def test_a_folder_without_a_checkpoint_cannot_be_resumed(
 ) -> None:
     assert call([*TINY, f"resume={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"], tmp_path) == 2
     assert f"error: resume={tmp_path}: there is no {CHECKPOINT} in it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_resume_repeats_what_was_typed_where_it_was_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A comparison that was interrupted after its tasks were done, in another directory, with a config of
+    one's own and a path relative to that directory."""
+    there, own = tmp_path / "there", tmp_path / "there" / "conf" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\n# Mine.\ntask:\n  shots: 3\n")
+    shutil.copytree(shipped("conv4_glyphs_film"), there / "mine")
+    typed = ["--config-dir", "conf", "experiment=mine", "adapter=mine", *SMALL, r"hydra.run.dir='it\'s'"]
+    assert call(typed, there) == 0
+    folder = there / "it's"
+    before = Comparison.from_dict(read_json(folder / "comparison.json"))
+
+    interrupted = {**read_json(folder / "run.json"), "status": "running"}
+    write_json(folder / "run.json", interrupted)
+    (folder / "comparison.json").unlink()
+    assert call(["resume", str(folder)], tmp_path) == 0
+    after = Comparison.from_dict(read_json(folder / "comparison.json"))
+    assert after.methods == before.methods and after.task["shots"] == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"there"}
+
+    write_json(folder / "run.json", interrupted)
+    own.write_text("# @package _global_\n# Mine.\ntask:\n  shots: 2\n")
+    assert call(["resume", str(folder)], tmp_path) == 2
+    assert "was started with other settings (task.shots was 3, is 2)" in capsys.readouterr().err

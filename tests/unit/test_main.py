@@ -10,7 +10,7 @@ pytest.importorskip("hydra")
 
 from omegaconf import OmegaConf
 
-from adapt.app.main import _forget_unchosen, _warnings_as_lines
+from adapt.app.main import _warnings_as_lines, forget_unchosen
 from tasks import TaskWarning
 
 
@@ -57,5 +57,5 @@ def test_only_settings_of_unchosen_methods_are_forgotten(typed: tuple[str, ...],
     added = {name: node for name, node in more.items() if any(f"method.{name}=" in text for text in typed)}
     config = OmegaConf.create({"method": {**methods, **added}})
     OmegaConf.set_struct(config, True)
-    _forget_unchosen(config, typed)
+    forget_unchosen(config, typed)
     assert sorted(config.method) == left

@@ -1,0 +1,126 @@
+"""``python -m adapt resume FOLDER``: go on with an interrupted run or sweep, in its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+from omegaconf import OmegaConf
+
+from adapt.app.listing import Arguments
+from adapt.app.progress import console
+from adapt.app.state import SWEEP, State, resumed
+from adapt.errors import AdaptError
+from adapt.files import read_json
+
+__all__ = ["Started", "main", "started"]
+
+RUN, MULTIRUN = Path(".hydra", "hydra.yaml"), Path("multirun.yaml")
+
+
+@dataclass(frozen=True)
+class Started:
+    """How what is in a folder was started.
+
+    Attributes:
+        folder: of the run, or of the whole sweep.
+        sweep: whether it is one.
+        cwd: the working directory; paths that were typed are relative to it.
+        arguments: of the command line.
+    """
+
+    folder: Path
+    sweep: bool
+    cwd: Path
+    arguments: list[str]
+
+
+def main(arguments: list[str]) -> None:
+    """Start again what was started in the folder, with what was typed then; whatever is finished is kept.
+
+    Raises:
+        AdaptError: no run's folder, a working directory that is gone, or settings that have changed since.
+    """
+    parser = Arguments("resume", "Go on with an interrupted run or sweep: what is finished is not run again.")
+    parser.add_argument("folder", help="where it writes: outputs/NAME/DATE, or its hydra.run.dir")
+    found = started(Path(parser.parse_args(arguments).folder).resolve())
+    if _finished(found):
+        console.print(f"{found.folder} is finished: there is nothing to do", soft_wrap=True, markup=False)
+        return
+    from adapt.app.main import main as start  # which imports this module
+
+    if not found.cwd.is_dir():
+        raise AdaptError(
+            f"{found.folder} was started in {found.cwd}, which does not exist any more: what was typed may "
+            "refer to it, so create it or start a new run"
+        )
+    with (
+        contextlib.chdir(found.cwd),
+        mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments]),
+        _going_on(found.folder),
+    ):
+        start()
+
+
+def started(folder: Path) -> Started:
+    """What Hydra noted in ``folder`` when it was started there.
+
+    Raises:
+        AdaptError: Hydra noted nothing there, or the folder is that of one run of a sweep.
+    """
+    sweep = (folder / MULTIRUN).is_file()
+    noted = folder / (MULTIRUN if sweep else RUN)
+    if not noted.is_file():
+        raise AdaptError(
+            f"{folder} is not the folder of a run or a sweep: there is neither {RUN} nor {MULTIRUN} in it"
+        )
+    hydra = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(noted)))["hydra"]
+    if not sweep and hydra["mode"] == "MULTIRUN":
+        whole = next((str(above) for above in folder.parents if (above / MULTIRUN).is_file()), "its folder")
+        raise AdaptError(
+            f"{folder} is one run of a sweep: resume all of it, which keeps what is finished, with {whole}"
+        )
+    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    typed = [text for text in hydra["overrides"]["hydra"] if text.lstrip("+").partition("=")[0] != key]
+    own = [
+        source["path"]
+        for source in hydra["runtime"]["config_sources"]
+        if source["provider"] == "command-line"
+    ]
+    arguments = [
+        *(["--multirun"] if sweep else []),
+        *("--config-name", hydra["job"]["config_name"]),
+        *(argument for path in own for argument in ("--config-dir", path)),
+        *hydra["overrides"]["task"],
+        *typed,
+        f"{key}={_quoted(str(folder))}",
+    ]
+    return Started(folder, sweep, Path(hydra["runtime"]["cwd"]), arguments)
+
+
+def _finished(found: Started) -> bool:
+    if found.sweep:
+        path = found.folder / SWEEP
+        return path.is_file() and read_json(path)["status"] == "finished"
+    state = State.read(found.folder)
+    return state is not None and state.status == "finished"
+
+
+@contextlib.contextmanager
+def _going_on(folder: Path) -> Iterator[None]:
+    token = resumed.set(folder)
+    try:
+        yield
+    finally:
+        resumed.reset(token)
+
+
+def _quoted(text: str) -> str:
+    """As Hydra reads it, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
