@@ -9,8 +9,42 @@ Importing needs torch, numpy and safetensors only; Hydra, MLflow and the rest ar
 used.
 """
 
-from adapt.adapter import FewShotAdapter, FittedTask, load
+import os as _os
+from typing import Any as _Any
+
+from torch import nn as _nn
+
+from adapt.adapter import FewShotAdapter, FittedTask
+from adapt.adapter import load as _load
 from adapt.errors import AdaptError
 from adapt.version import __version__
 
 __all__ = ["AdaptError", "FewShotAdapter", "FittedTask", "__version__", "load"]
+
+
+def load(folder: "str | _os.PathLike[str]", backbone: _nn.Module | None = None) -> _Any:
+    """Read an adapter or a fitted task.
+
+    Args:
+        folder: a path, the name of a shipped adapter such as ``"conv4_glyphs_film"``, or, with mlflow
+            installed, a model in MLflow: ``"models:/digits@champion"``, ``"models:/digits/3"`` or
+            ``"runs:/RUN_ID/model"``. MLflow is asked where ``MLFLOW_TRACKING_URI`` says, else in
+            ``mlflow.db`` in the working directory.
+        backbone: the network it belongs to; needed only if it was not one of ours. Its weights are verified.
+
+    Returns:
+        :class:`FewShotAdapter` or :class:`FittedTask`, whichever was saved.
+
+    Raises:
+        AdaptError: missing or damaged files, an unknown format, a backbone with other weights, or a model
+            that MLflow does not have.
+
+    Example:
+        >>> load("conv4_glyphs_film").input_shape
+        (1, 32, 32)
+    """
+    if isinstance(folder, str) and folder.startswith(("models:/", "runs:/")):
+        from adapt.tracking.registry import load_model
+
+        return load_model(folder, backbone)
+    return _load(folder, backbone)

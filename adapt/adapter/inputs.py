@@ -123,7 +123,7 @@ def _labels(y: Tensor | np.ndarray | Sequence[Any], n: int) -> tuple[np.ndarray,
         raise AdaptError(f"y holds labels of type {labels.dtype}: use strings, or numbers, not a mixture")
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise AdaptError(f"y holds only the class {classes[0]!r}: a task needs at least two classes")
+        raise AdaptError(f"y holds only the class {classes[0].item()!r}: a task needs at least two classes")
     return classes, torch.as_tensor(index.astype(np.int64))
 
 

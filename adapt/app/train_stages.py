@@ -1,6 +1,7 @@
 """stage=pretrain and stage=meta: make the artifacts that comparisons start from."""
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
 from adapt.meta import MetaTraining, Pretraining, image_batches, initial_basis, meta_train, pretrain
-from adapt.tracking import DatasetInput, track
+from adapt.tracking import DatasetInput, Run
+from adapt.tracking.model import check_name, load_pyfunc
 from tasks import AnySource, Distribution, Tasks
 
 __all__ = ["run_meta", "run_pretrain"]
@@ -48,10 +50,7 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
         rotations=settings.rotations,
     )
     started = time.perf_counter()
-    with track(
-        build(config.tracking, "tracking", config.allow),
-        **_tracked(config, session, tasks.source, info.name, device),
-    ) as run:
+    with _tracked(config, session, tasks.source, info.name, device) as run:
         bar = progress(f"pretraining on {classes} classes")
         pretrain(
             backbone.to(device),
@@ -78,6 +77,7 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
     console.print(
         f"backbone written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
     )
+    session.metric = "accuracy"
     return metrics["validation/accuracy_logistic"]
 
 
@@ -85,6 +85,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     """Meta-train an adapter for ``config.backbone`` in ``config.space``; returns validation accuracy, or the
     squared error of a regression."""
     settings: MetaTraining = _settings(config, MetaTraining)
+    _check_register(config)
     device = choose_device(config.device)
     parts = Parts(config)
     train = distribution(config, parts)
@@ -93,10 +94,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     adapter = untrained(config, backbone.to(device), info, train)
     resume = _resumed(config)
     started = time.perf_counter()
-    with track(
-        build(config.tracking, "tracking", config.allow),
-        **_tracked(config, session, train.source, adapter.backbone_name, device),
-    ) as run:
+    with _tracked(config, session, train.source, adapter.backbone_name, device) as run:
         state, metrics = meta_train(
             adapter.backbone,
             adapter.space,
@@ -121,10 +119,23 @@ def run_meta(config: DictConfig, session: Session) -> float:
             "data_card": train.source.card.to_dict(),
         }
         adapter.with_(state=state, info=details).to("cpu").save_pretrained(folder)
+        if build(config.tracking, "tracking", config.allow).enabled:
+            load_pyfunc()
+        run.log_model(folder, config.register)
     console.print(
         f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
     )
-    return metrics["validation/mse" if train.regression else "validation/accuracy"]
+    session.metric = "mse" if train.regression else "accuracy"
+    return metrics[f"validation/{session.metric}"]
+
+
+def _check_register(config: DictConfig) -> None:
+    """Refuse a name that nothing can be registered under, before hours of work."""
+    if config.register is None:
+        return
+    check_name(config.register)
+    if not build(config.tracking, "tracking", config.allow).enabled:
+        raise AdaptError(f"register={config.register} needs MLflow: leave tracking=none out, or register")
 
 
 def _check_split(config: DictConfig, source: Any) -> None:
@@ -176,18 +187,12 @@ def _tracked(
     source: AnySource,
     backbone: str | None,
     device: torch.device,
-) -> dict[str, Any]:
+) -> AbstractContextManager[Run]:
     tags = {"backbone": backbone or "own", "task": source.name, "device": device.type}
     tags |= licence_tags(source.card)
     warn_about_licence(source.card, console)
     data = DatasetInput(source.name, source.digest(), source.card.to_dict(), "training")
-    return {
-        "name": config.name,
-        "tags": tags,
-        "config": session.config,
-        "overrides": session.overrides,
-        "datasets": [data],
-    }
+    return session.track(build(config.tracking, "tracking", config.allow), tags, [data])
 
 
 def _provenance(
