@@ -37,6 +37,23 @@ SMALL_COMPARISON = (
     "method.retrain.max_tasks=1",
 )
 SMALL_OWN = (*SMALL_COMPARISON, "task.shots=2", "task.tasks=1", "task.costly_tasks=1")
+SMALL_META = (*SMALL_OUTER, "meta.basis_tasks=2", "meta.nested=[1,2]", "task.ways=2", "task.queries=2")
+FEW = ("adapter=null", "task.tasks=2")
+FEW_PUBLIC = (
+    *FEW,
+    "task.costly_tasks=1",
+    "task.ways=2",
+    "task.queries=2",
+    "method.backprop.solver.steps=1",
+    "method.finetune.steps=1",
+)
+SMALL_TEXT = (
+    "task.ways=2",
+    "task.shots=2",
+    "task.queries=2",
+    "backbone.max_tokens=8",
+    "inner.directions=[2]",
+)
 SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=2", "task.queries=2")
 
 
@@ -85,8 +102,10 @@ MINIATURES = {
         (
             *(f"{job}/{name}" for job in (0, 1) for name in COMPARISON),
             *(f"accuracy_against_shots.{suffix}" for suffix in ("svg", "png")),
+            "sweep.md",
+            "sweep.json",
         ),
-        runs=16,
+        runs=17,
     ),
     "meta_glyphs": Miniature(
         (
@@ -101,11 +120,25 @@ MINIATURES = {
         ADAPTER,
         runs=1,
     ),
+    "meta_omniglot": Miniature(SMALL_META, ADAPTER, runs=1, public=True),
+    "meta_cifar_fs": Miniature(SMALL_META, ADAPTER, runs=1, public=True),
+    "meta_gtsrb": Miniature((*SMALL_META, "backbone.size=32"), ADAPTER, runs=1, public=True),
     "meta_sinusoid": Miniature(SMALL_OUTER, ADAPTER, runs=1),
     "meta_breast_cancer": Miniature((*SMALL_OUTER, "task.source.generated=2"), ADAPTER, runs=1),
     "meta_gridworld": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
     "meta_vehicle_dynamics": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
     "meta_volatility": Miniature(SMALL_OUTER, ADAPTER, runs=1),
+    "omniglot": Miniature(FEW_PUBLIC, COMPARISON, runs=7, public=True),
+    "omniglot_from_glyphs": Miniature(FEW_PUBLIC[1:], COMPARISON, runs=7, public=True),
+    "cifar_fs": Miniature(FEW_PUBLIC, COMPARISON, runs=7, public=True),
+    "gtsrb": Miniature((*FEW_PUBLIC, "backbone.size=32"), COMPARISON, runs=7, public=True),
+    **{
+        name: Miniature((*FEW, *SMALL_TEXT), COMPARISON, runs=6, public=True)
+        for name in ("banking77", "clinc150")
+    },
+    "breast_cancer": Miniature((*FEW, "task.source.generated=2"), COMPARISON, runs=6),
+    "gridworld": Miniature(FEW, COMPARISON, runs=6),
+    "volatility": Miniature(FEW, ERRORS, runs=3),
     "own_images": Miniature(
         (
             *SMALL_OWN,

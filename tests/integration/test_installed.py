@@ -1,0 +1,103 @@
+"""The wheel, installed into a folder of its own and used in an empty one, without the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from adapt.compare import Comparison
+from adapt.files import read_json
+from tests.command_line import TINY
+
+pytest.importorskip("mlflow")
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [override for override in TINY if not override.startswith(("tracking", "hydra"))]
+#: An editable installation puts the checkout on the path of every interpreter: taken off again.
+WITHOUT_CHECKOUT = f"""
+import sys
+sys.path[:] = [place for place in sys.path if place not in ("", {str(ROOT)!r})]
+"""
+MINE = """# @package _global_
+# Of my own.
+defaults:
+  - override /head: ridge
+name: mine
+task:
+  shots: 1
+"""
+
+
+def checked(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
+    """What a process says that must succeed."""
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the wheel is installed; its dependencies are those of this interpreter."""
+    pytest.importorskip("hatchling", reason="building the wheel needs hatchling: pip install hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    checked([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], ROOT)
+    (wheel,) = folder.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    checked([*pip, "--no-deps", "--no-index", "--target", folder / "site", wheel], folder)
+    (folder / "site" / "sitecustomize.py").write_text(WITHOUT_CHECKOUT, encoding="utf-8")
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_installed_wheel_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
+    def adapt(*arguments: str) -> str:
+        return checked([site / "bin" / "adapt", *arguments], tmp_path, PYTHONPATH=str(site))
+
+    where = "import adapt, tasks; print(adapt.__file__, tasks.__file__)"
+    for path in checked([sys.executable, "-c", where], tmp_path, PYTHONPATH=str(site)).split():
+        assert Path(path).is_relative_to(site), "the checkout was used"
+
+    listed = adapt("list")
+    shipped = sorted((ROOT / "conf").glob("*/*.yaml"))
+    assert [path.stem for path in shipped if f"  {path.stem} " not in listed] == []
+    assert {*tmp_path.iterdir()} == set()
+
+    said = adapt("experiment=quickstart", *SMALL)
+    assert "quickstart: digits, 2-way 5-shot, 2 tasks" in said
+    left = {path.name for path in tmp_path.iterdir()} - {"mlflow.db.lock"}
+    assert left == {"outputs", "mlflow.db", "mlruns"}
+    (result,) = tmp_path.glob("outputs/quickstart/*/comparison.json")
+    assert Comparison.from_dict(read_json(result)).methods["forward"].n == 2
+    assert [*tmp_path.glob("mlruns/**/comparison.json")] != []
+
+
+@pytest.mark.slow
+def test_installed_wheel_sweeps_over_an_experiment_of_ones_own(site: Path, tmp_path: Path) -> None:
+    config = tmp_path / "my_conf" / "experiment" / "mine.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(MINE, encoding="utf-8")
+    own = ["--config-dir", "my_conf", "experiment=mine"]
+
+    command = [site / "bin" / "adapt", "-m", *own, "seed=0,1", "tracking=none", *SMALL]
+    checked(command, tmp_path, PYTHONPATH=str(site))
+
+    assert {path.name for path in tmp_path.iterdir()} == {"my_conf", "outputs"}
+    found = [
+        Comparison.from_dict(read_json(p)) for p in sorted(tmp_path.glob("outputs/mine/*/?/comparison.json"))
+    ]
+    assert [(result.seed, result.task["shots"]) for result in found] == [(0, 1), (1, 1)]
+    shown = checked([site / "bin" / "adapt", "show", *own], tmp_path, PYTHONPATH=str(site))
+    assert shown.startswith("Of my own.\n") and "  head=ridge " in shown
