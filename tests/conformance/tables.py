@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adapt.adapter import Forward, Method
 from adapt.backbones import Conv4, Images, ResNet12, ViT
-from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
+from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, PeftLora, Retrain, SetFit
 from adapt.forward.estimators import (
     SPSA,
     ActivityPerturbation,
@@ -311,8 +311,13 @@ METHODS: dict[str, Method] = {
     "higher, sgd": Higher("sgd", lr=0.1, steps=2),
     "higher, adam": Higher("adam", lr=0.02, steps=2),
     "finetune": Finetune(steps=2),
+    "peft_lora": PeftLora(rank=2, epochs=2),
+    "peft_lora, small batches": PeftLora(rank=1, epochs=2, batch=2, targets="*.0"),
     "retrain": Retrain(epochs=1, batch=8, watch_every=1),
     "head_prototype": HeadOnly(Prototype()),
     "head_ridge": HeadOnly(Ridge()),
     "head_logistic": HeadOnly(Logistic()),
 }
+
+#: Those that need a backbone that reads texts.
+TEXT_METHODS: dict[str, Method] = {"setfit": SetFit(lr=1e-3, batch=4, max_steps=3, watches=2)}

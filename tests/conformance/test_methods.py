@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +19,11 @@ from tasks import (
 )
 from tests.conformance.tables import (
     METHODS,
+    TEXT_METHODS,
     rows,
 )
 from tests.helpers import Untouchable, distance, make_adapter, tiny_conv4
+from tests.unit.test_text_inputs import Reader, reading_tasks
 
 
 def episode_of(source: ArraySource, shots: int = 2) -> Episode:
@@ -31,7 +35,7 @@ def context_for(method: Method, source: ArraySource, backbone: nn.Module) -> Con
     untouchable: Any = Untouchable()
     members = source.classes("train")
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         assert method.role == "retrain", "touched the pool, which is for retraining"
         labels = torch.cat([torch.full((len(members[name]),), i) for i, name in enumerate(classes)])
         return source.load(np.concatenate([members[name] for name in classes])), labels
@@ -58,7 +62,10 @@ def run_method(method: Method, source: ArraySource, backbone: nn.Module) -> tupl
 
 @rows(METHODS)
 def test_method_adapts_to_the_support_alone_and_keeps_its_promises(row: Method, source: ArraySource) -> None:
-    backbone = tiny_conv4()
+    keeps_its_promises(row, source, tiny_conv4())
+
+
+def keeps_its_promises(row: Method, source: ArraySource, backbone: nn.Module) -> None:
     before, random_state = fingerprint(backbone), torch.get_rng_state()
     predictor, watched = run_method(row, source, backbone)
     repeated, _ = run_method(row, source, backbone)
@@ -77,7 +84,11 @@ def test_method_adapts_to_the_support_alone_and_keeps_its_promises(row: Method, 
 @rows(METHODS)
 def test_method_predicts_each_query_alone(row: Method, source: ArraySource) -> None:
     """Transductive use of the queries would be leakage of another kind."""
-    predictor, _ = run_method(row, source, tiny_conv4())
+    predicts_alone(row, source, tiny_conv4())
+
+
+def predicts_alone(row: Method, source: ArraySource, backbone: nn.Module) -> None:
+    predictor, _ = run_method(row, source, backbone)
     query = episode_of(source).query_x
     with torch.no_grad():
         assert distance(predictor(query[3:5]), predictor(query)[3:5]) <= 1e-5
@@ -85,8 +96,21 @@ def test_method_predicts_each_query_alone(row: Method, source: ArraySource) -> N
 
 @rows(METHODS)
 def test_method_adapts_to_a_single_shot(row: Method, source: ArraySource) -> None:
+    adapts_to_a_single_shot(row, source, tiny_conv4())
+
+
+def adapts_to_a_single_shot(row: Method, source: ArraySource, backbone: nn.Module) -> None:
     episode = episode_of(source, shots=1)
-    adapt = row.prepare(context_for(row, source, tiny_conv4()))
+    adapt = row.prepare(context_for(row, source, backbone))
     predictor = adapt(Support(episode.support_x, episode.support_y, episode.meta.classes), lambda _: None)
     with torch.no_grad():
         assert bool(torch.isfinite(predictor(episode.query_x)).all())
+
+
+@pytest.mark.slow  # what they import
+@rows(TEXT_METHODS)
+@pytest.mark.parametrize("promise", [keeps_its_promises, predicts_alone, adapts_to_a_single_shot])
+def test_method_of_texts_is_conformant(row: Method, promise: Callable[..., None]) -> None:
+    torch.manual_seed(0)
+    reader = Reader().eval()
+    promise(row, reading_tasks(reader).source, reader)

@@ -1,0 +1,83 @@
+"""What the benchmark of relations reads off a sentence, and that its tasks are fair."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.unit.test_bench_domains import imported
+
+WORDS = ["pad", "[E1]", "[/E1]", "[E2]", "[/E2]", "the", "bridge", "crosses", "river", "wide"]
+
+
+class Words(nn.Module):
+    """The state of a word is its number, and the square of it."""
+
+    def tokenizer(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[WORDS.index(word) for word in text.split()] for text in texts]}
+
+    def states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.stack([ids, ids**2], -1).double(), ids != 0
+
+
+@pytest.fixture(scope="module")
+def texts() -> ModuleType:
+    return imported("relation_text")
+
+
+def expected(words: str) -> list[float]:
+    numbers = np.array([WORDS.index(word) for word in words.split()])
+    return [float(numbers.mean()), float((numbers**2).mean())]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "first", "second"),
+    [
+        ("the [E1] bridge [/E1] crosses [E2] the river [/E2] pad pad", "bridge", "the river"),
+        ("[E2] wide river [/E2] [E1] bridge [/E1]", "bridge", "wide river"),
+        ("[E1] the [E2] river [/E2] bridge [/E1]", "the [E2] river [/E2] bridge", "river"),
+        ("the [E1] bridge [/E1] crosses [E2] the", "bridge", "the"),
+        ("the [E1] bridge [/E1] crosses", "bridge", "the [E1] bridge [/E1] crosses"),
+    ],
+    ids=["both", "the other way round", "one within the other", "cut in the second", "cut before it"],
+)
+def test_features_of_a_sentence(texts: ModuleType, sentence: str, first: str, second: str) -> None:
+    ids = torch.tensor(Words().tokenizer([sentence])["input_ids"])
+    whole = sentence.replace("pad", "").strip()
+    things = [*expected(first), *expected(second)]
+    assert texts.Marked(Words(), "things")(ids)[0].tolist() == pytest.approx(things)
+    assert texts.Marked(Words(), "mean")(ids)[0].tolist() == pytest.approx(expected(whole))
+    both = texts.Marked(Words(), "things and mean")(ids)[0].tolist()
+    assert both == pytest.approx([*things, *expected(whole)])
+    openings = expected("[E1]") + expected("[E2]" if "[E2]" in sentence else whole)
+    assert texts.Marked(Words(), "openings")(ids)[0].tolist() == pytest.approx(openings)
+
+
+def test_tasks_repeat_and_queries_are_no_supports(texts: ModuleType) -> None:
+    pool = imported("intent_data").Pool({c: [f"{c}{i}" for i in range(8)] for c in "abcdefg"})
+    drawn = [task for task, _ in zip(texts.draws(pool, 5, 3, 2), range(20), strict=False)]
+    again = [task for task, _ in zip(texts.draws(pool, 5, 3, 2), range(20), strict=False)]
+    for (support, labels, query, truth), same in zip(drawn, again, strict=True):
+        assert (support, query) == (same[0], same[2])
+        assert not set(support) & set(query)
+        assert labels.tolist() == sorted([*range(5)] * 3) and truth.tolist() == sorted([*range(5)] * 2)
+        named = {text[0]: int(label) for text, label in zip(support, labels, strict=True)}
+        assert len(named) == 5
+        assert [named[text[0]] for text in query] == truth.tolist()
+    assert len({tuple(task[0]) for task in drawn}) == 20
+
+
+def test_a_table_holds_what_the_encoder_computes(texts: ModuleType) -> None:
+    """Batches of similar lengths come back in order."""
+    reader = imported("intent_data").Bag()
+    pool = imported("intent_data").small_benchmarks()[0].test
+    encoder = texts.Sentences(reader, None)
+    table = texts.Table.of(encoder, pool)
+    some = pool.all()[0][5:25:3]
+    alone = torch.cat([reader(torch.from_numpy(reader.tokenise([text]))) for text in some])
+    assert torch.allclose(table.features_of(some), alone, atol=1e-6)
