@@ -14,6 +14,7 @@ from bench.models import MODELS, PLACEMENTS, network, objective, problem
 ROOT = Path(__file__).parents[2]
 BENCHES = (
     "digits",
+    "time_to_accuracy",
     "selection",
     "pushforward",
     "gpu",
@@ -24,7 +25,9 @@ BENCHES = (
     "memory",
     "episodes",
     "intents",
+    "relations",
     "vision",
+    "tracking",
 )
 
 
@@ -36,7 +39,8 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHES)
 def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None:
-    special = {"digits": ["--runs", str(tmp_path / "runs")], "gpu": ["--device", "cpu"]}
+    kept = ["--runs", str(tmp_path / "runs")]
+    special = {"digits": kept, "time_to_accuracy": kept, "gpu": ["--device", "cpu"]}
     done = run(f"{name}.py", "--quick", "--out", str(tmp_path), *special.get(name, []))
     assert done.returncode == 0, done.stderr
     (written,) = tmp_path.glob("*.quick.json")
