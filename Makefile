@@ -80,7 +80,7 @@ $(VENV)/.stamp-venv: $(INPUTS)
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-venv
 	@echo "==> $(VENV): the package and what experiments need"
-	$(INSTALL) -e ".[experiments]"
+	$(INSTALL) -e ".[experiments,energy,sweeps]"
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-run $(VENV)/.stamp-learn2learn

@@ -3,7 +3,8 @@
 from omegaconf import DictConfig
 from torch import nn
 
-from adapt.adapter import FewShotAdapter, identity_state, layered_state, load
+import adapt
+from adapt.adapter import FewShotAdapter, identity_state, layered_state
 from adapt.app.build import build
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
@@ -44,7 +45,7 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
     if config.adapter is None:
         adapter = untrained(config, backbone, info, tasks)
         return adapter.with_(state=layered_state(adapter.space, PARTS))
-    adapter = load(config.adapter, backbone)
+    adapter = adapt.load(config.adapter, backbone)
     wanted = build(config.space, "space", config.allow)(backbone)
     if wanted.shapes != adapter.space.shapes:
         raise AdaptError(

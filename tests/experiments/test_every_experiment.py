@@ -134,7 +134,7 @@ MINIATURES = {
     "gtsrb": Miniature((*FEW_PUBLIC, "backbone.size=32"), COMPARISON, runs=7, public=True),
     **{
         name: Miniature((*FEW, *SMALL_TEXT), COMPARISON, runs=6, public=True)
-        for name in ("banking77", "clinc150")
+        for name in ("banking77", "clinc150", "relations")
     },
     "breast_cancer": Miniature((*FEW, "task.source.generated=2"), COMPARISON, runs=6),
     "gridworld": Miniature(FEW, COMPARISON, runs=6),
