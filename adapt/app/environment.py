@@ -6,8 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from adapt.errors import AdaptError
 
@@ -20,6 +18,9 @@ PACKAGES = ("torch", "numpy", "safetensors", "hydra-core", "mlflow", "scikit-lea
 
 def job_number() -> int | None:
     """The number of this run in a sweep that runs several at a time; None if it has the machine to itself."""
+    from hydra.core.hydra_config import HydraConfig  # benchmarks use this module on machines without Hydra
+    from hydra.types import RunMode
+
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()

@@ -14,6 +14,7 @@ from tests.conformance.tables import (
     METHODS,
     SOLVERS,
     SPACES,
+    TEXT_METHODS,
 )
 
 
@@ -27,4 +28,4 @@ def test_every_registered_implementation_has_a_row() -> None:
     import adapt.baselines
 
     named = {getattr(adapt.baselines, name) for name in adapt.baselines.__all__} | {Forward}
-    assert named <= {type(row) for row in METHODS.values()}
+    assert named <= {type(row) for row in [*METHODS.values(), *TEXT_METHODS.values()]}

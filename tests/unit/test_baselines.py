@@ -35,7 +35,7 @@ def episode(source: ArraySource) -> Episode:
 def context_for(source: ArraySource, backbone: nn.Module, seed: int = 5) -> Context:
     members = source.classes("train")
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         labels = torch.cat([torch.full((len(members[name]),), i) for i, name in enumerate(classes)])
         return source.load(np.concatenate([members[name] for name in classes])), labels
 
@@ -237,7 +237,7 @@ def regression(outputs: int = 1) -> tuple[Context, Support, Tensor, Tensor]:
     state = initial_state(space.initial + 0.2, torch.ones(space.size, 1))
     adapter = FewShotAdapter(network, space, state, head=Direct(), support_head=Direct(), loss=SquaredError())
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         raise AdaptError("no pool")
 
     x = torch.linspace(-1, 1, 16)[:, None]

@@ -48,7 +48,7 @@ def context(seed: int = 0, backbone: nn.Module | None = None, k: int = 3) -> Con
     source = make_source()
     members = source.classes("train")
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         labels = torch.cat([torch.full((len(members[name]),), i) for i, name in enumerate(classes)])
         return source.load(np.concatenate([members[name] for name in classes])), labels
 

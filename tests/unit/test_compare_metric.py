@@ -335,7 +335,7 @@ def run(**methods: Constant) -> Comparison:
     functions: Any = Functions()
     untouched: Any = type("Adapter", (), {"info": {}})()
 
-    def pool(classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         raise AssertionError("touched the pool")
 
     context = Context(nn.Linear(1, 1), untouched, pool, 0)
