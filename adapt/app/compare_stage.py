@@ -28,7 +28,7 @@ from adapt.files import write_json, write_text
 from adapt.tracking import DatasetInput
 from tasks import Source, Tasks
 
-__all__ = ["run_compare"]
+__all__ = ["context_of", "describe", "run_compare"]
 
 
 def run_compare(config: DictConfig, session: Session) -> float | None:
@@ -42,8 +42,8 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }
-    context = _context(config, backbone, info, tasks, device)
-    task = _describe(config, tasks)
+    context = context_of(config, backbone, info, tasks, device)
+    task = describe(config, tasks)
     where = environment(device)
     settings = build(config.tracking, "tracking", config.allow)
     electricity = build(config.energy, "energy", config.allow)
@@ -77,13 +77,18 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     return best.mean_score.mean
 
 
-def _context(
+def context_of(
     config: DictConfig,
     backbone: nn.Module,
     info: BackboneInfo,
     tasks: Tasks,
     device: torch.device,
 ) -> Context:
+    """What all methods share: the network, the adapter, the pool for retraining.
+
+    Raises:
+        AdaptError: examples of another shape than the network takes, or an adapter for another space.
+    """
     source = tasks.source
     if info.input_shape is not None and source.shape != tuple(info.input_shape):
         raise AdaptError(
@@ -113,7 +118,7 @@ def _pool(source: Source, split: str, device: torch.device) -> Pool:
     return pool
 
 
-def _describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
+def describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
     """What the tasks were; ``ways`` is left out where there are no classes. A size that differs from task to
     task is a text, such as ``1–10``."""
     names = ("shots", "queries") if tasks.regression else ("ways", "shots", "queries")

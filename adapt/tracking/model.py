@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.adapter import load
 from adapt.errors import AdaptError
 from adapt.files import read_json
-from adapt.tracking.registry import CHALLENGER, CHAMPION, Registry, without_bars
+from adapt.tracking.registry import CHALLENGER, CHAMPION, Registry
 from adapt.tracking.store import quiet
 from adapt.version import __version__
 
@@ -90,7 +90,6 @@ def log_model(
     """
     if threading.current_thread() is threading.main_thread():
         load_pyfunc()
-    without_bars()
     run = client.get_run(run_id)
     tags = _tags(run, read_json(adapter_folder / FILES[0]))
     model = _logged(client, run) or _log(client, run, adapter_folder, tags)

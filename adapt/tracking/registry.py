@@ -7,7 +7,6 @@ that a rollback knows where to go back to.
 from __future__ import annotations
 
 import json
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -36,7 +35,6 @@ __all__ = [
     "explained",
     "load_model",
     "open_registry",
-    "without_bars",
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -188,7 +186,6 @@ class Registry:
         if version.run_id is None or not _has(self.client, version.run_id, path):
             return None
         with TemporaryDirectory() as scratch:
-            without_bars()
             return Path(self.client.download_artifacts(version.run_id, path, scratch)).read_text("utf-8")
 
     def write_text(self, version: Version, path: str, text: str) -> None:
@@ -285,7 +282,6 @@ def _of_run(client: MlflowClient, uri: str) -> str:
 def _read(client: MlflowClient, where: str, uri: str, backbone: nn.Module | None) -> Any:
     from mlflow.artifacts import download_artifacts
 
-    without_bars()
     with TemporaryDirectory() as scratch, quiet():
         folder = download_artifacts(
             f"{where.rstrip('/')}/{INSIDE}", dst_path=scratch, tracking_uri=client.tracking_uri
@@ -298,11 +294,6 @@ def _read(client: MlflowClient, where: str, uri: str, backbone: nn.Module | None
 
 def _has(client: MlflowClient, run_id: str, path: str) -> bool:
     return any(entry.path == path for entry in client.list_artifacts(run_id))
-
-
-def without_bars() -> None:
-    """No progress bars of MLflow for three small files, unless the user asked for them."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapt.adapter import Context, Predictor, Role, Support
 from adapt.adapter.method import Adapt, Watch, no_pool
-from adapt.app.compare_stage import _describe
+from adapt.app.compare_stage import describe
 from adapt.app.report import show
 from adapt.app.sweep import SweepSummary
 from adapt.compare import ACCURACY, MSE, Comparison, Curve, Interval, MethodResult, compare
@@ -360,9 +360,9 @@ def test_the_stage_describes_functions_without_ways_and_has_no_pool_of_them() ->
 
     config = OmegaConf.create({"task": {"ways": 5, "shots": 10, "queries": 100, "tasks": 7}})
     functions = FunctionTasks(Sinusoid(), shots=10, queries=100)
-    assert _describe(config, functions) == {"source": functions.source.name, **SIZE, "tasks": 7}
+    assert describe(config, functions) == {"source": functions.source.name, **SIZE, "tasks": 7}
     examples = Distribution(make_source(), ways=3, shots=2, queries=4)
-    assert _describe(config, examples)["ways"] == 3
+    assert describe(config, examples)["ways"] == 3
     with pytest.raises(AdaptError, match="leave method retrain out"):
         no_pool(())
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adapt import AdaptError
 from adapt.adapter import Context, Forward, Method
-from adapt.app.compare_stage import _describe, _pool
+from adapt.app.compare_stage import _pool, describe
 from adapt.app.config import config_folder
 from adapt.app.main import main as _  # noqa: F401 (registers the schema)
 from adapt.app.session import Parts, distribution
@@ -148,7 +148,7 @@ def test_choices_can_be_made_on_another_domain() -> None:
 def test_groups_are_tasks_of_their_own() -> None:
     tasks = built("task=gridworld", "task.shots=1", "task.queries=1")
     assert isinstance(tasks, GroupedTasks)
-    assert _describe(composed("task=gridworld"), tasks)["ways"] == len(tasks.episode(0).meta.classes)  # type: ignore[arg-type]
+    assert describe(composed("task=gridworld"), tasks)["ways"] == len(tasks.episode(0).meta.classes)  # type: ignore[arg-type]
     with pytest.raises(AdaptError, match=r"task\.outside is for examples of classes, but .* draws groups"):
         built("task=gridworld", "task.outside=1")
 
@@ -196,7 +196,7 @@ def test_all_methods_are_compared_on_tasks_that_differ_in_size() -> None:
     )
     assert len({(len(e.meta.classes), len(e.support_y)) for e in tasks.episodes(0, 3)}) == 3
     config = OmegaConf.create({"task": {"tasks": 3, "label_noise": 0.1}})
-    described = _describe(config, tasks)
+    described = describe(config, tasks)
     assert described == {
         "source": "patterns", "ways": "2–3", "shots": "2–5", "queries": "2|3", "tasks": 3, "label noise": 0.1,
     }  # fmt: skip

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.adapter import Context, Method
 from adapt.app.build import build
-from adapt.app.compare_stage import _context, _describe
+from adapt.app.compare_stage import context_of, describe
 from adapt.app.environment import choose_device, environment
 from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console
@@ -60,8 +60,8 @@ class ComparisonTrials:
         source = self.tasks.source
         changed = config.copy()
         changed.task.support_split, changed.task.tasks = splits_of(self.tasks)[0], search.tasks
-        self.context: Context = _context(changed, backbone, info, self.tasks, self.device)
-        self.task = _describe(changed, self.tasks)
+        self.context: Context = context_of(changed, backbone, info, self.tasks, self.device)
+        self.task = describe(changed, self.tasks)
         self.metric: Metric = MSE if self.tasks.regression else ACCURACY
         self.tags = {
             "backbone": self.context.adapter.backbone_name or "own",
