@@ -30,8 +30,10 @@ GRADIENTS = {
 ADAPTATIONS = {
     "forward": "forward, all examples at once",
     "forward_rows": "forward, few examples at a time",
-    "backprop": "backprop",
+    "backprop": "backprop, all examples at once",
+    "backprop_rows": "backprop, few examples at a time",
     "backprop_checkpointed": "backprop, checkpointed",
+    "backprop_checkpointed_rows": "backprop, checkpointed, few at a time",
 }
 DEEP = re.compile(r"(.+), depth (\d+)")
 
@@ -87,7 +89,7 @@ def adaptation_memory(result: Mapping[str, Any]) -> Figure:
             points[row["metric"].removeprefix("memory/")].append((int(found[1]), row["value"]))
     with empty_figure() as (figure, axes):
         for index, (key, values) in enumerate(points.items()):
-            axes.plot(*zip(*values, strict=True), marker="os^D"[index], ms=4.5, label=ADAPTATIONS[key])
+            axes.plot(*zip(*values, strict=True), marker="os^Dv*"[index], ms=4.5, label=ADAPTATIONS[key])
         depths = [depth for depth, _ in next(iter(points.values()))]
         axes.axhline(1, color="0.6", lw=1, ls=":")
         axes.set_xscale("log")

@@ -2,9 +2,10 @@
 networks that benchmarks share.
 
 ``python bench/memory.py [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
-beyond the weights: forward with k = 8 directions in one Gauss–Newton step, with all examples at once and with
-so few at a time that they and their tangents are no more than one forward pass of all; backprop of the same
-parameters, three steps of Adam, with and without activation checkpointing. Bytes depend on no clock.
+beyond the weights: forward with k = 8 directions in one Gauss–Newton step; backprop of the same parameters,
+three steps of Adam, with and without activation checkpointing. Each with all examples at once and with few at a
+time: as many that they and their tangents are no more than one forward pass of all, and the same for backprop,
+whose gradients are accumulated. Bytes depend on no clock.
 """
 
 import argparse
@@ -54,19 +55,22 @@ def peaks(backbone: nn.Module, space: Space, x: Tensor) -> dict[str, float]:
     basis = 0.01 * torch.randn(space.size, K, generator=generator)
     adapter = FewShotAdapter(backbone, space, initial_state(space.initial, basis), GaussNewton())
     y = torch.arange(WAYS).repeat_interleave(SHOTS)
-    few = adapter.with_(rows=len(x) // (1 + K))
+    few = len(x) // (1 + K)  # for all methods alike
     support = Support(x, y, tuple("abcde"))
 
-    context = Context(backbone, adapter)
-    plain, cut = (
-        Backprop(Descent(steps=3), checkpoint=checkpoint).prepare(context) for checkpoint in (False, True)
-    )
+    def backprop(checkpoint: bool = False, rows: int | None = None) -> Callable[[], object]:
+        method = Backprop(Descent(steps=3), checkpoint=checkpoint, rows=rows)
+        adapt = method.prepare(Context(backbone, adapter))
+        return lambda: adapt(support, lambda predictor: None)
+
     works: dict[str, Callable[[], object]] = {
         "inference": lambda: backbone(x),
         "forward": lambda: adapter.fit(x, y),
-        "forward_rows": lambda: few.fit(x, y),
-        "backprop": lambda: plain(support, lambda predictor: None),
-        "backprop_checkpointed": lambda: cut(support, lambda predictor: None),
+        "forward_rows": lambda: adapter.with_(rows=few).fit(x, y),
+        "backprop": backprop(),
+        "backprop_rows": backprop(rows=few),
+        "backprop_checkpointed": backprop(checkpoint=True),
+        "backprop_checkpointed_rows": backprop(checkpoint=True, rows=few),
     }
     with torch.no_grad():
         return {name: peak_megabytes(work, CPU) for name, work in works.items()}

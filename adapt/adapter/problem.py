@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
-from adapt.backbones import FrozenPrefix
+from adapt.backbones import by_rows
 from adapt.heads import Head, Logistic, Prototype
 from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.spaces import Space, Subspace
@@ -43,17 +43,10 @@ def features_of(
     """The function ``z [k] → features [n, D]`` of the backbone on ``x [n, …]``, its parameters at φ₀ + U z.
 
     What does not depend on z is computed once, however often the function is called. At most ``rows``
-    examples go through the network at a time (None = all): an example's features depend on no other, so this
-    changes the memory that activations and their tangents take, and nothing else.
+    examples go through the network at a time (None = all), see :mod:`adapt.backbones.rows`.
     """
-    subspace = Subspace(space, state.origin, state.basis)
-    parts = [FrozenPrefix(backbone, part) for part in x.split(rows or len(x))]
-
-    def features(z: Tensor) -> Tensor:
-        parameters = subspace.parameters(z)
-        return torch.cat([part(parameters) for part in parts]) if len(parts) > 1 else parts[0](parameters)
-
-    return features
+    subspace, network = Subspace(space, state.origin, state.basis), by_rows(backbone, x, rows)
+    return lambda z: network(subspace.parameters(z))
 
 
 def model_of(

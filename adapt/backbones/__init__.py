@@ -15,6 +15,7 @@ from adapt.backbones.named import FAMILIES
 from adapt.backbones.own import own
 from adapt.backbones.prefix import FrozenPrefix
 from adapt.backbones.resnet12 import ResNet12
+from adapt.backbones.rows import by_rows
 from adapt.backbones.texts import Texts
 from adapt.backbones.vit import ViT
 
@@ -31,6 +32,7 @@ __all__ = [
     "Texts",
     "Tokenise",
     "ViT",
+    "by_rows",
     "call",
     "fingerprint",
     "freeze_batch_norm",

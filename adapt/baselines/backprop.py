@@ -28,31 +28,39 @@ class Backprop:
     Attributes:
         subspace: move z along the adapter's own directions, with its prior and rates, instead of all of φ.
         checkpoint: the same values in less memory and more time (:mod:`adapt.baselines.checkpointing`).
+        rows: examples that go through the network at a time (null = all), gradients accumulated: the same
+            values in less memory and more time (:mod:`adapt.backbones.rows`); goes with ``checkpoint``.
     """
 
     solver: Descent = field(default_factory=Descent)
     head: Head = field(default_factory=Logistic)
     subspace: bool = False
     checkpoint: bool = False
+    rows: int | None = None
     max_tasks: int | None = None
     role: Role = "backprop"
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        if self.checkpoint and not isinstance(self.solver.gradient, Reverse):
-            raise AdaptError(
-                f"checkpoint=True saves memory of backpropagation, but solver.gradient is "
-                f"{type(self.solver.gradient).__name__}: use estimators.Reverse, or checkpoint=False"
-            )
+        saving = {"checkpoint=True": self.checkpoint, f"rows={self.rows}": self.rows is not None}
+        for setting, wanted in saving.items():
+            if wanted and not isinstance(self.solver.gradient, Reverse):
+                raise AdaptError(
+                    f"{setting} saves memory of backpropagation, but solver.gradient is "
+                    f"{type(self.solver.gradient).__name__}: use estimators.Reverse, or leave it out"
+                )
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""
-        adapter = context.adapter.with_(solver=self.solver, head=self.head)
+        adapter = context.adapter.with_(solver=self.solver, head=self.head, rows=self.rows)
         if not self.subspace:
             # The support loss is the same, learned sharpness included; only what moves and how differ.
             state = identity_state(adapter.space, adapter.state.origin)
             adapter = adapter.with_(state=state._replace(log_sharpness=adapter.state.log_sharpness))
+        recomputed = int(self.checkpoint) + int(self.rows is not None)
+        if recomputed:
+            solver = replace(self.solver, gradient=CheckpointedReverse(recomputed=recomputed))
+            adapter = adapter.with_(solver=solver)
         if self.checkpoint:
-            solver = replace(self.solver, gradient=CheckpointedReverse())
-            adapter = adapter.with_(backbone=checkpointed(adapter.backbone), solver=solver)
+            adapter = adapter.with_(backbone=checkpointed(adapter.backbone))
         return lambda support, watch: fit_watched(adapter, support, watch)

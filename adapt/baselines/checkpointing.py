@@ -33,9 +33,14 @@ LARGEST = 0.9
 @dataclass(frozen=True)
 class CheckpointedReverse:
     """The exact gradient like :class:`adapt.forward.estimators.Reverse`, on the tape of ``torch.autograd``:
-    ``torch.func.grad`` does not support the hooks that checkpointing is made of."""
+    ``torch.func.grad`` does not support the hooks that checkpointing is made of.
+
+    ``recomputed``: how often the network computes its activations again (twice where a segment lies within
+    another).
+    """
 
     exact: bool = True
+    recomputed: int = 1
 
     def __call__(
         self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None
@@ -45,8 +50,8 @@ class CheckpointedReverse:
             leaf = x.detach().requires_grad_(True)
             value = f(leaf)
             (gradient,) = torch.autograd.grad(value, leaf)
-        # A backward pass counts as two forward passes; the third is computing the blocks again.
-        return value.detach(), gradient, GradientInfo(exact=True, tangents=0, passes=3.0)
+        # A backward pass counts as two forward passes.
+        return value.detach(), gradient, GradientInfo(exact=True, tangents=0, passes=2.0 + self.recomputed)
 
 
 def checkpointed(network: nn.Module) -> nn.Module:

@@ -307,6 +307,7 @@ METHODS: dict[str, Method] = {
     "backprop": Backprop(solver=Descent(steps=2)),
     "backprop, subspace": Backprop(solver=Descent(steps=2), subspace=True),
     "backprop, checkpointed": Backprop(solver=Descent(steps=2), checkpoint=True),
+    "backprop, 2 examples at a time": Backprop(solver=Descent(steps=2), rows=2),
     "learn2learn": Learn2Learn(lr=0.1, steps=2),
     "higher, sgd": Higher("sgd", lr=0.1, steps=2),
     "higher, adam": Higher("adam", lr=0.02, steps=2),
