@@ -3,9 +3,9 @@ networks that benchmarks share.
 
 ``python bench/memory.py [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
 beyond the weights: forward with k = 8 directions in one Gauss–Newton step; backprop of the same parameters,
-three steps of Adam, with and without activation checkpointing. Each with all examples at once and with few at a
-time: as many that they and their tangents are no more than one forward pass of all, and the same for backprop,
-whose gradients are accumulated. Bytes depend on no clock.
+three steps of Adam, with and without activation checkpointing. Each with all examples at once and with few at
+a time: as many that they and their tangents are no more than one forward pass of all, and the same for
+backprop, whose gradients are accumulated. Bytes depend on no clock.
 """
 
 import argparse

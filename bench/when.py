@@ -188,9 +188,10 @@ def _memory() -> str:
     cases = [case for case, metric in rows if metric == "memory/inference_mb"]
     worst = max(rows[case, "memory/forward_rows"]["value"] for case in cases)
     reached = "reached" if worst <= 1.25 else "**missed**"
-    goal = f"Goal: at most 1.25 × inference; forward with few examples at a time at most {worst:.2f}, {reached}.\n"
+    few = ADAPTATIONS["forward_rows"]
+    goal = f"Goal: at most 1.25 × inference; *{few}* at most {worst:.2f}, {reached}.\n"
     counts = "; ".join(_less(rows, cases, key) for key in ADAPTATIONS if key.startswith("backprop"))
-    less = f"Forward with few examples at a time needs less memory than {counts}.\n"
+    less = f"*{few}* needs less memory than {counts}.\n"
     return "\n".join([markdown_table(header, lines), less, goal, provenance(result), ""])
 
 

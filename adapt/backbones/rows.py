@@ -3,11 +3,11 @@
     features(φ) = concat_p f_p(φ) ,   f_p the network on the p-th part of the examples
     ∂ℓ/∂φ = Σ_p (∂ℓ/∂f_p) · (∂f_p/∂φ) ,   one part after the other, each computed again
 
-An example's features depend on no other, so parts change the memory that activations and their tangents take,
-and nothing else. A loss of all features (leave-one-out prototypes, say) still needs every part before any of
-its gradient is known: on autograd's tape a part keeps nothing but its features, and is computed again with its
-activations when its share of the gradient is due (Gao, Zhang, Han, Callan 2021, *Scaling Deep Contrastive
-Learning Batch Size under Memory Limited Setup*, section 3.2).
+An example's features depend on no other, so parts change the memory that activations and their tangents
+take, and nothing else. A loss of all features (leave-one-out prototypes, say) still needs every part before
+any of its gradient is known: on autograd's tape a part keeps nothing but its features, and is computed again
+with its activations when its share of the gradient is due (Gao, Zhang, Han, Callan 2021, *Scaling Deep
+Contrastive Learning Batch Size under Memory Limited Setup*, section 3.2).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ __all__ = ["by_rows"]
 def by_rows(
     backbone: nn.Module, x: Tensor, rows: int | None = None
 ) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """The function ``parameters → features [n, D]`` of ``backbone`` on ``x [n, …]``, at most ``rows`` examples
-    at a time (None = all); what no parameter reaches is computed once (:class:`FrozenPrefix`)."""
+    """The function ``parameters → features [n, D]`` of ``backbone`` on ``x [n, …]``, at most ``rows``
+    examples at a time (None = all); what no parameter reaches is computed once (:class:`FrozenPrefix`)."""
     parts = [FrozenPrefix(backbone, part) for part in x.split(rows or len(x))]
     if len(parts) == 1:
         return parts[0]
