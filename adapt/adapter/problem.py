@@ -17,6 +17,7 @@ from adapt.adapter.state import AdapterState
 from adapt.backbones import FrozenPrefix
 from adapt.heads import Head, Logistic, Prototype
 from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
+from adapt.precision import autocast_of
 from adapt.spaces import Space, Subspace
 
 __all__ = ["Problem", "can_adapt", "features_of", "helped", "model_of", "solve"]
@@ -44,14 +45,20 @@ def features_of(
 
     What does not depend on z is computed once, however often the function is called. At most ``rows``
     examples go through the network at a time (None = all): an example's features depend on no other, so this
-    changes the memory that activations and their tangents take, and nothing else.
+    changes the memory that activations and their tangents take, and nothing else. The network runs under the
+    ``torch.autocast`` that this is called in, whatever autocast the function is called in.
     """
     subspace = Subspace(space, state.origin, state.basis)
-    parts = [FrozenPrefix(backbone, part) for part in x.split(rows or len(x))]
+    parts, autocast = (
+        [FrozenPrefix(backbone, part) for part in x.split(rows or len(x))],
+        autocast_of(x.device),
+    )
 
     def features(z: Tensor) -> Tensor:
         parameters = subspace.parameters(z)
-        return torch.cat([part(parameters) for part in parts]) if len(parts) > 1 else parts[0](parameters)
+        with autocast.again():
+            found = [part(parameters) for part in parts]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     return features
 

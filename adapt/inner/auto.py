@@ -23,7 +23,7 @@ from adapt.forward import ENGINES, Engine, pushforward
 from adapt.heads.base import is_concrete
 from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model
+from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
 __all__ = ["Auto"]
 
@@ -85,6 +85,7 @@ class Auto:
         if self.engine not in ENGINES:
             raise AdaptError(f"inner.engine={self.engine}: choose {', '.join(ENGINES)}")
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Estimator, Reverse
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace
+from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
 __all__ = ["Descent"]
 
@@ -61,16 +61,18 @@ class Descent:
         if not self.lr > 0:
             raise AdaptError(f"inner.lr={self.lr}: a learning rate must be positive")
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
         """See :class:`adapt.inner.Solver`; cost per step 3 passes by reverse mode, 1 + k by k forward
         tangents, 1 + 2m by m samples of SPSA."""
+        function = as_model(model)
         n, free = targets.shape[0], torch.isfinite(learned.precision)
         precision = torch.where(free, learned.precision, 0)  # a direction of infinite precision stays at 0
 
         def objective(z: Tensor) -> Tensor:
-            return (loss.value(model(z), targets) + 0.5 * (precision * z * z).sum()) / n
+            return (loss.value(function(z), targets) + 0.5 * (precision * z * z).sum()) / n
 
         z = torch.zeros_like(precision)
         first, second = torch.zeros_like(z), torch.zeros_like(z)

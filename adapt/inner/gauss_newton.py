@@ -19,7 +19,7 @@ from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model
+from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
 __all__ = ["GaussNewton", "check"]
 
@@ -50,6 +50,7 @@ class GaussNewton:
     def __post_init__(self) -> None:
         check(self.steps, self.damping, self.engine)
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
