@@ -10,7 +10,7 @@ from adapt.backbones.inputs import input_dtype
 from adapt.forward.kernels import ONE_AT_A_TIME
 from adapt.precision import wide
 
-__all__ = ["call", "plain_call"]
+__all__ = ["as_input", "call", "plain_call"]
 
 
 def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -31,17 +31,18 @@ def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Te
 
 def _swapped(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
     own = {name: _like(value, backbone, name) for name, value in parameters.items()}
-    features: Tensor = functional_call(backbone, own, (_input(backbone, x),))
+    features: Tensor = functional_call(backbone, own, (as_input(backbone, x),))
     return wide(features) if isinstance(features, Tensor) else features
 
 
 def plain_call(network: nn.Module, x: Tensor) -> Tensor:
     """``network(x)`` with its own parameters, and the same conversions of ``x`` and of the features."""
-    features: Tensor = network(_input(network, x))
+    features: Tensor = network(as_input(network, x))
     return wide(features) if isinstance(features, Tensor) else features
 
 
-def _input(network: nn.Module, x: Tensor) -> Tensor:
+def as_input(network: nn.Module, x: Tensor) -> Tensor:
+    """``x`` in the dtype of the network's input; token ids as they are."""
     if not x.is_floating_point() or x.dtype == (wanted := input_dtype(network)):
         return x
     return x.to(wanted)
