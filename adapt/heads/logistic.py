@@ -80,14 +80,13 @@ class Logistic:
     def _weights(self, x: Tensor, y: Tensor, mask: Tensor, offset: Tensor | None = None) -> Tensor:
         """Minimiser ``[D, C]`` of the objective in which example i counts ``mask[i]`` times, and ``offset [n,
         C]`` is added to its outputs."""
-        ridge = self.l2 * (x.shape[-1] - 1)
-        if min(x.shape) * y.shape[1] > self.dense:
-            return minimiser(x, y, mask, ridge, self.steps, offset)
-        given = x.dtype
-        # The condition of a system is about n/λ: where rounding would take more than two digits, in float64.
+        ridge, given = self.l2 * (x.shape[-1] - 1), x.dtype
+        # The condition of a system is about n/λ: in float64 where rounding would leave fewer than two digits.
         if x.shape[0] * torch.finfo(given).eps > 0.01 * self.l2:
             x, y, mask = double(x), double(y), double(mask)
             offset = None if offset is None else double(offset)
+        if min(x.shape) * y.shape[1] > self.dense:
+            return minimiser(x, y, mask, ridge, self.steps, offset).to(given)
         dual = x.shape[0] < x.shape[1]
         u = self._newton(x @ x.T if dual else x, None if dual else x, y, mask, ridge, offset)
         return (x.T @ u if dual else u).to(given)

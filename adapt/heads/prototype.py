@@ -83,7 +83,7 @@ class Prototype:
         own = sums.square().sum(-1) - 2 * targets * inner + targets.square() * length  # ‖s_c − y_ic f_i‖²
         if cosine:  # of a class of one nothing is left but rounding
             rounding = 100 * torch.finfo(own.dtype).eps * features.shape[-1] * count.square()
-            some = (count - targets > 0.5) & (own > rounding)
+            some = (count - targets > 0.5) & ~(own <= rounding)  # NaN stays
             own = torch.where(some, own / left.square(), 0)
             return self._cosine(torch.where(some, cross / left, 0), f, own).to(features.dtype)
         distances = length - 2 * cross / left + own / left.square()
@@ -94,5 +94,5 @@ class Prototype:
         means; 0 where a row or a mean is no longer than the rounding of rows of length √D."""
         least = f.shape[-1] * (10 * torch.finfo(f.dtype).eps) ** 2
         own = f.square().sum(-1, keepdim=True)
-        some = (own > least) & (squared > least)
+        some = ~((own <= least) | (squared <= least))  # NaN stays
         return torch.where(some, inner, 0) * torch.where(some, own * squared, 1).rsqrt() / self.temperature
