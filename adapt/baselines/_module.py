@@ -21,11 +21,10 @@ from adapt.adapter.inputs import as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Unfinished, Watch
 from adapt.adapter.problem import can_adapt, helped, model_of
 from adapt.backbones import call, plain_call
-from adapt.errors import AdaptError
 from adapt.precision import is_low, wide
 from adapt.spaces import Space
 
-__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent", "movable", "trainable_copy"]
+__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "movable", "trainable_copy"]
 
 SupportLoss = Callable[[nn.Module], Tensor]
 #: ``(start, loss) → adapted network``: moves a copy of ``start``, whose ``requires_grad`` says what may move,
@@ -125,13 +124,3 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
         return final
 
     return adapt
-
-
-def check_descent(name: str, lr: float, steps: int) -> None:
-    """Refuse settings that are no descent."""
-    if not lr > 0:
-        raise AdaptError(f"{name}.lr={lr}: a learning rate must be positive")
-    if steps < 0:
-        raise AdaptError(
-            f"{name}.steps={steps}: the number of steps cannot be negative (0 stays at the start)"
-        )

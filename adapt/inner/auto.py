@@ -12,6 +12,7 @@ stage is paid for only if there is something left to gain and the last one helpe
 help, all of them are tried at once before giving up: not every basis has its best directions first.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -74,7 +75,7 @@ class Auto:
             raise AdaptError(
                 f"inner.directions={self.directions}: positive, increasing numbers, one at least"
             )
-        if not self.strengths or not all(strength > 0 for strength in self.strengths):
+        if not self.strengths or not all(0 < strength < math.inf for strength in self.strengths):
             raise AdaptError(f"inner.strengths={self.strengths}: positive numbers, one at least")
         if not self.solvers or set(self.solvers) - set(SOLVERS):
             raise AdaptError(f"inner.solvers={self.solvers}: of {', '.join(SOLVERS)}, one at least")

@@ -9,6 +9,7 @@ its rule of acceptance as in Levenberg (1944) and Marquardt (1963). Difference t
 comes from forward mode, so nothing is stored for a backward pass, and Λ and μ are meta-learned.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,7 +75,9 @@ def check(steps: int, damping: float, engine: Engine) -> None:
     """Raise what is wrong with the settings that Gauss–Newton solvers share."""
     if steps < 0:
         raise AdaptError(f"inner.steps={steps}: the number of steps cannot be negative (0 stays at z = 0)")
-    if not damping >= 0:
-        raise AdaptError(f"inner.damping={damping}: damping must be zero or positive (1 = as learned)")
+    if not 0 <= damping < math.inf:
+        raise AdaptError(
+            f"inner.damping={damping}: damping must be zero or positive, and finite (1 = as learned)"
+        )
     if engine not in ENGINES:
         raise AdaptError(f"inner.engine={engine}: choose {', '.join(ENGINES)}")

@@ -318,3 +318,13 @@ def test_features_and_tangents_leave_the_network_wide(row: Mode) -> None:
         # The network ran in low precision all the same: its outputs are its numbers.
         low = row.autocast or row.weights
         assert torch.equal(value, value.to(low).float())
+
+
+def test_compiled_code_is_held_to_the_precision_of_the_network() -> None:
+    """It rounds less often than the reference; the features are float32 all the same."""
+    net = network(MODES["bfloat16"])[0]
+    ours, theirs = (
+        adapter_of(net, Ridge(), GaussNewton(engine=engine), CrossEntropy()).fit(X.float(), LABELS)
+        for engine in ("compiled", "fast")
+    )
+    assert bool(ours.z.any()) and distance(ours.z, theirs.z) <= 0.02

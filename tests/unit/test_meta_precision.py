@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 
+from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, Problem
-from adapt.heads import Logistic, Prototype
-from adapt.inner import CrossEntropy, GaussNewton
+from adapt.heads import KernelRidge, Logistic, Prototype, Ridge
+from adapt.inner import CrossEntropy, GaussNewton, SquaredError
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.spaces import film
 from tasks import Distribution
@@ -51,3 +52,13 @@ def test_a_state_is_learned_in_float32(dtype: torch.dtype, basis: str) -> None:
     assert {tensor.dtype for tensor in ours} == {torch.float32}
     assert {tensor.dtype for tensor in theirs} == {torch.float64}
     assert distance(ours.origin.double(), theirs.origin) <= 0.05
+
+
+@pytest.mark.parametrize("role", ["head", "support_head"])
+def test_a_factor_on_predictions_is_refused(role: str) -> None:
+    problem = Problem(SquaredError(), Ridge(scale=1.0), Ridge(scale=1.0))._replace(**{role: KernelRidge()})
+    train = Distribution(make_source(), ways=2, shots=2, queries=2)
+    net = tiny_conv4()
+    space = film(net)
+    with pytest.raises(AdaptError, match=rf"^{role}.scale=10.0 turns outputs into logits"):
+        meta_train(net, space, None, GaussNewton(), problem, train, train, MetaTraining())
