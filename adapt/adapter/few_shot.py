@@ -23,7 +23,9 @@ from adapt.backbones import tokeniser
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
+from adapt.heads.base import check_outputs, check_regression
 from adapt.inner import CrossEntropy, GaussNewton, Loss, Model, Solver, Trace
+from adapt.precision import outside_autocast, wide
 from adapt.spaces import Space, Subspace
 
 __all__ = ["FewShotAdapter"]
@@ -39,7 +41,7 @@ class FewShotAdapter:
     Attributes:
         backbone: features ``[n, D]`` of examples ``[n, *input_shape]``; never modified.
         space: what may move.
-        state: φ₀, U, λ, as meta-trained.
+        state: φ₀, U, λ, as meta-trained; float32 at least, whatever the backbone is.
         solver: finds z on the support set; the default needs no backward pass.
         head: convex model on the adapted features.
         support_head: the head inside the support loss that z is solved for, each example left out.
@@ -77,8 +79,9 @@ class FewShotAdapter:
             raise AdaptError(f"rows={self.rows}: at least one example at a time, or None for all")
         if self.loss.regression:
             for role, head in (("head", self.head), ("support_head", self.support_head)):
-                _check_regression(role, head)
+                check_regression(head, role)
         _check_state(self.state)
+        object.__setattr__(self, "state", AdapterState(*map(wide, self.state)))
 
     @property
     def problem(self) -> Problem:
@@ -107,6 +110,7 @@ class FewShotAdapter:
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
         with torch.no_grad():  # forward tangents do not need the autograd graph
             features_at = features_of(self.backbone, self.space, self.state, examples, self.rows)
+        with torch.no_grad(), outside_autocast(examples.device):  # only the network keeps its autocast
             model = model_of(features_at, self.state, targets, self.problem)
             z, trace = self._solve(model, targets)
             features = model.features(z)
@@ -116,6 +120,7 @@ class FewShotAdapter:
                 features = model.features(z)
             parameters = Subspace(self.space, self.state.origin, self.state.basis).parameters(z)
             state = self.head.fit(features, targets)
+            check_outputs(self.head.logits(state, features), targets)
         return FittedTask(self, parameters, state, classes, z, trace)
 
     def examples(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
@@ -158,19 +163,6 @@ class FewShotAdapter:
             none = self.state.origin.new_zeros(0)
             return self.state.origin.new_zeros(self.state.k), Trace(none, 0.0, ONE_SHOT)
         return self.solver(model, targets, self.loss, self.state.learned)
-
-
-def _check_regression(role: str, head: Head) -> None:
-    if not head.supports_regression:
-        raise AdaptError(
-            f"{role}={type(head).__name__} classifies, but the tasks of this adapter are regression: "
-            "use heads.Direct (the network's outputs) or heads.Ridge"
-        )
-    if getattr(head, "scale", 1.0) != 1.0:
-        raise AdaptError(
-            f"{role}={head}: scale makes logits of the outputs; in regression it would multiply the "
-            "predictions, use scale=1"
-        )
 
 
 def _check_state(state: AdapterState) -> None:

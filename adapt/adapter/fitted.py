@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from adapt.adapter.inputs import as_targets
+from adapt.adapter.r_squared import r_squared
 from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.inner import Trace
+from adapt.precision import outside_autocast
 
 if TYPE_CHECKING:
     from adapt.adapter.few_shot import FewShotAdapter
@@ -49,7 +51,8 @@ class FittedTask:
         examples = self.adapter.examples(x)
         with torch.no_grad():
             features = call(self.adapter.backbone, self.parameters, examples)
-            return self.adapter.head.logits(self.head_state, features)
+            with outside_autocast(features.device):
+                return self.adapter.head.logits(self.head_state, features)
 
     def predict_proba(self, x: Tensor | np.ndarray | Sequence[str]) -> np.ndarray:
         """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
@@ -69,7 +72,8 @@ class FittedTask:
 
     def score(self, x: Tensor | np.ndarray | Sequence[str], y: Tensor | np.ndarray | Sequence[Any]) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
-        variance of ``y`` that is explained (1 is perfect, 0 as good as the mean).
+        variance of ``y`` that is explained (1 is perfect, 0 as good as the mean; of a constant ``y``, which
+        has none, 1 if it is predicted, else 0).
 
         Raises:
             AdaptError: a number of labels other than the number of examples.
@@ -85,8 +89,7 @@ class FittedTask:
             )
         if not self.adapter.loss.regression:
             return float((predicted == truth).mean())
-        spread = np.square(truth - truth.mean(0)).sum()
-        return float(1 - np.square(truth - predicted).sum() / spread) if spread else 0.0
+        return r_squared(truth, predicted)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical

@@ -17,6 +17,7 @@ from adapt.adapter.state import AdapterState
 from adapt.backbones import by_rows
 from adapt.heads import Head, Logistic, Prototype
 from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
+from adapt.precision import autocast_of
 from adapt.spaces import Space, Subspace
 
 __all__ = ["Problem", "can_adapt", "features_of", "helped", "model_of", "solve"]
@@ -43,9 +44,11 @@ def features_of(
     """The function ``z [k] → features [n, D]`` of the backbone on ``x [n, …]``, its parameters at φ₀ + U z.
 
     What does not depend on z is computed once, however often the function is called. At most ``rows``
-    examples go through the network at a time (None = all), see :mod:`adapt.backbones.rows`.
+    examples go through the network at a time (None = all), see :mod:`adapt.backbones.rows`. The network runs
+    under the ``torch.autocast`` that this is called in, whatever autocast the function is called in.
     """
     subspace, network = Subspace(space, state.origin, state.basis), by_rows(backbone, x, rows)
+    network = autocast_of(x.device).around(network)
     return lambda z: network(subspace.parameters(z))
 
 

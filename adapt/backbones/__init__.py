@@ -1,6 +1,6 @@
 """Pretrained networks that turn examples into features."""
 
-from adapt.backbones.call import call
+from adapt.backbones.call import call, plain_call
 from adapt.backbones.checkpoint import ARCHITECTURES, load_backbone, save_backbone, untrained
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
@@ -42,6 +42,7 @@ __all__ = [
     "inputs_like",
     "load_backbone",
     "own",
+    "plain_call",
     "require",
     "save_backbone",
     "tokeniser",

@@ -6,13 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from adapt.backbones.inputs import input_dtype
 from adapt.forward.kernels import ONE_AT_A_TIME
+from adapt.precision import wide
 
-__all__ = ["call"]
+__all__ = ["as_input", "call", "plain_call"]
 
 
 def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """``backbone(x)`` with ``parameters`` in place of its own of the same names; a pure function.
+
+    Here, at the last moment, what goes in becomes what the network computes with: ``parameters`` have the
+    dtypes of its own, and real numbers in ``x`` that of its input. Here too features become float32 where the
+    network, or the autocast it runs under, made them bfloat16 or float16.
 
     ``torch.func.functional_call`` swaps tensors inside the module while it runs, which two threads must not
     do at once: calls wait for each other.
@@ -24,5 +30,28 @@ def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Te
 
 
 def _swapped(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    features: Tensor = functional_call(backbone, dict(parameters), (x,))
-    return features
+    own = {name: _like(value, backbone, name) for name, value in parameters.items()}
+    features: Tensor = functional_call(backbone, own, (as_input(backbone, x),))
+    return wide(features) if isinstance(features, Tensor) else features
+
+
+def plain_call(network: nn.Module, x: Tensor) -> Tensor:
+    """``network(x)`` with its own parameters, and the same conversions of ``x`` and of the features."""
+    features: Tensor = network(as_input(network, x))
+    return wide(features) if isinstance(features, Tensor) else features
+
+
+def as_input(network: nn.Module, x: Tensor) -> Tensor:
+    """``x`` in the dtype of the network's input; token ids as they are."""
+    if not x.is_floating_point() or x.dtype == (wanted := input_dtype(network)):
+        return x
+    return x.to(wanted)
+
+
+def _like(value: Tensor, backbone: nn.Module, name: str) -> Tensor:
+    """``value`` in the dtype of the parameter (or buffer) that it stands for."""
+    owner, _, local = name.rpartition(".")
+    held = getattr(backbone.get_submodule(owner), local, None)
+    if not isinstance(held, Tensor) or held.dtype == value.dtype:
+        return value
+    return value.to(held.dtype)

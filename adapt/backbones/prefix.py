@@ -23,7 +23,7 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from adapt.backbones.call import call
+from adapt.backbones.call import as_input, call
 from adapt.forward.fast import Dual
 
 __all__ = ["FrozenPrefix"]
@@ -51,7 +51,7 @@ class FrozenPrefix:
     """
 
     def __init__(self, backbone: nn.Module, x: Tensor) -> None:
-        self.backbone, self.x = backbone, x
+        self.backbone, self.x = backbone, as_input(backbone, x)  # which is no part of what is noted
         self._record = _Record()
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from adapt.backbones.prefix import FrozenPrefix
+from adapt.precision import autocast_of
 
 __all__ = ["by_rows"]
 
@@ -45,7 +46,7 @@ class _Part(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: FrozenPrefix, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
-        ctx.part, ctx.names = part, names
+        ctx.part, ctx.names, ctx.autocast = part, names, autocast_of(part.x.device)
         ctx.save_for_backward(*tensors)
         return part(dict(zip(names, tensors, strict=True)))
 
@@ -57,7 +58,7 @@ class _Part(torch.autograd.Function):
             tensor.detach().requires_grad_(need)
             for tensor, need in zip(ctx.saved_tensors, wanted, strict=True)
         ]
-        with torch.enable_grad():
+        with torch.enable_grad(), ctx.autocast.again():
             value = ctx.part(dict(zip(ctx.names, leaves, strict=True)))
         moving = [leaf for leaf in leaves if leaf.requires_grad]
         gradients = iter(torch.autograd.grad(value, moving, slope, allow_unused=True))

@@ -11,6 +11,7 @@ and what is done with the features at the end, is decided as in ``FewShotAdapter
 
 import copy
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +20,30 @@ from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.inputs import as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Unfinished, Watch
 from adapt.adapter.problem import can_adapt, helped, model_of
-from adapt.backbones import call
-from adapt.errors import AdaptError
+from adapt.backbones import call, plain_call
+from adapt.precision import is_low, wide
 from adapt.spaces import Space
 
-__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent", "movable"]
+__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "movable", "trainable_copy"]
 
-SupportLoss = Callable[[Callable[[Tensor], Tensor]], Tensor]
+SupportLoss = Callable[[nn.Module], Tensor]
 #: ``(start, loss) → adapted network``: moves a copy of ``start``, whose ``requires_grad`` says what may move,
 #: to where ``loss(network)``, the mean over the support examples, is smaller.
 Inner = Callable[[nn.Module, SupportLoss], nn.Module]
 
 
+def trainable_copy(network: nn.Module) -> nn.Module:
+    """A copy of ``network`` in float32 where it is bfloat16 or float16: a step of descent is smaller than the
+    rounding of such weights, and would be lost."""
+    network = copy.deepcopy(network)
+    low = any(is_low(tensor.dtype) for tensor in chain(network.parameters(), network.buffers()))
+    return network._apply(wide) if low else network
+
+
 def at_origin(adapter: FewShotAdapter) -> nn.Module:
-    """A copy of the adapter's backbone at φ₀; only the tensors that its space moves require gradients."""
-    network = copy.deepcopy(adapter.backbone).requires_grad_(False)
+    """A :func:`trainable_copy` of the adapter's backbone at φ₀; only the tensors that its space moves require
+    gradients."""
+    network = trainable_copy(adapter.backbone).requires_grad_(False)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name, value in adapter.space.parameters(adapter.state.origin).items():
@@ -85,18 +95,18 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
         model = model_of(start, adapter.state, targets, adapter.problem)
         seen: list[Tensor] = []
 
-        def predictor(network: Callable[[Tensor], Tensor], features: Tensor) -> Predictor:
+        def predictor(network: nn.Module, features: Tensor) -> Predictor:
             state = adapter.head.fit(features, targets)
-            return lambda query: adapter.head.logits(state, network(query))
+            return lambda query: adapter.head.logits(state, plain_call(network, query))
 
-        def finish(network: Callable[[Tensor], Tensor]) -> Predictor:
+        def finish(network: nn.Module) -> Predictor:
             with torch.no_grad():
-                return predictor(network, network(x))
+                return predictor(network, plain_call(network, x))
 
-        def loss(network: Callable[[Tensor], Tensor]) -> Tensor:
+        def loss(network: nn.Module) -> Tensor:
             if seen:
                 watch(Unfinished(lambda: finish(network)))
-            value = adapter.loss.value(model.readout(network(x), None), targets)
+            value = adapter.loss.value(model.readout(plain_call(network, x), None), targets)
             seen.append(value.detach())
             return value / len(targets)
 
@@ -105,22 +115,12 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
             with torch.enable_grad():
                 network = inner(start, loss)
         with torch.no_grad():
-            features = network(x)
+            features = plain_call(network, x)
             if seen and not helped(model, features, targets, adapter.loss, seen[0]):
-                network, features = start, start(x)
+                network, features = start, plain_call(start, x)
             final = predictor(network, features)
         if len(seen) < 2:  # no step, or one: with a single example of a class, say
             watch(final)
         return final
 
     return adapt
-
-
-def check_descent(name: str, lr: float, steps: int) -> None:
-    """Refuse settings that are no descent."""
-    if not lr > 0:
-        raise AdaptError(f"{name}.lr={lr}: a learning rate must be positive")
-    if steps < 0:
-        raise AdaptError(
-            f"{name}.steps={steps}: the number of steps cannot be negative (0 stays at the start)"
-        )

@@ -12,7 +12,6 @@ In a regression the network's outputs are the predictions and there is no head. 
 the meta-learned φ₀: a network that was never trained on anything else has no better start.
 """
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.baselines._module import at_origin
-from adapt.baselines._targets import check_outputs, is_regression, targets_of
+from adapt.backbones import plain_call
+from adapt.baselines._module import at_origin, trainable_copy
+from adapt.baselines._targets import is_regression, targets_of
 from adapt.errors import AdaptError
-from adapt.heads import Direct, Logistic
+from adapt.heads import Logistic
+from adapt.heads.base import check_outputs
 
 __all__ = ["Finetune"]
 
@@ -50,13 +51,13 @@ class Finetune:
         def adapt(support: Support, watch: Watch) -> Predictor:
             if is_regression(support):
                 return self._regress(at_origin(context.adapter), support, watch)
-            return self._classify(copy.deepcopy(context.backbone), support, watch)
+            return self._classify(trainable_copy(context.backbone), support, watch)
 
         return adapt
 
     def _classify(self, network: nn.Module, support: Support, watch: Watch) -> Predictor:
         with torch.no_grad():
-            weights = self.head.fit(network(support.x), targets_of(support))
+            weights = self.head.fit(plain_call(network, support.x), targets_of(support))
         weights.requires_grad_(True)
         groups: list[dict[str, Any]] = [
             {"params": list(network.requires_grad_(True).parameters())},
@@ -65,11 +66,11 @@ class Finetune:
         optimizer = torch.optim.Adam(groups, lr=self.lr)
 
         def predictor(x: Tensor) -> Tensor:
-            return self.head.logits(weights, network(x))
+            return self.head.logits(weights, plain_call(network, x))
 
         for _ in range(self.steps):
             watch(predictor)  # after every step but the last, which the caller sees, and before the first
-            loss = nn.functional.cross_entropy(self.head.logits(weights, network(support.x)), support.y)
+            loss = nn.functional.cross_entropy(predictor(support.x), support.y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -77,13 +78,17 @@ class Finetune:
 
     def _regress(self, network: nn.Module, support: Support, watch: Watch) -> Predictor:
         targets = targets_of(support)
+
+        def predictor(x: Tensor) -> Tensor:
+            return plain_call(network, x)
+
         optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=self.lr)
         for _ in range(self.steps):
-            outputs = network(support.x)
-            check_outputs(Direct(), outputs, targets)
-            watch(network)
+            outputs = predictor(support.x)
+            check_outputs(outputs, targets)
+            watch(predictor)
             loss = 0.5 * (outputs - targets).square().sum(-1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return network
+        return predictor

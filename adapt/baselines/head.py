@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.baselines._targets import check_outputs, check_regression_head, is_regression, targets_of
+from adapt.backbones import plain_call
+from adapt.baselines._targets import is_regression, targets_of
 from adapt.heads import Head
+from adapt.heads.base import check_outputs, check_regression
 
 __all__ = ["HeadOnly"]
 
@@ -32,12 +34,12 @@ class HeadOnly:
 
         def adapt(support: Support, watch: Watch) -> Predictor:
             if is_regression(support):
-                check_regression_head(head)
+                check_regression(head)
             targets = targets_of(support)
             with torch.no_grad():
-                features = backbone(support.x)
-                check_outputs(head, features, targets)
+                features = plain_call(backbone, support.x)
                 state = head.fit(features, targets)
-            return lambda x: head.logits(state, backbone(x))
+                check_outputs(head.logits(state, features), targets)
+            return lambda x: head.logits(state, plain_call(backbone, x))
 
         return adapt

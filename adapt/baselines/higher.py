@@ -15,9 +15,10 @@ from torch import nn
 
 from adapt.adapter.method import Adapt, Context, Role
 from adapt.backbones import require
-from adapt.baselines._module import SupportLoss, adapt_by, check_descent
+from adapt.baselines._module import SupportLoss, adapt_by
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
+from adapt.inner.descent import check_descent
 
 __all__ = ["Higher"]
 

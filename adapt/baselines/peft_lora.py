@@ -8,12 +8,12 @@ Hu et al. (2022), *LoRA: Low-Rank Adaptation of Large Language Models*, section 
 the squared error, and training starts from the meta-learned φ₀.
 """
 
-import copy
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.backbones import require
-from adapt.baselines._module import at_origin
-from adapt.baselines._targets import check_outputs, is_regression, targets_of
+from adapt.backbones import plain_call, require
+from adapt.baselines._module import at_origin, trainable_copy
+from adapt.baselines._targets import is_regression, targets_of
 from adapt.errors import AdaptError
-from adapt.heads import Direct, Logistic
+from adapt.heads import Logistic
+from adapt.heads.base import check_outputs
 from adapt.spaces.layers import layers_of
 
 __all__ = ["PeftLora"]
@@ -73,17 +74,17 @@ class PeftLora:
 
         def adapt(support: Support, watch: Watch) -> Predictor:
             regression = is_regression(support)
-            start = at_origin(context.adapter) if regression else copy.deepcopy(context.backbone)
+            start = at_origin(context.adapter) if regression else trainable_copy(context.backbone)
             network = _injected(peft, config, start, context.seed)
             moving: list[dict[str, Any]] = [
                 {"params": [value for value in network.parameters() if value.requires_grad]}
             ]
-            outputs: Predictor = network
+            outputs: Predictor = partial(plain_call, network)
             if not regression:
                 with torch.no_grad():
-                    weights = self.head.fit(network(support.x), targets_of(support))
+                    weights = self.head.fit(plain_call(network, support.x), targets_of(support))
                 moving.append({"params": [weights.requires_grad_(True)], "lr": 10 * self.lr})
-                outputs = lambda x: self.head.logits(weights, network(x))  # noqa: E731
+                outputs = lambda x: self.head.logits(weights, plain_call(network, x))  # noqa: E731
             optimizer = torch.optim.AdamW(moving, lr=self.lr, weight_decay=self.weight_decay)
             loss = _squared_error if regression else nn.functional.cross_entropy
             for rows in self._epochs(len(support.x), context.seed):
@@ -161,5 +162,5 @@ def _injected(peft: ModuleType, config: Any, network: nn.Module, seed: int) -> n
 
 
 def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    check_outputs(Direct(), outputs, targets)
+    check_outputs(outputs, targets)
     return 0.5 * (outputs - targets).square().sum(-1).mean()

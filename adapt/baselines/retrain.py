@@ -8,15 +8,16 @@ drawn, holds far more. Accuracy is watched on the way, so that a comparison can 
 of an adapted model (time to accuracy), at no cost to its clock.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.backbones import FrozenBatchNorm
+from adapt.backbones import FrozenBatchNorm, plain_call
+from adapt.baselines._module import trainable_copy
 from adapt.baselines._targets import is_regression
 from adapt.errors import AdaptError
 
@@ -62,14 +63,14 @@ class Retrain:
                 optimizer, self.lr, total_steps=steps, pct_start=0.3
             )
             for step, rows in zip(range(1, steps + 1), _batches(len(x), self.batch, generator), strict=False):
-                loss = nn.functional.cross_entropy(network.train()(x[rows]), y[rows])
+                loss = nn.functional.cross_entropy(plain_call(network.train(), x[rows]), y[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 if step % self.watch_every == 0:
-                    watch(network.eval())
-            return network.eval()
+                    watch(partial(plain_call, network.eval()))
+            return partial(plain_call, network.eval())
 
         return adapt
 
@@ -84,7 +85,7 @@ def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
 def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator) -> nn.Module:
     """The backbone's architecture, randomly initialised, norms with batch statistics, and a linear layer on
     top."""
-    network = _batch_norms(copy.deepcopy(backbone)).requires_grad_(True)
+    network = _batch_norms(trainable_copy(backbone)).requires_grad_(True)
     with torch.random.fork_rng(devices=[]):  # reset_parameters draws from the global generator
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         for module in network.modules():
@@ -94,8 +95,9 @@ def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator
             else:
                 _reset(module)
         with torch.no_grad():
-            width = network.eval()(x[:1]).shape[1]
-        return nn.Sequential(network, nn.Linear(width, ways)).to(x.device)
+            features = plain_call(network.eval(), x[:1])
+        linear = nn.Linear(features.shape[1], ways, device=x.device, dtype=features.dtype)
+        return nn.Sequential(network, linear).to(x.device)
 
 
 def _reset(module: nn.Module) -> None:

@@ -9,7 +9,6 @@ head is one of ours (a logistic regression there, too), so that methods differ i
 fixed order; ``seed`` is that of dropout and batches.
 """
 
-import copy
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Unfinished, Watch
-from adapt.backbones import require
+from adapt.backbones import plain_call, require
 from adapt.backbones.inputs import tokeniser
+from adapt.baselines._module import trainable_copy
 from adapt.baselines._targets import is_regression, targets_of
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
@@ -75,7 +75,7 @@ class SetFit:
                 raise AdaptError(
                     "setfit learns from classes, and this task is a regression: leave setfit out of method="
                 )
-            body = _Rows(copy.deepcopy(context.backbone).requires_grad_(True), support.x)
+            body = _Rows(trainable_copy(context.backbone).requires_grad_(True), support.x)
             with _undisturbed(transformers):
                 self._train(library, transformers, body, support, watch, context.seed)
             body.to(support.x.device).eval()
@@ -141,8 +141,7 @@ class SetFit:
         device = next(network.parameters()).device
 
         def features(x: Tensor) -> Tensor:
-            found: Tensor = network(x.to(device))
-            return found.to(x.device)
+            return plain_call(network, x.to(device)).to(x.device)
 
         with torch.no_grad():
             state = self.head.fit(features(support.x), targets_of(support))

@@ -17,7 +17,7 @@ import torch._dynamo
 from torch.utils._pytree import tree_leaves
 
 from adapt.errors import AdaptError
-from adapt.forward.agreement import difference
+from adapt.forward.agreement import Dtypes, difference
 from adapt.forward.errors import words
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 from adapt.forward.norms import WrittenNorms
@@ -63,7 +63,9 @@ def _check(f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytre
     key = (code, *((leaf.shape, leaf.dtype, leaf.device) for leaf in tree_leaves((tangents, result))))
     if key in _checked:
         return
-    if reason := difference(reference(f, x, tangents), result):
+    with Dtypes() as dtypes:
+        right = reference(f, x, tangents)
+    if reason := difference(right, result, dtypes.seen):
         raise AdaptError(
             f"the compiled derivative of this function is wrong ({reason}), as happens with an "
             "autograd.Function of one's own, whose jvp torch.compile ignores: use engine='fast'"

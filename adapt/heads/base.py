@@ -1,11 +1,24 @@
 """The contract of a head, and what all heads share."""
 
+import math
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Head", "is_concrete", "normalise", "one_hot", "with_constant"]
+from adapt.errors import AdaptError
+
+__all__ = [
+    "Head",
+    "check_features",
+    "check_outputs",
+    "check_regression",
+    "is_concrete",
+    "normalise",
+    "one_hot",
+    "positive",
+    "with_constant",
+]
 
 
 class Head(Protocol):
@@ -13,7 +26,7 @@ class Head(Protocol):
 
     ``targets [n, C]`` are one-hot rows for classification and values for regression (only where
     ``supports_regression``). ``weights [n]`` are 1 or 0 (None = all 1): a head learns nothing from examples
-    of weight 0.
+    of weight 0. Heads compute in float32 or wider, outside autocast (``adapt.precision``).
     """
 
     @property
@@ -39,10 +52,14 @@ def one_hot(labels: Tensor, ways: int, dtype: torch.dtype = torch.float32) -> Te
 
 
 def normalise(features: Tensor) -> Tensor:
-    """Rows of ``features [n, D]`` scaled to length √D: heads then need no knowledge of a backbone's feature
-    scale."""
-    length = features.square().sum(-1, keepdim=True).add(1e-12).rsqrt()  # finite gradient at a zero row
-    return features * length * features.shape[-1] ** 0.5
+    """Rows of ``features [n, D]`` scaled to length √D, whatever their own length is: heads then need no
+    knowledge of a backbone's feature scale. A row of zeros stays one."""
+    # By the largest number first, whose square may not be representable. As a constant: the result does not
+    # depend on it, so neither do the derivatives.
+    largest = features.detach().abs().amax(-1, keepdim=True)
+    scaled = features / torch.where(largest > 0, largest, 1)
+    squared = scaled.square().sum(-1, keepdim=True)  # between 1 and D
+    return scaled * torch.where(squared > 0, squared, 1).rsqrt() * features.shape[-1] ** 0.5
 
 
 def with_constant(features: Tensor) -> Tensor:
@@ -54,3 +71,68 @@ def with_constant(features: Tensor) -> Tensor:
 def is_concrete(tensor: Tensor) -> bool:
     """Whether values can be looked at: not inside ``vmap`` or other transforms of ``torch.func``."""
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def check_features(features: Tensor, weights: Tensor | None = None) -> None:
+    """Refuse to learn from ``features [n, D]`` that are no numbers, or that are all zero. (Inside ``vmap``
+    nothing can be looked at: one bad task must not stop the others.)
+
+    Raises:
+        AdaptError: NaN or infinity among the examples of weight 1, or nothing but zeros.
+    """
+    if not (is_concrete(features) and (weights is None or is_concrete(weights))):
+        return
+    rows = features if weights is None else features[weights > 0]
+    finite = torch.isfinite(rows).all(-1)
+    if not bool(finite.all()):
+        raise AdaptError(
+            f"the features of example {int((~finite).nonzero()[0])} hold NaN or infinity: check the backbone "
+            "and the range of its inputs (float16 ends at 65504; bfloat16 and float32 do not)"
+        )
+    if len(rows) and not bool(rows.any()):
+        raise AdaptError(
+            f"all features of all {len(rows)} examples are zero, and nothing can be learned from them: check "
+            "the backbone and the range of its inputs"
+        )
+
+
+def check_outputs(outputs: Tensor, targets: Tensor) -> None:
+    """Refuse outputs that are to be predictions but have another shape than the targets.
+
+    Raises:
+        AdaptError: two different shapes.
+    """
+    if outputs.shape != targets.shape:
+        raise AdaptError(
+            f"head=Direct takes the network's outputs {tuple(outputs.shape)} for the targets "
+            f"{tuple(targets.shape)}: use a network with as many outputs, or heads.Ridge on its features"
+        )
+
+
+def check_regression(head: Head, role: str = "head") -> None:
+    """Refuse a head that does not predict values, where tasks are regression; ``role`` is what it is set as.
+
+    Raises:
+        AdaptError: it classifies, or makes logits of its outputs.
+    """
+    if not head.supports_regression:
+        raise AdaptError(
+            f"{role}={type(head).__name__} classifies, but this task is a regression: use heads.Ridge, or "
+            "use heads.Direct where the network's own outputs, and not those of heads.Ridge on them, are the "
+            "predictions"
+        )
+    if (scale := getattr(head, "scale", 1.0)) != 1.0:
+        raise AdaptError(
+            f"{role}.scale={scale} turns outputs into logits, but this task is a regression, whose "
+            "predictions it would multiply: use scale=1"
+        )
+
+
+def positive(name: str, value: float, reason: str) -> None:
+    """Refuse a setting that is not a positive, finite number; ``reason`` ends the message.
+
+    Raises:
+        AdaptError: it is zero, negative, infinite or NaN.
+    """
+    if not 0 < value < math.inf:
+        raise AdaptError(f"{name}={value}: {reason}")

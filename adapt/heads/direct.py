@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from adapt.precision import full_precision
+
 __all__ = ["Direct"]
 
 
@@ -26,14 +28,17 @@ class Direct:
 
     supports_regression: bool = True
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Nothing: ``[0]``."""
         return features.new_zeros(0)
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``features`` themselves, ``[m, C]``."""
         return features
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``features`` themselves, ``[n, C]``."""
         return features

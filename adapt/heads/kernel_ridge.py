@@ -6,7 +6,8 @@ Rasmussen and Williams (2006), *Gaussian Processes for Machine Learning*, equati
 λ; the constant 1 is a prior for the level of the outputs. Leave-one-out in closed form, equation 5.12:
 ŷ_i^(−i) = y_i − α_i / [(K + λ I)⁻¹]_ii. Classes are regressed on as one-hot rows (section 6.5), and ``scale``
 turns the outputs into logits. Features are normalised, so ‖a − b‖² / D is 2 − 2 cos(a, b), and ℓ needs no
-knowledge of a backbone.
+knowledge of a backbone. All is computed, and α kept, in float64: examples that are alike make α large, of
+both signs.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
-from adapt.heads.base import normalise
+from adapt.heads.base import check_features, normalise, positive
+from adapt.heads.systems import inverse, regularised, solve
+from adapt.precision import double, full_precision, outside_autocast, wide
 
 __all__ = ["KernelRidge"]
 
@@ -38,39 +40,42 @@ class KernelRidge:
     supports_regression: bool = True
 
     def __post_init__(self) -> None:
-        if not self.length > 0:
-            raise AdaptError(f"head.length={self.length}: the length of the kernel must be positive")
-        if not self.l2 > 0:
-            raise AdaptError(
-                f"head.l2={self.l2}: the noise variance must be positive (repeated examples make the "
-                "kernel matrix singular)"
-            )
+        positive("head.length", self.length, "the length of the kernel must be positive and finite")
+        reason = "the noise variance must be positive and finite (repeated examples make the kernel matrix "
+        positive("head.l2", self.l2, reason + "singular)")
+        positive("head.scale", self.scale, "the factor on the outputs must be positive and finite")
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """``[n, D + C]``: the normalised examples and, beside them, α; α is 0 where the weight is."""
+        """``[n, D + C]``, float64: the normalised examples and, beside them, α, 0 where the weight is 0."""
+        check_features(features, weights)
         x, y, system = self._system(features, targets, weights)
-        return torch.cat([x, torch.linalg.solve(system, y)], dim=1)
+        return torch.cat([x, solve(system, y)], dim=1)
 
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = scale · k(features, examples) α."""
-        size = features.shape[-1]
-        return self.scale * self._kernel(normalise(features), state[:, :size]) @ state[:, size:]
+        size, x = features.shape[-1], normalise(double(features))
+        with outside_autocast(features.device):
+            outputs = self._kernel(x, double(state[:, :size])) @ double(state[:, size:])
+        return (self.scale * outputs).to(wide(features).dtype)
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]`` exact leave-one-out outputs from one factorisation."""
         _, y, system = self._system(features, targets, weights)
-        inverse = torch.linalg.inv(system)
-        return self.scale * (y - inverse @ y / inverse.diagonal()[:, None])
+        k = inverse(system)
+        return self.scale * (y - k @ y / k.diagonal()[:, None]).to(features.dtype)
 
     def _system(
         self, features: Tensor, targets: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised rows, targets, and K + λ I in which an example of weight 0 knows only itself."""
-        x = normalise(features)
-        kernel, y = self._kernel(x, x), targets
+        x, y = normalise(double(features)), double(targets)
+        kernel = self._kernel(x, x)
         if weights is not None:
+            weights = double(weights)
             kernel, y = weights[:, None] * kernel * weights, weights[:, None] * targets
-        return x, y, kernel + self.l2 * torch.eye(len(x), dtype=x.dtype, device=x.device)
+        return x, y, regularised(kernel, self.l2)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """``[m, n]`` (distances by matmul: ``torch.cdist`` has no forward mode)."""

@@ -10,6 +10,7 @@ its prior (as in Chelba and Acero 2006, *Adaptation of Maximum Entropy Capitaliz
 which changes how sharp the probabilities are and not which word wins, and s sets that.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from adapt.errors import AdaptError
-from adapt.heads.base import normalise, with_constant
+from adapt.heads.base import check_features, normalise, positive, with_constant
 from adapt.heads.leave_one_out import leave_one_out
 from adapt.heads.logistic import Logistic
+from adapt.precision import full_precision
 
 __all__ = ["LabelWords", "label_words"]
 
@@ -51,17 +53,21 @@ class LabelWords:
             raise AdaptError(
                 "head.prior: one embedding per class, all of one length, for at least two classes, or none"
             )
-        if not self.scale > 0 or not self.l2 > 0:
-            raise AdaptError(f"head.scale={self.scale}, head.l2={self.l2}: both must be positive")
+        if not all(math.isfinite(number) for row in self.prior for number in row):
+            raise AdaptError("head.prior holds NaN or infinity: give embeddings that are numbers")
+        positive("head.scale", self.scale, "the factor on the words' scores must be positive and finite")
+        positive("head.l2", self.l2, "the regularisation must be positive and finite")
         if self.steps < 1:
             raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last; without examples, W₀.
 
         Raises:
             AdaptError: features or targets of other sizes than the prior's.
         """
+        check_features(features, weights)
         x = with_constant(normalise(features))
         start = self._start(x, targets)
         if not len(x):
@@ -70,10 +76,12 @@ class LabelWords:
             x, targets, targets.new_ones(len(x)) if weights is None else weights, start
         )
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""
         return with_constant(normalise(features)) @ state
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]``: exactly, by n fits; of large problems approximately
         (:mod:`adapt.heads.leave_one_out`)."""

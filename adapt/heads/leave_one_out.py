@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adapt.heads.systems import cholesky, floored, regularised
+from adapt.precision import double
+
 __all__ = ["REFIT", "leave_one_out", "one_step"]
 
 #: Unknowns, min(n, D) · C, up to which leaving one out is fitting without it.
@@ -44,21 +47,25 @@ def leave_one_out(
 
 def one_step(x: Tensor, y: Tensor, weights: Tensor, fitted: Tensor, ridge: float) -> Tensor:
     """Approximate outputs ``[n, C]`` from the weights ``fitted [D, C]`` of the model of all examples."""
+    given, (x, y, weights, fitted) = x.dtype, map(double, (x, y, weights, fitted))  # h is a small difference
     z = x @ fitted
     p = z.softmax(-1)
     root = (
         weights[:, None] * (p * (1 - p)).clamp(min=1e-12).sqrt()
     )  # [n, C]; finite gradient where p is 0 or 1
-    identity = torch.eye(min(x.shape), dtype=x.dtype, device=x.device)
     leverage = []
     for column in root.T:
         rows = column[:, None] * x
         if len(x) < x.shape[1]:  # the same by a system of n unknowns
-            factor = torch.linalg.cholesky(rows @ rows.T + ridge * identity)
+            gram = rows @ rows.T
+            least = floored(gram, ridge)
+            factor = cholesky(regularised(gram, least))
             inside = torch.linalg.solve_triangular(factor, rows @ x.T, upper=False)
-            leverage.append((x.square().sum(-1) - inside.square().sum(0)) / ridge)
+            leverage.append((x.square().sum(-1) - inside.square().sum(0)) / least)
         else:
-            factor = torch.linalg.cholesky(rows.T @ rows + ridge * identity)
+            factor = cholesky(regularised(rows.T @ rows, ridge))
             leverage.append(torch.linalg.solve_triangular(factor, x.T, upper=False).square().sum(0))
     h = torch.stack(leverage, dim=1)  # [n, C]
-    return z + h * (p - y) / (1 - root.square() * h)
+    # The denominator is the share of the curvature along x_i that is not example i's own: positive.
+    left = (1 - root.square() * h).clamp(min=torch.finfo(x.dtype).eps)
+    return (z + h * (p - y) / left).to(given)

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from adapt.errors import AdaptError
-from adapt.heads.base import normalise, with_constant
+from adapt.heads.base import check_features, normalise, positive, with_constant
+from adapt.precision import full_precision
 
 __all__ = ["Linear"]
 
@@ -42,8 +43,7 @@ class Linear:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise AdaptError(f"head.lr={self.lr}: a learning rate must be positive")
+        positive("head.lr", self.lr, "a learning rate must be positive and finite")
         if self.steps < 1:
             raise AdaptError(f"head.steps={self.steps}: at least one step is needed")
         if not 0 <= self.momentum < 1 or not self.l2 >= 0:
@@ -51,16 +51,26 @@ class Linear:
                 f"head.momentum={self.momentum}, head.l2={self.l2}: momentum must be in [0, 1) and l2 zero "
                 "or positive, or the steps do not converge"
             )
+        # Of heavy-ball descent: a rate of 2 (1 + β) over the curvature, which is D l2 at least.
+        if not self.lr * self.l2 < 2 * (1 + self.momentum):
+            raise AdaptError(
+                f"head.lr={self.lr}, head.l2={self.l2}: steps diverge unless lr · l2 is less than "
+                f"{2 * (1 + self.momentum):g}: lower one of them"
+            )
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
+        check_features(features, weights)
         x = with_constant(normalise(features))
         return self._train(x, targets, targets.new_ones(len(x)) if weights is None else weights)
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""
         return with_constant(normalise(features)) @ state
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]`` exactly, by n trainings with one example's weight at zero, batched."""
         x = with_constant(normalise(features))

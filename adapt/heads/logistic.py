@@ -22,9 +22,11 @@ from torch import Tensor
 from torch.func import vmap
 
 from adapt.errors import AdaptError
-from adapt.heads.base import normalise, with_constant
+from adapt.heads.base import check_features, normalise, positive, with_constant
 from adapt.heads.leave_one_out import leave_one_out
 from adapt.heads.newton_cg import minimiser
+from adapt.heads.systems import regularised, solve
+from adapt.precision import double, full_precision
 
 __all__ = ["Logistic"]
 
@@ -48,23 +50,26 @@ class Logistic:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        if not self.l2 > 0:
-            raise AdaptError(
-                f"head.l2={self.l2}: the regularisation must be positive, or separable classes "
-                "have no finite solution"
-            )
+        reason = (
+            "the regularisation must be positive and finite, or separable classes have no finite solution"
+        )
+        positive("head.l2", self.l2, reason)
         if self.steps < 1:
             raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
+        check_features(features, weights)
         x = with_constant(normalise(features))
         return self._weights(x, targets, targets.new_ones(x.shape[0]) if weights is None else weights)
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""
         return with_constant(normalise(features)) @ state
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]``: exactly, by n weighted fits with one example's weight at zero, batched; of large
         problems approximately."""
@@ -75,12 +80,16 @@ class Logistic:
     def _weights(self, x: Tensor, y: Tensor, mask: Tensor, offset: Tensor | None = None) -> Tensor:
         """Minimiser ``[D, C]`` of the objective in which example i counts ``mask[i]`` times, and ``offset [n,
         C]`` is added to its outputs."""
-        ridge = self.l2 * (x.shape[-1] - 1)
+        ridge, given = self.l2 * (x.shape[-1] - 1), x.dtype
+        # The condition of a system is about n/λ: in float64 where rounding would leave fewer than two digits.
+        if x.shape[0] * torch.finfo(given).eps > 0.01 * self.l2:
+            x, y, mask = double(x), double(y), double(mask)
+            offset = None if offset is None else double(offset)
         if min(x.shape) * y.shape[1] > self.dense:
-            return minimiser(x, y, mask, ridge, self.steps, offset)
+            return minimiser(x, y, mask, ridge, self.steps, offset).to(given)
         dual = x.shape[0] < x.shape[1]
         u = self._newton(x @ x.T if dual else x, None if dual else x, y, mask, ridge, offset)
-        return x.T @ u if dual else u
+        return (x.T @ u if dual else u).to(given)
 
     def _newton(
         self,
@@ -94,7 +103,6 @@ class Logistic:
         """Unknowns u ``[m, C]`` with outputs right @ u: W for left = right = X; A for right = K, no left."""
         m, c = right.shape[1], y.shape[1]
         u = right.new_zeros(m, c)
-        identity = torch.eye(m * c, dtype=right.dtype, device=right.device)
         rates = right.new_tensor([1.0, 0.5, 0.25, 0.125])
 
         def outputs(u: Tensor) -> Tensor:
@@ -114,8 +122,8 @@ class Logistic:
             system = torch.einsum("nce,nm->ncme", curvature, right)
             if left is not None:
                 gradient, system = left.T @ gradient, torch.einsum("nd,ncme->dcme", left, system)
-            system = system.reshape(m * c, m * c) + ridge * identity
-            step = torch.linalg.solve(system, (gradient + ridge * u).reshape(-1)).view(m, c)
+            system = regularised(system.reshape(m * c, m * c), ridge)
+            step = solve(system, (gradient + ridge * u).reshape(-1)).view(m, c)
             losses = vmap(lambda t: objective(u - t * step))(rates)  # noqa: B023 (used at once, in this iteration)
             # The longest step that is best up to rounding: at the optimum all are; a full one is what makes
             # the derivatives of u right. (A mask instead of an index: vmap can batch it.)

@@ -17,6 +17,7 @@ from adapt.errors import AdaptError
 from adapt.heads.base import is_concrete
 from adapt.heads.leave_one_out import REFIT
 from adapt.heads.logistic import Logistic
+from adapt.precision import full_precision
 
 __all__ = ["LogisticCV"]
 
@@ -48,6 +49,7 @@ class LogisticCV:
         """λ* for ``features [n, D]`` and ``targets [n, C]``; not inside ``vmap``."""
         return self.l2[int(self._choice(features, targets, weights))]
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
         choice = self._choice(features, targets, weights)
@@ -56,10 +58,12 @@ class LogisticCV:
         states = torch.stack([head.fit(features, targets, weights) for head in self._heads()])
         return torch.einsum("l,ldc->dc", self._mask(choice, states), states)
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]``."""
         return self._heads()[0].logits(state, features)
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]``: λ is chosen anew without each example. In large problems (see
         :mod:`adapt.heads.leave_one_out`) all examples choose one λ."""
@@ -87,4 +91,5 @@ class LogisticCV:
 def _best(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Index of the least cross-entropy of ``outputs [grid, n, C]``."""
     losses = -(targets * outputs.log_softmax(-1)).sum(-1)  # [grid, n]
-    return (losses if weights is None else losses * weights).sum(-1).argmin()
+    total = (losses if weights is None else losses * weights).sum(-1)
+    return torch.where(torch.isfinite(total), total, torch.inf).argmin()

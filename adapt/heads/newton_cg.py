@@ -5,8 +5,9 @@
 
 Truncated Newton with exact Hessian products (Nocedal and Wright 2006, *Numerical Optimization*, section 7.1);
 M has the form of Böhning's (1992) bound ½ (I − 11ᵀ/C) ⊗ XᵀX + r I, with the mean curvature w = Σ_ic p (1 − p)
-/ (n (C − 1)) in place of the bound ½, and needs one Cholesky factor, of min(n, D) rows. The iterations carry
-no derivatives. They are attached at the optimum W* by chord steps, with H at W* and held constant:
+/ (n (C − 1)) in place of the bound ½, and needs one Cholesky factor, of min(n, D) rows. In M alone r is a
+hundred rounding errors of w XᵀX at least, below which M⁻¹ would be rounding. The iterations carry no
+derivatives. They are attached at the optimum W* by chord steps, with H at W* and held constant:
 
     W ← W − H⁻¹ ∇(W; X, Y)
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from adapt.heads.base import is_concrete
+from adapt.heads.systems import cholesky, floored, regularised
 
 __all__ = ["minimiser"]
 
@@ -33,13 +35,14 @@ ORDERS = 2  # derivatives that are right: the second, as meta-training takes a g
 class Curvature(NamedTuple):
     """H at some W, and M: inputs ``x [n, D]``, probabilities ``p [n, C]``, ``mask [n]``, scalars ``ridge`` r
     and ``weight`` w; ``factor`` is the Cholesky factor of M ``[D, D]`` or, with n < D, of w X Xᵀ + r I ``[n,
-    n]``."""
+    n]``, in which r is ``least``."""
 
     x: Tensor
     p: Tensor
     mask: Tensor
     ridge: Tensor
     weight: Tensor
+    least: Tensor
     factor: Tensor
 
     def times(self, v: Tensor) -> Tensor:
@@ -53,7 +56,7 @@ class Curvature(NamedTuple):
         if self.x.shape[0] >= self.x.shape[1]:
             return torch.cholesky_solve(v, self.factor)
         rows = self.mask[:, None] * self.x
-        return (v - self.weight * rows.T @ torch.cholesky_solve(rows @ v, self.factor)) / self.ridge
+        return (v - self.weight * rows.T @ torch.cholesky_solve(rows @ v, self.factor)) / self.least
 
 
 def minimiser(
@@ -116,10 +119,10 @@ class _Problem(NamedTuple):
         p, rows = (self.offset + self.x @ w).softmax(-1), self.mask[:, None] * self.x
         n, d, c = *self.x.shape, p.shape[1]
         weight = (self.mask[:, None] * p * (1 - p)).sum() / (self.mask.sum().clamp(min=1) * max(c - 1, 1))
-        gram = rows.T @ rows if n >= d else rows @ rows.T
-        identity = torch.eye(min(n, d), dtype=gram.dtype, device=gram.device)
-        factor = torch.linalg.cholesky_ex(weight * gram + self.ridge * identity)[0]
-        return Curvature(self.x, p, self.mask, self.ridge, weight, factor)
+        gram = weight * (rows.T @ rows if n >= d else rows @ rows.T)
+        least = torch.maximum(self.ridge, 100 * floored(gram, 0.0))
+        factor = cholesky(regularised(gram, least))
+        return Curvature(self.x, p, self.mask, self.ridge, weight, least, factor)
 
 
 def _solve(

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from adapt.errors import AdaptError
-from adapt.heads.base import normalise
+from adapt.heads.base import check_features, normalise, positive
+from adapt.precision import double, full_precision
 
 __all__ = ["Prototype"]
 
@@ -42,17 +43,19 @@ class Prototype:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise AdaptError(f"head.temperature={self.temperature}: a temperature must be positive")
+        positive("head.temperature", self.temperature, "a temperature must be positive and finite")
         if self.metric not in ("euclidean", "cosine"):
             raise AdaptError(f"head.metric={self.metric}: choose euclidean or cosine")
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Class means ``[C, D]``; a class without examples gets the zero vector."""
+        check_features(features, weights)
         if weights is not None:
             targets = targets * weights[:, None]
         return targets.T @ normalise(features) / targets.sum(0).clamp(min=1)[:, None]
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` scaled negative squared distances (by matmul: ``torch.cdist`` has no forward mode)."""
         f = normalise(features)
@@ -61,12 +64,16 @@ class Prototype:
         distances = f.square().sum(-1, keepdim=True) - 2 * f @ state.T + state.square().sum(-1)
         return -distances / (2 * self.temperature * features.shape[-1])
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]``; for a class of one example nothing is left, and its own logit is that of the zero
         vector."""
         if weights is not None:
             targets = targets * weights[:, None]
-        f = normalise(features)
+        cosine = self.metric == "cosine"  # of short sums little is left below but rounding: in float64
+        f, targets = (
+            (normalise(double(features)), double(targets)) if cosine else (normalise(features), targets)
+        )
         count = targets.sum(0)  # [C]
         sums = targets.T @ f  # [C, D]
         left = (count - targets).clamp(min=1)  # [n, C]
@@ -74,14 +81,18 @@ class Prototype:
         length, inner = f.square().sum(-1, keepdim=True), f @ sums.T  # [n, 1], [n, C]
         cross = inner - targets * length  # f_i · (s_c − y_ic f_i)
         own = sums.square().sum(-1) - 2 * targets * inner + targets.square() * length  # ‖s_c − y_ic f_i‖²
-        if self.metric == "cosine":  # of a class of one nothing is left but rounding
-            some = count - targets > 0.5
-            return self._cosine(torch.where(some, cross, 0), f, torch.where(some, own, 1))
+        if cosine:  # of a class of one nothing is left but rounding
+            rounding = 100 * torch.finfo(own.dtype).eps * features.shape[-1] * count.square()
+            some = (count - targets > 0.5) & ~(own <= rounding)  # NaN stays
+            own = torch.where(some, own / left.square(), 0)
+            return self._cosine(torch.where(some, cross / left, 0), f, own).to(features.dtype)
         distances = length - 2 * cross / left + own / left.square()
         return -distances / (2 * self.temperature * features.shape[-1])
 
     def _cosine(self, inner: Tensor, f: Tensor, squared: Tensor) -> Tensor:
         """Logits ``[m, C]`` from inner products with means, rows ``f [m, D]`` and squared lengths of
-        means."""
-        lengths = f.square().sum(-1, keepdim=True) * squared
-        return inner * lengths.add(1e-12).rsqrt() / self.temperature  # finite gradient at zero
+        means; 0 where a row or a mean is no longer than the rounding of rows of length √D."""
+        least = f.shape[-1] * (10 * torch.finfo(f.dtype).eps) ** 2
+        own = f.square().sum(-1, keepdim=True)
+        some = ~((own <= least) | (squared <= least))  # NaN stays
+        return torch.where(some, inner, 0) * torch.where(some, own * squared, 1).rsqrt() / self.temperature

@@ -1,12 +1,14 @@
 """Ridge regression on one-hot (or real) targets, closed form.
 
     W = argmin ‖X W − Y‖² + λ D ‖W‖² = Xᵀ (X Xᵀ + λ D I)⁻¹ Y      (dual form, n × n)
+                                     = (Xᵀ X + λ D I)⁻¹ Xᵀ Y      (primal form, D × D, for n ≫ D)
 
 Bertinetto et al. (2019), *Meta-learning with differentiable closed-form solvers* (R2-D2), equations 3 and 4.
 Leave-one-out in closed form: y_i − ŷ_i^(−i) = α_i / (K⁻¹)_ii with K = X Xᵀ + λ D I, α = K⁻¹ Y (Rifkin and
-Lippert 2007, *Notes on Regularized Least Squares*, equation 9). Difference to the paper: features are
-normalised (row length √D, hence λ D), targets are centred by a penalised intercept, and ``scale`` turns
-regression outputs into logits for classification.
+Lippert 2007, *Notes on Regularized Least Squares*, equation 9); in the primal form this is (y_i − ŷ_i) / (1 −
+h_i) with h_i = x_iᵀ (Xᵀ X + λ D I)⁻¹ x_i. Difference to the paper: features are normalised (row length √D,
+hence λ D), targets are centred by a penalised intercept, and ``scale`` turns regression outputs into logits
+for classification. Systems are solved in float64: the condition of K is the square of that of X.
 """
 
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
-from adapt.heads.base import normalise, with_constant
+from adapt.heads.base import check_features, normalise, positive, with_constant
+from adapt.heads.systems import inverse, regularised, solve
+from adapt.precision import double, full_precision
 
 __all__ = ["Ridge"]
 
@@ -37,32 +40,49 @@ class Ridge:
     supports_regression: bool = True
 
     def __post_init__(self) -> None:
-        if not self.l2 > 0:
-            raise AdaptError(
-                f"head.l2={self.l2}: the regularisation must be positive (with fewer examples "
-                "than features it is what makes W unique)"
-            )
+        reason = (
+            "the regularisation must be positive and finite (with fewer examples than features it is what "
+        )
+        positive("head.l2", self.l2, reason + "makes W unique)")
+        positive("head.scale", self.scale, "the factor on the outputs must be positive and finite")
 
+    @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
-        x = _rows(features, weights)
-        return x.T @ torch.linalg.solve(self._kernel(x), targets)
+        check_features(features, weights)
+        x, y = _rows(features, weights), double(targets)
+        if _is_tall(x):
+            return solve(self._system(x.T @ x, x), x.T @ y).to(features.dtype)
+        return (x.T @ solve(self._system(x @ x.T, x), y)).to(features.dtype)
 
+    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = scale · X W."""
         return self.scale * with_constant(normalise(features)) @ state
 
+    @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]`` exact leave-one-out outputs from one factorisation."""
-        inverse = torch.linalg.inv(self._kernel(_rows(features, weights)))
-        return self.scale * (targets - inverse @ targets / inverse.diagonal()[:, None])
+        x, y = _rows(features, weights), double(targets)
+        if _is_tall(x):
+            known = solve(self._system(x.T @ x, x), x.T)  # [D + 1, n]
+            left = 1 - (x * known.T).sum(-1, keepdim=True)  # of the residual, were the example not there
+            left_out = y - (y - x @ (known @ y)) / left.clamp(min=torch.finfo(x.dtype).eps)
+        else:
+            k = inverse(self._system(x @ x.T, x))
+            left_out = y - k @ y / k.diagonal()[:, None]
+        return self.scale * left_out.to(features.dtype)
 
-    def _kernel(self, x: Tensor) -> Tensor:
-        ridge = self.l2 * (x.shape[-1] - 1)
-        return x @ x.T + ridge * torch.eye(x.shape[0], dtype=x.dtype, device=x.device)  # [n, n]
+    def _system(self, gram: Tensor, x: Tensor) -> Tensor:
+        return regularised(gram, self.l2 * (x.shape[-1] - 1))
 
 
 def _rows(features: Tensor, weights: Tensor | None) -> Tensor:
-    """``[n, D + 1]``; a row of zeros, the constant included, adds nothing to the sums that W is made of."""
-    x = with_constant(normalise(features))
-    return x if weights is None else x * weights[:, None]
+    """``[n, D + 1]`` in float64; a row of zeros, the constant included, adds nothing to the sums that W is
+    made of."""
+    x = with_constant(normalise(double(features)))
+    return x if weights is None else x * double(weights)[:, None]
+
+
+def _is_tall(x: Tensor) -> bool:
+    return x.shape[0] > 4 * x.shape[1]

@@ -12,6 +12,7 @@ stage is paid for only if there is something left to gain and the last one helpe
 help, all of them are tried at once before giving up: not every basis has its best directions first.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from adapt.forward import ENGINES, Engine, pushforward
 from adapt.heads.base import is_concrete
 from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model
+from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
 __all__ = ["Auto"]
 
@@ -74,7 +75,7 @@ class Auto:
             raise AdaptError(
                 f"inner.directions={self.directions}: positive, increasing numbers, one at least"
             )
-        if not self.strengths or not all(strength > 0 for strength in self.strengths):
+        if not self.strengths or not all(0 < strength < math.inf for strength in self.strengths):
             raise AdaptError(f"inner.strengths={self.strengths}: positive numbers, one at least")
         if not self.solvers or set(self.solvers) - set(SOLVERS):
             raise AdaptError(f"inner.solvers={self.solvers}: of {', '.join(SOLVERS)}, one at least")
@@ -85,6 +86,7 @@ class Auto:
         if self.engine not in ENGINES:
             raise AdaptError(f"inner.engine={self.engine}: choose {', '.join(ENGINES)}")
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:

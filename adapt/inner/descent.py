@@ -18,10 +18,11 @@ from torch import Tensor
 
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Estimator, Reverse
+from adapt.heads.base import positive
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace
+from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
-__all__ = ["Descent"]
+__all__ = ["Descent", "check_descent"]
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,20 @@ class Descent:
             raise AdaptError(f"inner.optimizer={self.optimizer}: choose sgd, momentum or adam")
         if not 0 <= self.momentum < 1:
             raise AdaptError(f"inner.momentum={self.momentum}: momentum lies between 0 and 1")
-        if self.steps < 0:
-            raise AdaptError(
-                f"inner.steps={self.steps}: the number of steps cannot be negative (0 stays at z = 0)"
-            )
-        if not self.lr > 0:
-            raise AdaptError(f"inner.lr={self.lr}: a learning rate must be positive")
+        check_descent("inner", self.lr, self.steps)
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
         """See :class:`adapt.inner.Solver`; cost per step 3 passes by reverse mode, 1 + k by k forward
         tangents, 1 + 2m by m samples of SPSA."""
+        function = as_model(model)
         n, free = targets.shape[0], torch.isfinite(learned.precision)
         precision = torch.where(free, learned.precision, 0)  # a direction of infinite precision stays at 0
 
         def objective(z: Tensor) -> Tensor:
-            return (loss.value(model(z), targets) + 0.5 * (precision * z * z).sum()) / n
+            return (loss.value(function(z), targets) + 0.5 * (precision * z * z).sum()) / n
 
         z = torch.zeros_like(precision)
         first, second = torch.zeros_like(z), torch.zeros_like(z)
@@ -95,3 +93,16 @@ class Descent:
             z = torch.where(torch.isfinite(move).all(), z - move, z)
             cost += 1.0 + info.tangents + info.passes
         return z, Trace(torch.stack(losses) if losses else z.new_zeros(0), cost)
+
+
+def check_descent(name: str, lr: float, steps: int) -> None:
+    """Refuse settings of ``name`` that are no descent.
+
+    Raises:
+        AdaptError: a rate that is not positive and finite, or a negative number of steps.
+    """
+    positive(f"{name}.lr", lr, "a learning rate must be positive and finite")
+    if steps < 0:
+        raise AdaptError(
+            f"{name}.steps={steps}: the number of steps cannot be negative (0 stays at the start)"
+        )

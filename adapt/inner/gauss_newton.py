@@ -9,6 +9,7 @@ its rule of acceptance as in Levenberg (1944) and Marquardt (1963). Difference t
 comes from forward mode, so nothing is stored for a backward pass, and Λ and μ are meta-learned.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model
+from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
 __all__ = ["GaussNewton", "check"]
 
@@ -50,6 +51,7 @@ class GaussNewton:
     def __post_init__(self) -> None:
         check(self.steps, self.damping, self.engine)
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
@@ -73,7 +75,9 @@ def check(steps: int, damping: float, engine: Engine) -> None:
     """Raise what is wrong with the settings that Gauss–Newton solvers share."""
     if steps < 0:
         raise AdaptError(f"inner.steps={steps}: the number of steps cannot be negative (0 stays at z = 0)")
-    if not damping >= 0:
-        raise AdaptError(f"inner.damping={damping}: damping must be zero or positive (1 = as learned)")
+    if not 0 <= damping < math.inf:
+        raise AdaptError(
+            f"inner.damping={damping}: damping must be zero or positive, and finite (1 = as learned)"
+        )
     if engine not in ENGINES:
         raise AdaptError(f"inner.engine={engine}: choose {', '.join(ENGINES)}")

@@ -6,6 +6,7 @@ rules for when a step does not help.
 Marquardt (1963), *An Algorithm for Least-Squares Estimation of Nonlinear Parameters*: if the objective at the
 candidate is lower, go there with μ/4; otherwise go back and try again with 8 μ (and at least a tenth of the
 mean curvature, so that μ = 0 can grow). Choices are made by ``torch.where``: the same program for any data.
+Sums over examples and the system are float64, whose exponents hold the squares of anything that float32 does.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adapt.inner.losses import Loss
+from adapt.precision import double
 
 __all__ = ["Quadratic", "minimise", "quadratic"]
 
@@ -31,6 +33,7 @@ def quadratic(
     outputs: Tensor, columns: Tensor, targets: Tensor, loss: Loss, weights: Tensor | None = None
 ) -> Quadratic:
     """The model of Σ_i w_i ℓ_i from outputs ``[n, C]`` and their derivatives ``columns [k, n, C]``."""
+    outputs, columns, targets = double(outputs), double(columns), double(targets)
     values, slope = loss.values(outputs, targets), loss.gradient(outputs, targets)
     bent = loss.curvature(outputs, columns)
     if weights is not None:
@@ -50,13 +53,13 @@ def minimise(
     Returns:
         z ``[k]``, and the loss before every step ``[steps]``.
     """
-    free = torch.isfinite(precision)
-    precision = torch.where(free, precision, 0)  # ∞ · 0 would be no number
+    given, free = precision.dtype, torch.isfinite(precision)
+    precision, damping = double(torch.where(free, precision, 0)), double(damping)  # ∞ · 0 would be no number
     z = torch.zeros_like(precision)
     candidate, losses = z, []
     best, lowest = None, None
     for _ in range(steps):
-        there = evaluate(candidate)
+        there = evaluate(candidate.to(given))
         losses.append(there.value)
         objective = there.value + 0.5 * (precision * candidate.square()).sum()
         if best is None or lowest is None:
@@ -68,11 +71,15 @@ def minimise(
             best = Quadratic(*(torch.where(helps, new, old) for new, old in zip(there, best, strict=True)))
             mean = best.curvature.diagonal().mean() + precision.mean()
             damping = torch.where(helps, damping / 4, torch.maximum(8 * damping, mean / 10))
-        candidate = _step(z, best, precision, damping, free)
-    return candidate, torch.stack(losses) if losses else precision.new_zeros(0)
+        candidate = _step(z, best, precision, damping, free, torch.finfo(given).eps)
+    trace = torch.stack(losses) if losses else precision.new_zeros(0)
+    return candidate.to(given), trace.to(given)
 
 
-def _step(z: Tensor, at: Quadratic, precision: Tensor, damping: Tensor, free: Tensor) -> Tensor:
+def _step(
+    z: Tensor, at: Quadratic, precision: Tensor, damping: Tensor, free: Tensor, rounding: float
+) -> Tensor:
+    """The next candidate; ``rounding`` is the relative error of what the quadratic model was made of."""
     if not z.numel():
         return z
     identity = torch.eye(len(z), dtype=z.dtype, device=z.device)
@@ -83,8 +90,8 @@ def _step(z: Tensor, at: Quadratic, precision: Tensor, damping: Tensor, free: Te
     moves = free & (diagonal > 0)
     unit = torch.where(moves, torch.where(moves, diagonal, 1).rsqrt(), 0)
     # A repeated direction, undamped, must not make the system singular: the floor is a few rounding errors of
-    # the factorisation.
-    floor = 10 * len(z) * torch.finfo(z.dtype).eps * identity
+    # the derivatives.
+    floor = 10 * len(z) * rounding * identity
     scaled, _ = torch.linalg.solve_ex(
         unit[:, None] * system * unit + floor, unit * (at.gradient + precision * z)
     )

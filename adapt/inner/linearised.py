@@ -19,7 +19,7 @@ from adapt.forward import Engine, pushforward
 from adapt.inner.gauss_newton import check
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Readout, Trace, as_model
+from adapt.inner.solver import Learned, Model, Readout, Trace, as_model, outside
 
 __all__ = ["Linearised", "solve_linear"]
 
@@ -51,6 +51,7 @@ class Linearised:
     def __post_init__(self) -> None:
         check(self.steps, self.damping, self.engine)
 
+    @outside
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:

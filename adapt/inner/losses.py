@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from adapt.errors import AdaptError
+from adapt.heads.base import check_outputs
 
 __all__ = ["CrossEntropy", "Loss", "SquaredError"]
 
@@ -46,11 +46,7 @@ class SquaredError(Loss):
     regression: bool = True
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if outputs.shape != targets.shape:  # which broadcasting would hide
-            raise AdaptError(
-                f"there are outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)}: without a "
-                "head (head=direct) the network must have as many outputs as there are targets"
-            )
+        check_outputs(outputs, targets)
         return 0.5 * (outputs - targets).square().sum(-1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -68,6 +64,7 @@ class CrossEntropy(Loss):
     regression: bool = False
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        check_outputs(outputs, targets)
         return -(targets * outputs.log_softmax(-1)).sum(-1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:

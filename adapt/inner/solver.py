@@ -1,14 +1,16 @@
 """The contract of an inner solver: what it is given, and what it returns."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from functools import wraps
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from adapt.inner.losses import Loss
+from adapt.precision import autocast_of, is_low, outside_autocast, wide
 
-__all__ = ["Learned", "Model", "Solver", "Trace", "as_model", "plain"]
+__all__ = ["Learned", "Model", "Solver", "Trace", "as_model", "outside", "plain"]
 
 Readout = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -84,7 +86,38 @@ def plain(precision: Tensor) -> Learned:
 
 
 def as_model(model: Model | Callable[[Tensor], Tensor]) -> Model:
-    """A function of z alone is its own features; there is nothing on top of it."""
-    if isinstance(model, Model):
-        return model
-    return Model(model, lambda features, weights: features, lambda features, weights: features)
+    """A function of z alone is its own features; there is nothing on top of it. They are float32 at least."""
+    if not isinstance(model, Model):
+        model = Model(model, lambda features, weights: features, lambda features, weights: features)
+    compute = model.features
+    return model._replace(features=lambda z: wide(compute(z)))
+
+
+Solve = TypeVar("Solve", bound=Callable[..., Any])
+
+
+def outside(solve: Solve) -> Solve:
+    """``solve``, the ``__call__`` of a solver, in float32 or wider and outside ``torch.autocast``: z, the
+    prior and the steps. Only the network (``model.features``) keeps the autocast, and gets z in the dtype
+    that the prior came in."""
+
+    @wraps(solve)
+    def solved(
+        self: Any,
+        model: Model | Callable[[Tensor], Tensor],
+        targets: Tensor,
+        loss: Loss,
+        learned: Learned,
+    ) -> tuple[Tensor, Trace]:
+        function, ambient, given = as_model(model), autocast_of(targets.device), learned.precision.dtype
+        compute = function.features
+        if is_low(given):
+            function = function._replace(features=lambda z: compute(z.to(given)))
+        function = function._replace(features=ambient.around(function.features))
+        with outside_autocast(targets.device):
+            result: tuple[Tensor, Trace] = solve(
+                self, function, wide(targets), loss, Learned(*map(wide, learned))
+            )
+        return result
+
+    return solved  # type: ignore[return-value]

@@ -22,6 +22,7 @@ from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState
 from adapt.backbones import fingerprint
 from adapt.errors import AdaptError
+from adapt.heads.base import check_regression
 from adapt.inner import Solver
 from adapt.meta.batches import stacked
 from adapt.meta.query import Learner
@@ -119,6 +120,9 @@ def _told(part: Any) -> str:
 
 
 def _check(problem: Problem, *tasks: Tasks) -> None:
+    if problem.loss.regression:
+        check_regression(problem.head)
+        check_regression(problem.support_head, "support_head")
     for each in tasks:
         if each.regression != problem.loss.regression:
             kind = "values" if each.regression else "classes"

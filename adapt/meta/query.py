@@ -47,8 +47,8 @@ class Learner:
         parameters = Subspace(self.space, state.origin, state.basis).parameters(z)
         head = self.problem.head
         fitted = head.fit(support(z), targets)
-        queries = inputs_like(episode.query_x, state.origin)
-        return z, head.logits(fitted, call(self.backbone, parameters, queries))
+        queries = call(self.backbone, parameters, inputs_like(episode.query_x, state.origin))
+        return z, head.logits(fitted, queries)
 
     def score(self, outputs: Tensor, episode: Episode) -> Score:
         """Of ``outputs`` for the queries."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.errors import AdaptError
+from adapt.precision import full_precision, wide
 
 __all__ = ["Merge", "Space", "named", "select"]
 
@@ -31,7 +32,8 @@ class Space:
         name: of the space, as saved adapters record it.
         shapes: of every adaptable tensor, by its name: that in ``backbone.named_parameters()``, or the
             space's own.
-        initial: φ₀ ``[size]``, at which the network computes what the backbone computes.
+        initial: φ₀ ``[size]``, at which the network computes what the backbone computes; float32 at least,
+            whatever the backbone is (``adapt.backbones.call`` converts what it is given).
         settings: what the function of this name was called with (JSON), from which a saved adapter makes the
             space again; None = it is remembered by the names of its tensors.
         merge: own tensors → tensors of the backbone; None = they are tensors of the backbone.
@@ -42,6 +44,9 @@ class Space:
     initial: Tensor
     settings: Mapping[str, Any] | None = None
     merge: Merge | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "initial", wide(self.initial))
 
     @property
     def size(self) -> int:
@@ -55,6 +60,7 @@ class Space:
             name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
 
+    @full_precision
     def merged(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The backbone's tensors, by name, that the adaptable ``tensors`` stand for."""
         return dict(tensors) if self.merge is None else self.merge(tensors)

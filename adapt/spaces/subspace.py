@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adapt.errors import AdaptError
+from adapt.precision import full_precision, wide
 from adapt.spaces.base import Space
 
 __all__ = ["Subspace"]
@@ -50,9 +51,11 @@ class Subspace:
         """Dimension of z."""
         return self.basis.shape[-1]
 
+    @full_precision
     def move(self, z: Tensor) -> Tensor:
-        """U z ``[P]``."""
-        return self.basis @ z if self.basis.ndim == 2 else self.basis * z
+        """U z ``[P]``, in float32 or wider."""
+        basis = wide(self.basis)
+        return basis @ z if basis.ndim == 2 else basis * z
 
     def parameters(self, z: Tensor) -> dict[str, Tensor]:
         """The adapted tensors at ``z [k]``, by name; differentiable and vmappable."""

@@ -129,3 +129,16 @@ def test_rows_are_at_least_one(rows: int) -> None:
 def test_rows_need_backpropagation() -> None:
     with pytest.raises(AdaptError, match=r"rows=2 saves memory of backpropagation, .* is Exact"):
         Backprop(Descent(gradient=Exact()), rows=2)
+
+
+def test_parts_are_computed_again_under_the_autocast_they_were_computed_in() -> None:
+    seen: list[tuple[bool, bool]] = []
+    backbone = network()
+    backbone[0].register_forward_hook(
+        lambda *_: seen.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+    )
+    context, support = task(full(backbone), backbone)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits(Backprop(Descent("sgd", lr=0.01, steps=1), Ridge(), rows=4), context, support)
+    assert (True, True) in seen, "computed again, with gradients"
+    assert all(autocast for _, autocast in seen)
