@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from adapt.forward.bodies import body
 from adapt.forward.errors import CUSTOM_TYPES, NotDifferentiable
 
 __all__ = ["TangentGuard"]
@@ -24,6 +25,9 @@ class TangentGuard(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (written := body(func)) is not None:  # a custom operator may be hidden in it
+            with self:
+                return written(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if isinstance(func, CUSTOM_TYPES) and not str(func).startswith("aten."):
             given, returned = _moving((args, kwargs)), _moving(result)

@@ -79,13 +79,14 @@ class NotDifferentiable(AdaptError):
         super().__init__(f"{self.operation} cannot be differentiated forward ({self.reason}): {self.fix}")
 
 
-def explain(error: Exception, refusal: Unsupported | None) -> NotDifferentiable:
-    """One error for what torch said (``error``) after the fast engine had refused (``refusal``).
+def explain(error: Exception, failure: Exception | None) -> NotDifferentiable:
+    """One error for what torch said (``error``) after the fast engine had failed (``failure``), as it does on
+    purpose where it refuses (:class:`Unsupported`).
 
     The two may speak of different operations: the engine stops at the first that it leaves to the reference,
     which may stop at a later one.
     """
-    text = str(error)
+    text, refusal = str(error), failure if isinstance(failure, Unsupported) else None
     named = re.search(r"forward AD with (\w+)", text)
     same = refusal is not None and words(refusal.reason) == words(text)
     if function := _function(error.__traceback__):
