@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "explain",
     "fix_for",
     "frames",
+    "let_fail",
     "operation_name",
     "plain_name",
     "running_function",
@@ -96,6 +98,12 @@ def explain(error: Exception, failure: Exception | None) -> NotDifferentiable:
     else:
         operation = named.group(1) if named else "an operation of the model"
     return NotDifferentiable(operation, text)
+
+
+def let_fail(f: Callable[[Any], Any], x: Any) -> None:
+    """Run f without tangents, of which an engine has failed: an error of its own comes out as it is."""
+    with warnings.catch_warnings(action="ignore"):
+        f(x)
 
 
 def fix_for(operation: str, text: str) -> str:

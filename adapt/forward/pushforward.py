@@ -6,7 +6,6 @@ activations. Carrying k tangents v_1 … v_k at once yields J·V, hence the whol
 basis of the input space.
 """
 
-import warnings
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from adapt.errors import AdaptError
-from adapt.forward.errors import explain
+from adapt.forward.errors import explain, let_fail
 from adapt.forward.fast import fast
 from adapt.forward.reference import reference
 from adapt.forward.types import Function, Pytree
@@ -91,8 +90,7 @@ def pushforward(
         raise
     except Exception as error:
         failure = error
-    with warnings.catch_warnings(action="ignore"):
-        f(x)  # an error of f itself comes out as it is
+    let_fail(f, x)
     raise explain(failure, refusal) from failure
 
 
