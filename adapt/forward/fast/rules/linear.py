@@ -66,7 +66,7 @@ def view(func: Any, input: Any, *shape: Any, **kwargs: Any) -> Any:
     return value  # their bits
 
 
-@rule(torch.as_strided, Tensor.as_strided)
+@rule(torch.as_strided, Tensor.as_strided, torch.as_strided_copy)
 def as_strided(
     func: Any, input: Any, size: Any, stride: Any, storage_offset: int | None = None
 ) -> Any:
@@ -78,7 +78,7 @@ def as_strided(
     memory = torch.arange(x.untyped_storage().nbytes() // x.element_size(), device=x.device)
     element = torch.full_like(memory, -1)  # of x, in each place of its memory
     element[memory.as_strided(x.shape, x.stride(), x.storage_offset())] = memory[: x.numel()].view(x.shape)
-    chosen = element.as_strided(size, stride, value.storage_offset())
+    chosen = element.as_strided(size, stride, x.storage_offset() if storage_offset is None else storage_offset)
     if (chosen < 0).any():
         raise Unsupported("Tensor.as_strided", "it reads memory outside its tensor")
     return dual(value, lambda t: t.reshape(-1)[chosen], input)
