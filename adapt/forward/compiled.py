@@ -31,7 +31,6 @@ RECOMPILATIONS = 256
 BACKEND = "inductor"
 
 
-
 class _Code:
     """What the compiler made of one f with one set of shapes, and what is known of its derivative.
 
@@ -90,7 +89,9 @@ def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     return result
 
 
-def _check(f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytree], code: list[_Code]) -> None:
+def _check(
+    f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytree], code: list[_Code]
+) -> None:
     """Hold ``result`` against the reference, unless the ``code`` that made it is known to be right. (There is
     none for an f in which nothing is computed.)"""
     made = code[-1] if code else _Code(f)

@@ -96,7 +96,9 @@ def assert_right(
 
 
 def _close(found: Result, right: Result, tolerance: float) -> bool:
-    pairs = [pair for ours, theirs in zip(found, right, strict=True) for pair in zip(ours, theirs, strict=True)]
+    pairs = [
+        pair for ours, theirs in zip(found, right, strict=True) for pair in zip(ours, theirs, strict=True)
+    ]
     return all(
         a.shape == b.shape
         and (a.dtype == b.dtype or a.dtype.is_floating_point == b.dtype.is_floating_point)

@@ -63,7 +63,9 @@ def _kept_if_it_fails(leaves: list[Tensor]) -> Iterator[None]:
     except Exception as error:
         changed = [i for i, leaf in enumerate(leaves) if version(leaf) != before[i]]
         if changed and not copies:
-            raise AdaptError("f writes to x, by detach(), which it is given to read: copy it first") from error
+            raise AdaptError(
+                "f writes to x, by detach(), which it is given to read: copy it first"
+            ) from error
         with torch.no_grad():
             for i in changed:
                 leaves[i].copy_(copies[i])

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from adapt.forward.bodies import body
 from adapt.forward.custom import TangentGuard
-from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.errors import NotDifferentiable, Unsupported, operation_name
 from adapt.forward.fast.dual import Dual, primal, wrap
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 
@@ -26,7 +26,8 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
     Raises:
         Unsupported: torch has no forward derivative of it.
-        NotDifferentiable: a custom operator that drops tangents, which the reference would take for zeros.
+        NotDifferentiable: a random one; a custom operator that drops tangents, which the reference would
+            take for zeros.
     """
     if (written := body(func)) is not None:
         return written(*args, **kwargs)
@@ -47,7 +48,7 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
     points = tuple(dense(constants[i]) for i in moving)
     try:
-        value, columns = _columns(of_moving, points, [leaves[i].tangents for i in moving])
+        value, columns = _columns(func, of_moving, points, [leaves[i].tangents for i in moving])
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise Unsupported(operation_name(func), str(error).split("\n")[0]) from error
     return value if columns is None else _wrap(value, columns)
@@ -69,7 +70,7 @@ def dense(value: Tensor) -> Tensor:
 
 
 def _columns(
-    f: Callable[..., Any], points: tuple[Tensor, ...], tangents: list[Sequence[Tensor]]
+    func: Any, f: Callable[..., Any], points: tuple[Tensor, ...], tangents: list[Sequence[Tensor]]
 ) -> tuple[Any, list[Any] | None]:
     """``f(points)`` and its k tangents; None in place of these where nothing in it is a number."""
 
@@ -89,8 +90,10 @@ def _columns(
             if "random operation" in str(error):  # every direction would see another f
                 raise
             results = [along(directions) for directions in zip(*tangents, strict=True)]
-        if not all(_same(again, value) for again, _ in results):  # vmap, which would have noticed, does not know it
-            raise RuntimeError("random operation: its values differ from call to call")
+        if not all(_same(again, value) for again, _ in results):  # what vmap knows, it refuses by itself
+            raise NotDifferentiable(
+                operation_name(func), "random operation: its value is another in each call"
+            )
         return value, [column for _, column in results]
 
 

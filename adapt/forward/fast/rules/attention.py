@@ -44,9 +44,7 @@ def attention(
     q, k, v = primal(query) * factor, primal(key), primal(value)
     scores = q @ k.mT
     # Where all is masked, P is zero.
-    probabilities = (
-        scores.softmax(-1) if mask is None else torch._safe_softmax(scores + primal(mask), -1)
-    )
+    probabilities = scores.softmax(-1) if mask is None else torch._safe_softmax(scores + primal(mask), -1)
     result = probabilities @ v
     batch, (rows, columns) = result.shape[:-2], probabilities.shape[-2:]  # the mask's as well
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapt.forward.errors import Unsupported
+from adapt.forward.errors import NotDifferentiable, Unsupported
 from adapt.forward.fast.dual import Dual, dual, primal, rule
 from adapt.forward.fast.fallback import fallback
 
@@ -61,15 +61,13 @@ def view(func: Any, input: Any, *shape: Any, **kwargs: Any) -> Any:
         return value
     if value.dtype == input.primal.dtype:
         return dual(value, lambda t: t.reshape(value.shape), input)
-    if value.is_floating_point() or value.is_complex():
-        raise Unsupported("Tensor.view", "numbers are read as those of another dtype")
-    return value  # their bits
+    if value.is_floating_point() or value.is_complex():  # torch drops the tangents
+        raise NotDifferentiable("Tensor.view", "numbers are read as those of another dtype")
+    return value  # whole numbers, made of bits
 
 
 @rule(torch.as_strided, Tensor.as_strided, torch.as_strided_copy)
-def as_strided(
-    func: Any, input: Any, size: Any, stride: Any, storage_offset: int | None = None
-) -> Any:
+def as_strided(func: Any, input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
     """The same elements of u̇, which may lie in memory otherwise than u: where u has them is looked up."""
     x = primal(input)
     if torch._C._functorch.is_functorch_wrapped_tensor(x):
@@ -78,7 +76,9 @@ def as_strided(
     memory = torch.arange(x.untyped_storage().nbytes() // x.element_size(), device=x.device)
     element = torch.full_like(memory, -1)  # of x, in each place of its memory
     element[memory.as_strided(x.shape, x.stride(), x.storage_offset())] = memory[: x.numel()].view(x.shape)
-    chosen = element.as_strided(size, stride, x.storage_offset() if storage_offset is None else storage_offset)
+    chosen = element.as_strided(
+        size, stride, x.storage_offset() if storage_offset is None else storage_offset
+    )
     if (chosen < 0).any():
         raise Unsupported("Tensor.as_strided", "it reads memory outside its tensor")
     return dual(value, lambda t: t.reshape(-1)[chosen], input)

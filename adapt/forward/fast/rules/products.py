@@ -94,7 +94,13 @@ def convolution(func: Any, input: Any, weight: Any, bias: Any = None, *args: Any
 
 @rule(F.embedding)
 def embedding(
-    func: Any, input: Tensor, weight: Any, padding_idx: Any = None, max_norm: Any = None, *args: Any, **kwargs: Any
+    func: Any,
+    input: Tensor,
+    weight: Any,
+    padding_idx: Any = None,
+    max_norm: Any = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     """Rows of Ẇ."""
     if max_norm is not None:
