@@ -40,12 +40,20 @@ def as_when_adapting() -> Iterator[None]:
         yield
 
 
-def tangents(point: Point) -> tuple[Point, Point]:
-    """Three tangents of independent numbers, and one that is a single number spread out without memory."""
+def tangents(point: Point, alone: int = 0) -> tuple[Point, Point]:
+    """Three tangents of independent numbers; and one of a single number spread out without memory, along which
+    only the operand ``alone`` moves."""
     generator = torch.Generator().manual_seed(0)
     dense = tuple(torch.randn(3, *leaf.shape, generator=generator, dtype=F64) for leaf in point)
-    spread = tuple(torch.randn((), generator=generator, dtype=F64).expand(1, *leaf.shape) for leaf in point)
+    spread = tuple(
+        torch.tensor(1.3 * (i == alone), dtype=F64).expand(1, *leaf.shape) for i, leaf in enumerate(point)
+    )
     return dense, spread
+
+
+def only(case: Case, point: Point, alone: int) -> Callable[[Point], list[Tensor]]:
+    """``case.f`` of one operand; the others are constants."""
+    return lambda moving: case.f((*point[:alone], moving[0], *point[alone + 1 :]))
 
 
 def expected(case: Case, *columns: Point) -> list[Result | None]:
@@ -109,17 +117,19 @@ def _close(found: Result, right: Result, tolerance: float) -> bool:
 
 @EVERY
 def test_every_sample(name: str) -> None:
-    """Values and columns; contiguous and not, one tangent and three, one by one and as one batch, and tangents
-    that are spread out."""
+    """Values and columns: all operands moving, with three tangents, one by one or as one batch; and operands
+    that are not contiguous, of which one moves, along a tangent that is spread out."""
     for number, case in enumerate(cases(OPERATORS[name])):
-        dense, spread = tangents(case.point)
-        right, right_of_spread = expected(case, dense, spread)
+        alone = number % len(case.point)
+        dense, spread = tangents(case.point, alone)
+        right, right_alone = expected(case, dense, spread)
         both = number < THOROUGH
         if both or number % 2:
             assert_right(case.f, case.point, dense, right, 3 if number % 3 else 1)
         if right is not None and (both or not number % 2):
             elsewhere = tuple(map(noncontiguous_like, case.point))
-            assert_right(case.f, elsewhere, spread, right_of_spread)
+            f = only(case, elsewhere, alone)
+            assert_right(f, (elsewhere[alone],), (spread[alone],), right_alone)
 
 
 @EVERY
