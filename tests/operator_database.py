@@ -1,7 +1,7 @@
 """Torch's own database of its operators, as functions of what in their samples can move.
 
-``op_db`` has, for nearly every operator of torch, samples of arguments that cover its options, and says what the
-operator can do. It is pinned with torch.
+``op_db`` has, for nearly every operator of torch, samples of arguments that cover its options, and says what
+the operator can do. It is pinned with torch.
 """
 
 from __future__ import annotations

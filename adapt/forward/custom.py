@@ -18,8 +18,8 @@ __all__ = ["TangentGuard"]
 
 
 class TangentGuard(TorchFunctionMode):
-    """While torch differentiates forward: raises where a custom operator, or a view as another dtype, takes tangents
-    and returns none.
+    """While torch differentiates forward: raises where a custom operator, or a view as another dtype, takes
+    tangents and returns none.
 
     Raises:
         NotDifferentiable: names the operator.

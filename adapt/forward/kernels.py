@@ -1,8 +1,8 @@
 """Which of torch's kernels may run while it differentiates forward.
 
-The fused attention kernels, the fused transformer layer and the fused recurrent layers (of oneDNN on a CPU, of
-cuDNN on a GPU) have no forward derivative in torch, their plain forms do. These choices are settings of the
-whole process, so that concurrent passes share each switch: the first turns it, the last turns it back.
+The fused attention kernels, the fused transformer layer and the fused recurrent layers (of oneDNN on a CPU,
+of cuDNN on a GPU) have no forward derivative in torch, their plain forms do. These choices are settings of
+the whole process, so that concurrent passes share each switch: the first turns it, the last turns it back.
 """
 
 import threading
@@ -64,7 +64,7 @@ _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 class _PlainRecurrence(TorchFunctionMode):
-    """Turns oneDNN and cuDNN off while a recurrent layer runs, and for nothing else: convolutions need them."""
+    """Turns oneDNN and cuDNN off while a recurrent layer runs, and not for convolutions and the rest."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func not in _RECURRENT:

@@ -41,8 +41,8 @@ def as_when_adapting() -> Iterator[None]:
 
 
 def tangents(point: Point, alone: int = 0) -> tuple[Point, Point]:
-    """Three tangents of independent numbers; and one of a single number spread out without memory, along which
-    only the operand ``alone`` moves."""
+    """Three tangents of independent numbers; and one of a single number spread out without memory, along
+    which only the operand ``alone`` moves."""
     generator = torch.Generator().manual_seed(0)
     dense = tuple(torch.randn(3, *leaf.shape, generator=generator, dtype=F64) for leaf in point)
     spread = tuple(

@@ -19,7 +19,7 @@ from tests.helpers import distance
 
 F64 = torch.float64
 ENGINES = pytest.mark.parametrize("engine", ["fast", "reference"])
-X, I = torch.tensor([0.3, -1.2, 2.0], dtype=F64), torch.eye(3, dtype=F64)
+X, EYE = torch.tensor([0.3, -1.2, 2.0], dtype=F64), torch.eye(3, dtype=F64)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_an_error_in_a_rule_is_made_good_once(
         return torch.tanh(x) * x
 
     with pytest.raises(error, match="a gap"):
-        fast(f, X, I)
+        fast(f, X, EYE)
     calls = 0
-    value, columns = pushforward(f, X, I)
+    value, columns = pushforward(f, X, EYE)
     assert calls == 2
     assert distance(value, X.tanh() * X) == 0
     assert distance(columns, torch.diag(X.tanh() + X / X.cosh() ** 2)) <= 1e-12
@@ -85,7 +85,7 @@ def test_what_f_raises_comes_out_unchanged(
     with pytest.raises(error) as plain:
         f(X)
     with pytest.raises(error) as found:
-        pushforward(f, X, I, engine=engine)
+        pushforward(f, X, EYE, engine=engine)
     assert type(found.value) is type(plain.value)
     assert str(found.value) == str(plain.value)
     assert found.value.__cause__ is None
@@ -101,7 +101,7 @@ def test_what_is_meant_is_not_tried_again() -> None:
             raise error
 
         with pytest.raises(type(error)):
-            pushforward(f, X, I)
+            pushforward(f, X, EYE)
         assert calls == 1
 
 
@@ -113,7 +113,7 @@ def test_what_fails_with_tangents_only_is_explained_whatever_it_raises() -> None
 
     for engine in ("fast", "reference"):
         with pytest.raises(NotDifferentiable, match="plain tensors only") as found:
-            pushforward(f, X, I, engine=engine)
+            pushforward(f, X, EYE, engine=engine)
         assert isinstance(found.value.__cause__, TypeError)
 
 
@@ -142,11 +142,11 @@ def test_a_point_that_was_written_to_is_put_back_before_the_second_try(
     def written_out(x: Tensor) -> Tensor:
         return torch.fft.fft(write(x.clone())).abs()
 
-    value, columns = pushforward(f, X.clone(), I, chunk=chunk)
+    value, columns = pushforward(f, X.clone(), EYE, chunk=chunk)
     assert distance(value, written_out(X)) <= 1e-12
     step = 1e-6
     for j, column in enumerate(columns):
-        right = (written_out(X + step * I[j]) - written_out(X - step * I[j])) / (2 * step)
+        right = (written_out(X + step * EYE[j]) - written_out(X - step * EYE[j])) / (2 * step)
         assert distance(column, right) <= 1e-8
 
 
@@ -156,7 +156,7 @@ def test_a_point_that_was_written_to_unseen_is_refused() -> None:
         return torch.fft.fft(x).abs()
 
     with pytest.raises(AdaptError, match="copy it first"):
-        pushforward(f, X.clone(), I)
+        pushforward(f, X.clone(), EYE)
 
 
 @ENGINES
@@ -165,7 +165,7 @@ def test_other_tensors_that_are_written_to_are_refused_where_they_would_be_writt
 ) -> None:
     count = torch.zeros(3, dtype=F64)
     with pytest.raises(AdaptError, match="write it out of place"):
-        pushforward(lambda x: torch.fft.fft(x * count.add_(1)).abs(), X, I, engine=engine)
+        pushforward(lambda x: torch.fft.fft(x * count.add_(1)).abs(), X, EYE, engine=engine)
 
 
 @pytest.mark.parametrize(
@@ -201,4 +201,4 @@ def test_a_custom_operator_inside_a_function_of_torch_is_found_by_both_engines(
     )
     for engine in ("fast", "reference"):
         with pytest.raises(NotDifferentiable, match=r"adapt_hidden\.cube"):
-            pushforward(namespace["hidden"], X, I, engine=engine)
+            pushforward(namespace["hidden"], X, EYE, engine=engine)

@@ -49,7 +49,7 @@ def attention(
     batch, (rows, columns) = result.shape[:-2], probabilities.shape[-2:]  # the mask's as well
 
     def flat(t: Tensor, *matrix: int) -> Tensor:
-        """``t``, whose last two axes broadcast to ``matrix``, with one batch axis and in contiguous memory."""
+        """``t``, whose last two axes broadcast to ``matrix``, with one batch axis contiguous."""
         return t.expand(*batch, *matrix).reshape(-1, *matrix)
 
     def product(total: Tensor | None, a: Tensor | None, b: Tensor | None) -> Any:
