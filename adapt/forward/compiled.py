@@ -9,16 +9,15 @@ things it gets wrong without help:
   therefore held against the reference.
 """
 
-from types import CodeType
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch._dynamo
-from torch.utils._pytree import tree_leaves
 
 from adapt.errors import AdaptError
 from adapt.forward.agreement import Dtypes, difference
-from adapt.forward.errors import words
+from adapt.forward.errors import let_fail, words
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 from adapt.forward.norms import WrittenNorms
 from adapt.forward.reference import batched_jvp, reference
@@ -28,9 +27,35 @@ __all__ = ["compiled"]
 
 #: Torch gives up after so many compilations of one function; here each f with each shape is one.
 RECOMPILATIONS = 256
+#: Of the compiler: writes code for the processor.
+BACKEND = "inductor"
 
-_push = torch.compile(batched_jvp, fullgraph=True, dynamic=False)
-_checked: set[tuple[Any, ...]] = set()
+
+class _Code:
+    """What the compiler made of one f with one set of shapes, and what is known of its derivative.
+
+    The compiler keeps it with everything that it has assumed of f, and drops it with f.
+    """
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+        self.checked = False
+        self.reason: str | None = None  # why it is wrong
+
+    def __call__(self, *args: Any) -> Any:
+        _ran.append(self)
+        return self._run(*args)
+
+
+#: The code that ran in the last call; held and read under ``ONE_AT_A_TIME``.
+_ran: list[_Code] = []
+
+
+def _backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> _Code:
+    return _Code(torch._dynamo.lookup_backend(BACKEND)(graph, inputs))
+
+
+_push = torch.compile(batched_jvp, backend=_backend, fullgraph=True, dynamic=False)
 
 
 def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
@@ -48,26 +73,35 @@ def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
         return reference(f, x, tangents)
     limit = torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS)
     with ONE_AT_A_TIME, limit, differentiable_kernels(), WrittenNorms():
+        _ran.clear()
+        failure = None
         try:
             result: tuple[Pytree, Pytree] = _push(f, x, tangents)
         except (torch._dynamo.exc.TorchDynamoException, RuntimeError, NotImplementedError) as error:
-            raise AdaptError(
-                f"torch.compile cannot compile this function ({words(str(error))}): use engine='fast'"
-            ) from error
-    _check(f, x, tangents, result)
+            failure = error
+        code = list(_ran)
+    if failure is not None:
+        let_fail(f, x)
+        raise AdaptError(
+            f"torch.compile cannot compile this function ({words(str(failure))}): use engine='fast'"
+        ) from failure
+    _check(f, x, tangents, result, code)
     return result
 
 
-def _check(f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytree]) -> None:
-    code: CodeType | Function = getattr(f, "__code__", f)
-    key = (code, *((leaf.shape, leaf.dtype, leaf.device) for leaf in tree_leaves((tangents, result))))
-    if key in _checked:
-        return
-    with Dtypes() as dtypes:
-        right = reference(f, x, tangents)
-    if reason := difference(right, result, dtypes.seen):
+def _check(
+    f: Function, x: Pytree, tangents: Pytree, result: tuple[Pytree, Pytree], code: list[_Code]
+) -> None:
+    """Hold ``result`` against the reference, unless the ``code`` that made it is known to be right. (There is
+    none for an f in which nothing is computed.)"""
+    made = code[-1] if code else _Code(f)
+    if not made.checked:
+        with Dtypes() as dtypes:
+            right = reference(f, x, tangents)
+        made.reason = difference(right, result, dtypes.seen)
+        made.checked = True
+    if made.reason:
         raise AdaptError(
-            f"the compiled derivative of this function is wrong ({reason}), as happens with an "
+            f"the compiled derivative of this function is wrong ({made.reason}), as happens with an "
             "autograd.Function of one's own, whose jvp torch.compile ignores: use engine='fast'"
         )
-    _checked.add(key)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "explain",
     "fix_for",
     "frames",
+    "let_fail",
     "operation_name",
     "plain_name",
     "running_function",
@@ -79,13 +81,14 @@ class NotDifferentiable(AdaptError):
         super().__init__(f"{self.operation} cannot be differentiated forward ({self.reason}): {self.fix}")
 
 
-def explain(error: Exception, refusal: Unsupported | None) -> NotDifferentiable:
-    """One error for what torch said (``error``) after the fast engine had refused (``refusal``).
+def explain(error: Exception, failure: Exception | None) -> NotDifferentiable:
+    """One error for what torch said (``error``) after the fast engine had failed (``failure``), as it does on
+    purpose where it refuses (:class:`Unsupported`).
 
     The two may speak of different operations: the engine stops at the first that it leaves to the reference,
     which may stop at a later one.
     """
-    text = str(error)
+    text, refusal = str(error), failure if isinstance(failure, Unsupported) else None
     named = re.search(r"forward AD with (\w+)", text)
     same = refusal is not None and words(refusal.reason) == words(text)
     if function := _function(error.__traceback__):
@@ -95,6 +98,12 @@ def explain(error: Exception, refusal: Unsupported | None) -> NotDifferentiable:
     else:
         operation = named.group(1) if named else "an operation of the model"
     return NotDifferentiable(operation, text)
+
+
+def let_fail(f: Callable[[Any], Any], x: Any) -> None:
+    """Run f without tangents, of which an engine has failed: an error of its own comes out as it is."""
+    with warnings.catch_warnings(action="ignore"):
+        f(x)
 
 
 def fix_for(operation: str, text: str) -> str:

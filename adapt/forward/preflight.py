@@ -143,6 +143,8 @@ def preflight(
         applied.append("scaled_dot_product_attention: matrix products, no fused kernel, in each pass")
     if any(isinstance(module, nn.TransformerEncoderLayer) for module in backbone.modules()):
         applied.append("TransformerEncoderLayer: plain, not fused, in each pass")
+    if any(isinstance(module, nn.LSTM) for module in backbone.modules()):
+        applied.append("LSTM: plain, not fused, in each pass")
     return Preflight(tuple(blocked), tuple(repeated), tuple(sorted(watch.fallbacks)), tuple(applied))
 
 

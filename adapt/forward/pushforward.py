@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from adapt.errors import AdaptError
-from adapt.forward.errors import Unsupported, explain
+from adapt.forward.errors import explain, let_fail
 from adapt.forward.fast import fast
 from adapt.forward.reference import reference
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["ENGINES", "Engine", "pushforward"]
 
+#: Errors that say what is meant, from any engine: those of this library, and of too little memory.
+MEANT = (AdaptError, MemoryError, torch.OutOfMemoryError)
 #: Interchangeable implementations of the pushforward.
 Engine = Literal["fast", "reference", "compiled"]
 ENGINES: tuple[Engine, ...] = ("fast", "reference", "compiled")
@@ -45,7 +47,10 @@ def pushforward(
 
     Raises:
         AdaptError: a tangent whose shape or dtype does not fit its leaf of ``x``, or an operation in f that
-            torch cannot differentiate forward.
+            torch cannot differentiate forward. What f itself raises comes out unchanged.
+
+    Where the fast engine fails, for whatever reason, the reference runs f again from the same x. (Whether f
+    has written to other tensors by then does not matter: the reference refuses such an f.)
 
     References:
         Baydin, Pearlmutter, Radul, Siskind (2018), *Automatic Differentiation in Machine Learning: a Survey*,
@@ -75,12 +80,18 @@ def pushforward(
     if engine == "fast":
         try:
             return fast(f, x, tangents, chunk)
-        except Unsupported as error:
+        except MEANT:
+            raise
+        except Exception as error:  # of the engine or of f: the reference will tell
             refusal = error
     try:
         return reference(f, x, tangents)
-    except (RuntimeError, NotImplementedError) as error:
-        raise explain(error, refusal) from error
+    except MEANT:
+        raise
+    except Exception as error:
+        failure = error
+    let_fail(f, x)
+    raise explain(failure, refusal) from failure
 
 
 def _check(x: Pytree, tangents: Pytree) -> None:

@@ -25,8 +25,9 @@ __all__ = ["batched_jvp", "reference"]
 def reference(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     """``(f(x), J·V)`` by ``vmap(jvp)``; see :func:`adapt.forward.pushforward`."""
     norms = WrittenNorms() if torch.is_grad_enabled() else nullcontext()  # the outer derivative needs them
+    own = tree_map(torch.clone, tangents)  # where f writes to x, torch writes to them
     with ONE_AT_A_TIME, differentiable_kernels(), TangentGuard(), norms:
-        return batched_jvp(f, x, tangents)
+        return batched_jvp(f, x, own)
 
 
 def batched_jvp(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from adapt.forward.bodies import body
 from adapt.forward.errors import (
     FIXES,
     NotDifferentiable,
@@ -27,7 +28,7 @@ from adapt.forward.errors import (
 )
 from adapt.forward.fast import Dual, fast
 from adapt.forward.fast.dual import RULES, version
-from adapt.forward.fast.fallback import _body, listener
+from adapt.forward.fast.fallback import listener
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["EVAL", "Finding", "Watch"]
@@ -89,9 +90,9 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         moving = Dual in types
-        if moving and func not in RULES and (body := _body(func)) is not None:
+        if moving and func not in RULES and (written := body(func)) is not None:
             with self:  # the operations in it come by one at a time
-                return body(*args, **kwargs)
+                return written(*args, **kwargs)
         self.attention |= func is F.scaled_dot_product_attention
         before, known = self._generators(), set(self.fallbacks)
         refusal: Exception | None = None
@@ -120,7 +121,7 @@ class Watch(TorchFunctionMode):
         elif not isinstance(error, Unsupported):
             name = plain_name(operation_name(func)) if func else type(error).__name__
             finding = Finding(name, path, words(str(error)), fix_for(name, str(error)))
-            self._note(self.certain, finding)
+            self._note(self.refused, finding)  # as any failure of the fast engine
         elif (function := running_function()) is not None:
             missing = _missing(function)
             reason = f"no {missing}" if missing else "the fast engine cannot enter an autograd.Function"

@@ -54,10 +54,15 @@ class Space:
         return self.initial.numel()
 
     def tensors(self, phi: Tensor) -> dict[str, Tensor]:
-        """The adaptable tensors in φ ``[P]``, by name, shaped as in ``shapes``; differentiable, vmappable."""
+        """The adaptable tensors in φ ``[P]``, by name, shaped as in ``shapes``; differentiable, vmappable.
+
+        Each has memory of its own, as parameters have: a module that reads the memory of one of them
+        (``as_strided``, a kernel of its own) must not find the others there.
+        """
         pieces = phi.split([prod(shape) for shape in self.shapes.values()])
         return {
-            name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+            name: piece.view(shape).clone()
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
 
     @full_precision

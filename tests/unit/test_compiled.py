@@ -14,7 +14,7 @@ from adapt import AdaptError
 from adapt.adapter import FewShotAdapter
 from adapt.forward import compiled as module
 from adapt.forward import pushforward
-from adapt.inner import GaussNewton
+from adapt.inner import GaussNewton, Model, SquaredError, plain
 from tests.helpers import distance, randomised
 from tests.networks import NETWORKS, problem
 
@@ -94,6 +94,52 @@ def test_a_wrong_derivative_is_noticed() -> None:
         pushforward(Tripled.apply, torch.ones(2), torch.eye(2), engine="compiled")
 
 
+class Scaled(nn.Module):
+    """x ⊙ w, before or after a function whose forward computes the identity."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.function = nn.Parameter(torch.ones(2)), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x * self.weight)
+
+
+def solved(function: Callable[[Tensor], Tensor], shift: float = 0.0) -> Tensor:
+    """z after one step of a solver, whose f is always a ``Model``."""
+    network, x = Scaled(function), torch.tensor([[1.0, 2.0], [3.0, 4.0]]) + shift
+
+    def features(z: Tensor) -> Tensor:
+        return functional_call(network, {"weight": 1 + z}, (x,))
+
+    with torch.no_grad():
+        z, _ = GaussNewton(engine="compiled")(
+            Model(features, lambda there, _: there, lambda there, _: there),
+            2 * x,
+            SquaredError(),
+            plain(torch.zeros(2)),
+        )
+    return z
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_right_model_does_not_vouch_for_a_wrong_one_nor_does_a_second_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BACKEND", "aot_eager")
+    assert torch.allclose(solved(torch.clone), torch.ones(2), atol=1e-5)
+    for shift in (0.0, 1.0):  # of the same shapes; the second time the code is there
+        with pytest.raises(AdaptError, match=r"derivative .* wrong.*engine='fast'"):
+            solved(Tripled.apply, shift)
+    assert torch.allclose(solved(torch.clone), torch.ones(2), atol=1e-5)
+
+
+def test_what_the_function_itself_raises_comes_out_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKEND", "aot_eager")
+    with torch.no_grad(), pytest.raises(RuntimeError, match="invalid for input of size 2"):
+        pushforward(lambda z: z.view(7), torch.ones(2), torch.eye(2), engine="compiled")
+
+
 def test_what_cannot_be_traced_is_refused() -> None:
     def f(z: Tensor) -> Tensor:
         return z * 2 if float(z.sum()) > 0 else z
@@ -128,10 +174,7 @@ def test_networks_are_traced_and_decomposed_rightly(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the compiler but the last step, writing code for the processor, which takes minutes here."""
-    push = torch.compile(
-        module._push._torchdynamo_orig_callable, backend="aot_eager", fullgraph=True, dynamic=False
-    )
-    monkeypatch.setattr(module, "_push", push)
+    monkeypatch.setattr(module, "BACKEND", "aot_eager")
     p = problem(name, "last third", dtype)
     arguments = (lambda z: p.f(z, p.basis, p.x)), p.z, torch.eye(len(p.z), dtype=dtype)
     with torch.no_grad():

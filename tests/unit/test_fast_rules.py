@@ -282,6 +282,9 @@ def test_every_rule_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each key of the table of rules is called by a row, or belongs to a test above."""
     above = (metadata.__name__, inplace.__name__)
     expected = {function for function, found in RULES.items() if found.__module__ not in above}
+    expected -= {
+        function for function, found in RULES.items() if found is linear.as_strided
+    }  # test_fast_layout
     called = set()
     for function, found in list(RULES.items()):
 

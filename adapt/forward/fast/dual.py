@@ -13,6 +13,7 @@ rule in ``RULES`` (``adapt.forward.fast.rules``) or has torch differentiate that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,10 +21,13 @@ from torch import Tensor
 
 from adapt.forward.errors import Unsupported, operation_name, running_function
 
-__all__ = ["RULES", "Dual", "dual", "primal", "rule", "version", "wrap"]
+__all__ = ["BEFORE_WRITING", "RULES", "Dual", "dual", "primal", "rule", "version", "wrap"]
 
 #: torch function → rule. A rule is called as ``rule(func, *args, **kwargs)`` with the names torch documents.
 RULES: dict[Any, Callable[..., Any]] = {}
+
+#: Called before the memory of a moving tensor is written to (the engine then copies x, to put it back).
+BEFORE_WRITING: ContextVar[Callable[[], None]] = ContextVar("before_writing", default=lambda: None)
 
 
 class Dual(Tensor):
@@ -47,6 +51,7 @@ class Dual(Tensor):
 
     def overwrite(self, result: Tensor) -> Dual:
         """Take on the value and tangents (0 if it is plain) of ``result``, in the same memory and dtype."""
+        BEFORE_WRITING.get()()
         value = self.primal.copy_(primal(result))
         if type(result) is Dual:
             self.assign(value, [tangent.to(value.dtype) for tangent in result.tangents])

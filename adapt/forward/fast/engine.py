@@ -5,6 +5,9 @@ the value. To walk each tangent through several operations before the next one, 
 processor's cache, was tried as well and gained nothing measurable.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.func import vmap
@@ -12,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from adapt.errors import AdaptError
 from adapt.forward.fast import rules  # noqa: F401 (fills the table of rules)
-from adapt.forward.fast.dual import Dual, primal
+from adapt.forward.fast.dual import BEFORE_WRITING, Dual, primal, version
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["fast"]
@@ -26,6 +29,7 @@ def fast(f: Function, x: Pytree, tangents: Pytree, chunk: int | None = None) -> 
 
     Raises:
         Unsupported: f does something that only the reference may be able to differentiate.
+        Exception: any other, of f or of a rule; ``x`` is then as it was.
     """
     leaves, structure = tree_flatten(x)
     columns = tree_flatten(tangents)[0]
@@ -37,11 +41,37 @@ def fast(f: Function, x: Pytree, tangents: Pytree, chunk: int | None = None) -> 
         moving = [Dual(leaf, list(group.unbind(0))) for leaf, group in zip(leaves, groups, strict=True)]
         return _split(f(tree_unflatten(moving, structure)), k // width)
 
-    if width == 1:
-        return along(columns)
-    batched = [column.unflatten(0, (k // width, width)) for column in columns]
-    values, stacked = vmap(along, in_dims=1, out_dims=(0, 1))(batched)
+    with _kept_if_it_fails(leaves):
+        if width == 1:
+            return along(columns)
+        batched = [column.unflatten(0, (k // width, width)) for column in columns]
+        values, stacked = vmap(along, in_dims=1, out_dims=(0, 1))(batched)
     return tree_map(lambda leaf: leaf[0], values), tree_map(lambda leaf: leaf.flatten(0, 1), stacked)
+
+
+@contextmanager
+def _kept_if_it_fails(leaves: list[Tensor]) -> Iterator[None]:
+    """Where f has written to x and then fails, x is put back: somebody may try again by other means."""
+    before, copies = [version(leaf) for leaf in leaves], list[Tensor]()
+
+    def copy() -> None:
+        copies.extend(leaf.detach().clone() for leaf in leaves[len(copies) :])
+
+    token = BEFORE_WRITING.set(copy)
+    try:
+        yield
+    except Exception as error:
+        changed = [i for i, leaf in enumerate(leaves) if version(leaf) != before[i]]
+        if changed and not copies:
+            raise AdaptError(
+                "f writes to x, by detach(), which it is given to read: copy it first"
+            ) from error
+        with torch.no_grad():
+            for i in changed:
+                leaves[i].copy_(copies[i])
+        raise
+    finally:
+        BEFORE_WRITING.reset(token)
 
 
 def _split(result: Pytree, count: int) -> tuple[Pytree, Pytree]:

@@ -1,9 +1,7 @@
 """Operations without a rule: their own Python body where they have one, else torch's ``jvp`` of that one."""
 
-import types
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache
 from typing import Any
 
 import torch
@@ -11,8 +9,9 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from adapt.forward.bodies import body
 from adapt.forward.custom import TangentGuard
-from adapt.forward.errors import Unsupported, operation_name
+from adapt.forward.errors import NotDifferentiable, Unsupported, operation_name
 from adapt.forward.fast.dual import Dual, primal, wrap
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 
@@ -27,10 +26,11 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
     Raises:
         Unsupported: torch has no forward derivative of it.
-        NotDifferentiable: a custom operator that drops tangents, which the reference would take for zeros.
+        NotDifferentiable: a random one; a custom operator that drops tangents, which the reference would
+            take for zeros.
     """
-    if (body := _body(func)) is not None:
-        return body(*args, **kwargs)
+    if (written := body(func)) is not None:
+        return written(*args, **kwargs)
     if (name := getattr(func, "__name__", "")).endswith("_") and (name == "__set__" or name[-2] != "_"):
         raise Unsupported(operation_name(func), "it changes its operand; write it out of place")
     if (told := listener.get()) is not None:
@@ -48,7 +48,7 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
     points = tuple(dense(constants[i]) for i in moving)
     try:
-        value, columns = _columns(of_moving, points, [leaves[i].tangents for i in moving])
+        value, columns = _columns(func, of_moving, points, [leaves[i].tangents for i in moving])
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise Unsupported(operation_name(func), str(error).split("\n")[0]) from error
     return value if columns is None else _wrap(value, columns)
@@ -70,7 +70,7 @@ def dense(value: Tensor) -> Tensor:
 
 
 def _columns(
-    f: Callable[..., Any], points: tuple[Tensor, ...], tangents: list[Sequence[Tensor]]
+    func: Any, f: Callable[..., Any], points: tuple[Tensor, ...], tangents: list[Sequence[Tensor]]
 ) -> tuple[Any, list[Any] | None]:
     """``f(points)`` and its k tangents; None in place of these where nothing in it is a number."""
 
@@ -89,7 +89,18 @@ def _columns(
         except (RuntimeError, NotImplementedError) as error:  # it may know jvp, and not vmap
             if "random operation" in str(error):  # every direction would see another f
                 raise
-            return value, [along(directions)[1] for directions in zip(*tangents, strict=True)]
+            results = [along(directions) for directions in zip(*tangents, strict=True)]
+        if not all(_same(again, value) for again, _ in results):  # what vmap knows, it refuses by itself
+            raise NotDifferentiable(
+                operation_name(func), "random operation: its value is another in each call"
+            )
+        return value, [column for _, column in results]
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether all tensors in them are equal, NaN to NaN."""
+    pairs = zip(tree_flatten(a)[0], tree_flatten(b)[0], strict=True)
+    return all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in pairs if isinstance(x, Tensor))
 
 
 def _wrap(value: Any, columns: list[Any]) -> Any:
@@ -97,16 +108,3 @@ def _wrap(value: Any, columns: list[Any]) -> Any:
     tangents = [tree_flatten(column)[0] for column in columns]
     wrapped = [wrap(leaf, [column[i] for column in tangents]) for i, leaf in enumerate(leaves)]
     return tree_unflatten(wrapped, structure)
-
-
-@cache
-def _body(func: Any) -> Callable[..., Any] | None:
-    """A function of ``torch.nn.functional`` that is written in Python, without its detour to
-    ``__torch_function__``: the operations in its body then come by one at a time, most of them with rules."""
-    if not isinstance(func, types.FunctionType) or func.__module__ != "torch.nn.functional":
-        return None
-    checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-    scope = {**func.__globals__, **dict.fromkeys(checks, lambda *_: False)}
-    body = types.FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
-    body.__kwdefaults__ = func.__kwdefaults__
-    return body

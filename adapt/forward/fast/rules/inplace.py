@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adapt.forward.errors import Unsupported, operation_name
-from adapt.forward.fast.dual import RULES, Dual, primal, rule
+from adapt.forward.fast.dual import BEFORE_WRITING, RULES, Dual, primal, rule
 from adapt.forward.fast.fallback import fallback
 
 __all__: list[str] = []
@@ -74,6 +74,7 @@ def setitem(func: Any, input: Any, index: Any, value: Any) -> None:
     for j, tangent in enumerate(tangents):
         tangent[index] = value.tangents[j] if type(value) is Dual else 0
     content = primal(input)
+    BEFORE_WRITING.get()()
     content[index] = primal(value)
     input.assign(content, tangents)
 

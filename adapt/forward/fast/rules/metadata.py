@@ -16,7 +16,7 @@ PROPERTIES = (
 )
 METHODS = (
     "size dim ndimension numel nelement stride storage_offset element_size is_contiguous is_floating_point "
-    "is_complex is_inference get_device data_ptr __len__ __bool__ __float__ __int__ __index__ item tolist "
+    "is_complex is_inference get_device __len__ __bool__ __float__ __int__ __index__ item tolist "
     "__repr__ __format__ __hash__ __contains__ detach eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ "
     "__ge__ argmax argmin argsort any all isnan isinf isfinite isclose allclose equal sign signbit "
     "floor ceil round trunc new_zeros new_ones new_full new_empty new_tensor logical_not bool int long"
@@ -46,7 +46,7 @@ def requires_grad_(func: Any, self: Any, requires_grad: bool = True) -> Any:
     return self
 
 
-@rule(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.untyped_storage)
+@rule(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr, Tensor.untyped_storage)
 def leaves_torch(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Derivatives end where NumPy, or any other reader of the memory, begins."""
     raise Unsupported(operation_name(func), "what NumPy computes has no derivative")

@@ -46,6 +46,8 @@ def group_norm(
 ) -> Any:
     """Wu and He (2018): standardise each group of channels of each example, then y = x̂ ⊙ w + b by channel."""
     x = primal(input)
+    if not x.numel() or x.ndim < 2 or x.shape[1] % num_groups:  # nothing, or an error
+        return fallback(func, (input, num_groups, weight, bias, eps), {})
     rows = x.reshape(x.shape[0], num_groups, -1)
     flat, mean, inverse = torch.native_layer_norm(rows, [rows.shape[-1]], None, None, eps)
     standardise = _standardise(rows, [rows.shape[-1]], mean, inverse)
@@ -112,6 +114,8 @@ def instance_norm(
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if running_mean is not None:
         raise Unsupported("instance_norm", "it changes its running statistics")
+    if input.shape[2:].numel() <= 1:  # an error
+        return func(primal(input), None, None, primal(weight), primal(bias), True, momentum, eps)
     return F.group_norm(input, input.shape[1], weight, bias, eps)
 
 
@@ -122,6 +126,8 @@ def rms_norm(
     """Zhang and Sennrich (2019): y = x r ⊙ w, r = (mean(x²) + ε)^(−½);  ẏ = (ẋ − y mean(y ẋ)) r for w = 1."""
     x, w = primal(input), primal(weight)
     dims = list(range(-len(normalized_shape), 0))
+    if x.shape[dims[0] :] != torch.Size(normalized_shape):
+        return func(x, normalized_shape, w, eps)  # an error
     epsilon = torch.finfo(x.dtype).eps if eps is None else eps
     inverse = (x.square().mean(dims, keepdim=True) + epsilon).rsqrt()
     standard = x * inverse

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adapt.forward.errors import Unsupported
 from adapt.forward.fast.dual import dual, primal, rule
 from adapt.forward.fast.fallback import fallback
 from adapt.forward.fast.rules.arithmetic import plus, summed
@@ -93,9 +94,19 @@ def convolution(func: Any, input: Any, weight: Any, bias: Any = None, *args: Any
 
 @rule(F.embedding)
 def embedding(
-    func: Any, input: Tensor, weight: Any, padding_idx: int | None = None, *args: Any, **kwargs: Any
+    func: Any,
+    input: Tensor,
+    weight: Any,
+    padding_idx: Any = None,
+    max_norm: Any = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     """Rows of Ẇ."""
-    if args or kwargs.get("max_norm") is not None:  # it changes the weight
-        return fallback(func, (input, weight, padding_idx, *args), kwargs)
-    return dual(func(input, primal(weight), padding_idx), lambda dw: func(input, dw, padding_idx), weight)
+    if max_norm is not None:
+        raise Unsupported("embedding", "max_norm changes the weight")
+
+    def rows(weight: Tensor) -> Tensor:
+        return func(input, weight, padding_idx, None, *args, **kwargs)
+
+    return dual(rows(primal(weight)), rows, weight)
