@@ -74,17 +74,17 @@ class Metric:
         return f"{self.text(score)} {self.unit}" if self.unit else f"{self.noun} {self.text(score)}"
 
     def _text(self, value: Interval, sign: str, decimals: int | None) -> str:
-        mean, ci95 = self.scale * value.mean, self.scale * value.ci95
+        mean, ci95, _ = value.times(self.scale)
         power = 0
         if decimals is None:
-            largest = max(abs(mean), ci95)
+            largest = max(abs(mean), ci95 or 0.0)
             exponent = math.floor(math.log10(largest)) if largest > 0 else 0
             # Zeros that nobody wants to count become a power of ten.
             power = 0 if -5 < exponent < 6 else exponent
             decimals = max(0, 2 - exponent + power)
         end = f"e{power}" if power else ""
         text = f"{mean / 10.0**power:{sign}.{decimals}f}".replace("-", "−") + end
-        return text + (f" ± {ci95 / 10.0**power:.{decimals}f}{end}" if value.n > 1 else "")
+        return text + (f" ± {ci95 / 10.0**power:.{decimals}f}{end}" if ci95 is not None else "")
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:
