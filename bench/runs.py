@@ -28,14 +28,15 @@ def measured(folder: Path, overrides: Sequence[str]) -> Comparison:
 
 def percent(interval: Interval) -> Interval:
     """Of a share."""
-    return Interval(100 * interval.mean, 100 * interval.ci95, interval.n)
+    return interval.times(100)
 
 
 def bounded(case: str, metric: str, speedup: Speedup, goals: Goals | None = None) -> Row:
     """A ratio of times with its interval, and on how many tasks it is a lower bound."""
-    note = f"{speedup.low:.3g} to {speedup.high:.3g}"
+    notes = [speedup.between()] if speedup.ends is not None else []
     if speedup.bound:
-        note += f"; a lower bound: {speedup.never} of {speedup.n} never got there"
+        notes.append(f"a lower bound: {speedup.never} of {speedup.n} never got there")
+    note = "; ".join(notes)
     goal = (goals or {}).get((case, metric))
     return Row(case, metric, speedup.ratio, "×", n=speedup.n, goal=goal, note=note)
 

@@ -84,7 +84,9 @@ class Metric:
             decimals = max(0, 2 - exponent + power)
         end = f"e{power}" if power else ""
         text = f"{mean / 10.0**power:{sign}.{decimals}f}".replace("-", "−") + end
-        return text + (f" ± {ci95 / 10.0**power:.{decimals}f}{end}" if ci95 is not None else "")
+        if ci95 is None or value.n < 2:
+            return text
+        return f"{text} ± {ci95 / 10.0**power:.{decimals}f}{end}"
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:

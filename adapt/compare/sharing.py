@@ -47,8 +47,7 @@ class Sharing:
     @property
     def effective_tasks(self) -> float:
         """See :attr:`adapt.compare.examples.Examples.effective_tasks`."""
-        worst = self._parts(np.ones(3)).sum()
-        return 1 / min(1 / self._tasks + float(worst), 1.0)
+        return 1 / min(float(self._parts(np.ones(3)).sum()), 1.0)
 
     def variance(self, residuals: np.ndarray) -> tuple[float, float]:
         """See :meth:`adapt.compare.examples.Examples.variance`."""
@@ -56,9 +55,9 @@ class Sharing:
         if not self._kappa.any():  # the ordinary case, exactly
             return square / (n * (n - 1)), float(n - 1)
         parts = self._parts(self._limits(residuals))
-        ratio = min(1 / n + float(parts.sum()), 1 - ROUNDING)
-        freedoms = [*self._freedom, min(self._freedom)]
-        spread = n**-2 / (n - 1) + sum(p * p / f for p, f in zip(parts, freedoms, strict=False) if p > 0)
+        ratio = min(float(parts.sum()), 1 - ROUNDING)
+        freedoms = [n - 1, *self._freedom, min(self._freedom)]
+        spread = sum(p * p / f for p, f in zip(parts, freedoms, strict=False))
         return square / n * ratio / (1 - ratio), float(ratio**2 / spread)
 
     def _sums(self) -> tuple[list[float], np.ndarray, list[float], list[np.ndarray]]:
@@ -118,13 +117,17 @@ class Sharing:
         return whole if one is other else 2 * whole
 
     def _parts(self, limits: np.ndarray) -> np.ndarray:
-        """What each kernel adds to R, for the shares within ``limits`` that make R largest."""
+        """What makes up R, for the shares within ``limits`` that make it largest: what tasks do not share, then
+        each kernel, with its diagonal but for the last, which has none."""
+        first = np.minimum(SHARES, limits[0])
         if len(self._sides) == 1:
-            return self._kappa * limits[:1]
-        query = np.minimum(SHARES, limits[1])
-        support = np.minimum(1 - query, limits[0])
-        cross = np.minimum(np.sqrt(support * query), limits[2])
-        parts = self._kappa[:, None] * np.stack([support, query, cross])
+            shares, own = np.stack([first]), np.ones(1)
+        else:
+            second = np.minimum(1 - first, limits[1])
+            cross = np.minimum(np.sqrt(first * second), limits[2])
+            shares, own = np.stack([first, second, cross]), np.array([1.0, 1.0, 0.0])
+        alone = (1 - own @ shares)[None]
+        parts = np.concatenate([alone / self._tasks, (self._kappa + own / self._tasks)[:, None] * shares])
         return parts[:, parts.sum(0).argmax()]
 
 

@@ -52,10 +52,11 @@ def verdict(comparison: Comparison) -> str:
     for method in candidates[1:]:
         if comparison.better(method, chosen):
             chosen = method
+    name = f"{label(chosen)}{_picked(comparison, chosen)}"
     if len(candidates) == 1:
-        text = f"Only {label(chosen)} adapts here, so there is nothing to choose from: {result(chosen)}"
+        text = f"Only {name} adapts here, so there is nothing to choose from: {result(chosen)}"
     else:
-        text = f"Use {label(chosen)}{_picked(comparison, chosen)}: {result(chosen)}"
+        text = f"Use {name}: {result(chosen)}"
     if retrain is not None:
         text += _against_retraining(comparison.speedup(retrain, chosen), metric if retrain.curves else None)
     text += _energy_saved(comparison, chosen)
