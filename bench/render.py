@@ -17,6 +17,7 @@ import when
 from blocks import committed
 from figures import adaptation_memory, memory_against_depth, training_curves
 from record import RESULTS, provenance
+from runs import with_examples
 
 from adapt.compare import Comparison
 from adapt.compare.figures import (
@@ -138,7 +139,8 @@ def _section(name: str, title: str, result: Mapping[str, Any]) -> list[str]:
 def _runs() -> list[Comparison]:
     """The single comparisons behind the digits table; empty if they are not committed."""
     path = RESULTS / "digits.runs.json"
-    return [Comparison.from_dict(run) for run in read_json(path)["runs"]] if path.exists() else []
+    runs = read_json(path)["runs"] if path.exists() else []
+    return [with_examples(Comparison.from_dict(run)) for run in runs]
 
 
 def _verdicts() -> str:
@@ -203,7 +205,7 @@ def figures() -> Iterable[Path]:
     """The figures of the page, and the picture of the README."""
     yield from _forward_figures()
     if (result := committed("time_to_accuracy.runs")) is not None:
-        (run,) = (Comparison.from_dict(found) for found in result["runs"])
+        (run,) = (with_examples(Comparison.from_dict(found)) for found in result["runs"])
         for name, (_, draw) in TIMES.items():
             yield from save(draw(run), DOCS / "figures" / f"time_to_accuracy_{name}")
     runs = _runs()

@@ -3,15 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from record import Row
 
 from adapt.compare import Comparison, Interval, MethodResult, Speedup
+from adapt.compare.examples import Examples
 from adapt.files import read_json
+from tasks import Digits, Distribution
 
-__all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row"]
+__all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row", "with_examples"]
 
 Goals = Mapping[tuple[str, str], float]
 
@@ -50,6 +53,21 @@ def target_row(run: Comparison, method: MethodResult, case: str) -> Row | None:
     n, never = min(method.n, ours.n), run.failures(method)
     note = f"a lower bound: {never} of {n} never got there" if never else ""
     return Row(case, "time/to_target_seconds", found, "s", n=n, higher_is_better=False, note=note)
+
+
+def with_examples(run: Comparison) -> Comparison:
+    """``run`` with what its tasks were drawn from; where that was not kept, they are drawn again, since each
+    is a function of its seed and its number. Of digits, which all kept comparisons are of."""
+    if run.examples is not None or run.task["source"] != "digits":
+        return run
+    seeds = run.task.get("seeds", [run.seed])
+    sizes = [run.task[name] for name in ("ways", "shots", "queries")]
+    parts = []
+    for seed in seeds:
+        tasks = Distribution(Digits(), *sizes, support_split="support", query_split="query", seed=seed)
+        each = run.task["tasks"] // len(seeds)
+        parts.append(Examples.of(episode.meta for episode in tasks.episodes(0, each)))
+    return replace(run, examples=Examples.joined(parts, in_turn=True))
 
 
 def cost_rows(method: MethodResult, case: str) -> Iterator[Row]:

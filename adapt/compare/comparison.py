@@ -13,6 +13,7 @@ from adapt.compare.examples import Examples
 from adapt.compare.metric import ACCURACY, METRICS, Metric
 from adapt.compare.statistics import (
     LEVEL,
+    Estimate,
     Interval,
     Speedup,
     difference_of,
@@ -57,6 +58,7 @@ class MethodResult:
         process_mb: the most memory that the process held beyond what it held before, MB; None: not sampled.
         examples: what the tasks were drawn from; the comparison that the result is part of sets it. None: not
             known.
+        share: whether scores are shares of the queries; the comparison sets it too.
     """
 
     name: str
@@ -71,6 +73,7 @@ class MethodResult:
     usd: float | None = None
     process_mb: float | None = None
     examples: Examples | None = field(default=None, repr=False, compare=False)
+    share: bool = field(default=False, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -80,7 +83,7 @@ class MethodResult:
     @property
     def mean_score(self) -> Interval:
         """Over tasks; see :func:`adapt.compare.statistics.estimate`."""
-        return mean_interval(self.score, self.examples)
+        return mean_interval(self.score, self.examples, shares=self.share)
 
     @property
     def adapt_seconds(self) -> float:
@@ -134,7 +137,10 @@ class Comparison:
 
     def _with_examples(self, method: MethodResult) -> MethodResult:
         own = None if self.examples is None else self.examples.first(method.n)
-        return method if method.examples is own else replace(method, examples=own)
+        share = self.metric.share and own is not None
+        if method.examples is own and method.share == share:
+            return method
+        return replace(method, examples=own, share=share)
 
     def by_role(self, role: Role) -> MethodResult | None:
         """The method that stands for a role, or None: of ``forward`` :attr:`ours`, of the others the most
@@ -165,7 +171,10 @@ class Comparison:
     def difference(self, method: MethodResult, reference: MethodResult) -> Interval:
         """Paired difference of scores, method − reference, on the tasks that both ran. Its interval is not
         adjusted for how many differences there are; :meth:`p` is."""
-        return difference_of(method.score, reference.score, self.examples).interval
+        return self._difference(method, reference).interval
+
+    def _difference(self, method: MethodResult, reference: MethodResult) -> Estimate:
+        return difference_of(method.score, reference.score, self.examples, shares=self.metric.share)
 
     def p(self, method: MethodResult, reference: MethodResult) -> float:
         """Chance of such a difference, or a larger one, between equal methods: two-sided, paired, and
@@ -180,10 +189,9 @@ class Comparison:
 
     @cached_property
     def _chances(self) -> dict[frozenset[str], float]:
-        pairs = [frozenset((a, b)) for a, b in combinations(self.methods, 2)]
-        scores = [[self.methods[name].score for name in pair] for pair in pairs]
-        raw = [difference_of(a, b, self.examples).p for a, b in scores]
-        return dict(zip(pairs, holm(raw), strict=True))
+        pairs = list(combinations(self.methods.values(), 2))
+        adjusted = holm([self._difference(one, other).p for one, other in pairs])
+        return {frozenset((a.name, b.name)): p for (a, b), p in zip(pairs, adjusted, strict=True)}
 
     @property
     def exhausted(self) -> bool:
@@ -310,7 +318,7 @@ class Comparison:
         """JSON-ready, everything included; :meth:`from_dict` reads it back."""
         plain = asdict(replace(self, examples=None))  # which takes them from the methods as well
         for method in plain["methods"].values():
-            del method["examples"]
+            del method["examples"], method["share"]
         kept = None
         if self.examples is not None:
             counts, effective = self.examples.counts._asdict(), self.examples.effective_tasks

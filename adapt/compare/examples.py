@@ -20,8 +20,10 @@ examples R = 1/T, and the variance is s²/T as always.
 
 The shares h are not known. Each is taken as large as its one-sided 95 % limit from regressing the products
 (Y_t − Ȳ)(Y_u − Ȳ) on the three kernels (Haseman and Elston 1972), and as 1 where there is nothing to tell
-them by; of all (h_S, h_Q) within these limits those that make R largest count. So the interval errs on the
-wide side. Degrees of freedom are Satterthwaite's (1946), those of a kernel K being tr(CKC)² / ‖CKC‖².
+them by. That of the queries is also at most what drawing them can add at all, which accuracies tell: given
+the support, the share y of m queries that are right varies by y(1 − y)/m (:meth:`Examples.within`). Of all
+(h_S, h_Q) within these limits those that make R largest count, so that the interval errs on the wide side.
+Degrees of freedom are Satterthwaite's (1946), those of a kernel K being tr(CKC)² / ‖CKC‖².
 
 Tasks of groups (the patients of a hospital) have one kernel in place of these: whether the group is the same.
 Classes are taken as given: what an interval covers is other examples, or groups, of the same kind.
@@ -147,13 +149,33 @@ class Examples:
         nothing can then be said of how much their mean would differ with other examples."""
         return len(self) > 1 and self.effective_tasks < 2 - 1e-9
 
-    def variance(self, residuals: np.ndarray) -> tuple[float, float]:
+    def variance(self, residuals: np.ndarray, within: float | None = None) -> tuple[float, float]:
         """Variance of the mean of scores, and its degrees of freedom.
 
         Args:
             residuals: scores − their mean, ``[T]``, not all zero.
+            within: the most that the draw of a task's queries can add to the variance of its score; None: not
+                known.
         """
-        return _sharing(self).variance(residuals)
+        return _sharing(self).variance(residuals, within)
+
+    def within(self, squares: np.ndarray) -> float | None:
+        """The most that drawing the queries can add to the variance of a task's score, where a score is the
+        mean of one value per query.
+
+        Args:
+            squares: ``[T]``, of each task the mean square of its values less the square of their mean, or an
+                upper bound of it.
+
+        Returns:
+            its unbiased mean: of m queries mean(squares) / (m − 1), and N / (N − 1) times that, since they
+            are drawn from N examples. None if tasks have a single query, or queries that are not recorded.
+        """
+        sizes = np.array([len(task) for task in self.query])
+        pool = self.counts.query_examples
+        if len(sizes) == 0 or sizes.min() < 2 or pool < 2:
+            return None
+        return float((squares / (sizes - 1)).mean()) * pool / (pool - 1)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the indices of a task as one text; :meth:`from_dict` reads it back."""

@@ -38,7 +38,7 @@ import torch
 from adapt.adapter import FewShotAdapter
 from adapt.compare.examples import Examples
 from adapt.compare.metric import Metric, metric_of
-from adapt.compare.statistics import LEVEL, ROUNDING, Interval, estimate, holm
+from adapt.compare.statistics import LEVEL, ROUNDING, Interval, difference_of, holm
 from adapt.errors import AdaptError
 from tasks import Episode, Mixture, Tasks
 
@@ -232,7 +232,8 @@ def _slice(
     """The slice, and the chance of such a difference if the challenger were worse by just the margin."""
     old, new = np.asarray(pairs, dtype=float).T
     margin = tolerance if math.isfinite(metric.most) else tolerance * float(old.mean())
-    gain = estimate([metric.gain(value) for value in new - old], examples)
+    better, worse = (new, old) if metric.higher_is_better else (old, new)
+    gain = difference_of(better, worse, examples, shares=metric.share)
     half = gain.interval.ci95
     above = gain.mean + margin  # the margin that is left
     if half is not None and above - half >= -ROUNDING:

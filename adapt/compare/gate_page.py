@@ -86,8 +86,8 @@ def gate_markdown(gate: Gate, name: str, champion: str, challenger: str, tasks: 
         "\n".join(lines),
         f"{gate.tasks} tasks ({tasks}); both versions adapted to each. ± is the 95 % interval of the paired "
         "difference, challenger − champion (Student's t; examples that tasks share count once). A slice is "
-        f"ok if all of its interval lies within {_limit(gate)} of the champion or better, worse if none of it "
-        "does, and otherwise it is not shown: more tasks, or more examples where tasks share them, would "
+        f"ok if all of its interval lies within {_limit(gate)} of the champion or better, worse if none of "
+        "it does, and otherwise it is not shown: more tasks, or more examples where tasks share them, would "
         "tell.",
     ]
     if classes:

@@ -30,6 +30,7 @@ class Metric:
         difference_unit: after a shown difference.
         decimals: of a shown score and of a shown difference; None: three significant digits.
         log_axis: scores may lie decades apart, and then belong on a log axis.
+        share: whether a score is the share of the queries that are right.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metric:
     difference_unit: str
     decimals: tuple[int, int] | None
     log_axis: bool
+    share: bool
 
     def gain(self, difference: float) -> float:
         """``difference`` of scores (or a score), with the sign that makes more better."""
@@ -104,8 +106,10 @@ def _mse(outputs: Tensor, targets: Tensor) -> float:
     return float((outputs.double() - targets.double()).square().mean())
 
 
-ACCURACY = Metric("accuracy", "accuracy", True, _accuracy, 1.0, 100, "%", "points", (1, 2), log_axis=False)
-MSE = Metric("mse", "MSE", False, _mse, math.inf, 1, "", "MSE", None, log_axis=True)
+ACCURACY = Metric(
+    "accuracy", "accuracy", True, _accuracy, 1.0, 100, "%", "points", (1, 2), log_axis=False, share=True
+)
+MSE = Metric("mse", "MSE", False, _mse, math.inf, 1, "", "MSE", None, log_axis=True, share=False)
 
 #: By name, as ``comparison.json`` says it.
 METRICS = {metric.name: metric for metric in (ACCURACY, MSE)}

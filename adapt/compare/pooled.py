@@ -103,6 +103,7 @@ def _pooled(results: Sequence[MethodResult]) -> MethodResult:
     return replace(
         results[0],
         examples=None,
+        share=False,
         score=_in_turn([result.score for result in results]),
         seconds=_in_turn([result.seconds for result in results]),
         curves=_in_turn([result.curves for result in results]),

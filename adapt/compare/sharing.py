@@ -49,12 +49,15 @@ class Sharing:
         """See :attr:`adapt.compare.examples.Examples.effective_tasks`."""
         return 1 / min(float(self._parts(np.ones(3)).sum()), 1.0)
 
-    def variance(self, residuals: np.ndarray) -> tuple[float, float]:
+    def variance(self, residuals: np.ndarray, within: float | None = None) -> tuple[float, float]:
         """See :meth:`adapt.compare.examples.Examples.variance`."""
         n, square = self._tasks, float(residuals @ residuals)
         if not self._kappa.any():  # the ordinary case, exactly
             return square / (n * (n - 1)), float(n - 1)
-        parts = self._parts(self._limits(residuals))
+        limits = self._limits(residuals)
+        if within is not None and len(self._sides) > 1:
+            limits[1] = min(limits[1], within / (square / n))
+        parts = self._parts(limits)
         ratio = min(float(parts.sum()), 1 - ROUNDING)
         freedoms = [n - 1, *self._freedom, min(self._freedom)]
         spread = sum(p * p / f for p, f in zip(parts, freedoms, strict=False))
@@ -117,8 +120,8 @@ class Sharing:
         return whole if one is other else 2 * whole
 
     def _parts(self, limits: np.ndarray) -> np.ndarray:
-        """What makes up R, for the shares within ``limits`` that make it largest: what tasks do not share, then
-        each kernel, with its diagonal but for the last, which has none."""
+        """What makes up R, for the shares within ``limits`` that make it largest: what tasks do not share,
+        then each kernel, with its diagonal but for the last, which has none."""
         first = np.minimum(SHARES, limits[0])
         if len(self._sides) == 1:
             shares, own = np.stack([first]), np.ones(1)

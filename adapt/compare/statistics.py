@@ -134,13 +134,18 @@ class Speedup(NamedTuple):
         return f"{'≥ ' if self.bound else ''}{self.ratio:.3g}×"
 
 
-def estimate(values: Sequence[float] | np.ndarray, examples: Examples | None = None) -> Estimate:
+def estimate(
+    values: Sequence[float] | np.ndarray,
+    examples: Examples | None = None,
+    squares: np.ndarray | None = None,
+) -> Estimate:
     """The mean of ``values``, one per task, with the error that Student's t knows.
 
     Args:
         values: ``[n]``, finite.
         examples: what the tasks were drawn from, of at least as many tasks: those that share examples count
             as what they are (:mod:`adapt.compare.examples`). None: the tasks are independent.
+        squares: ``[n]``, how much the queries of each task vary, see :meth:`Examples.within`; None: unknown.
 
     Raises:
         AdaptError: no values, or one that is not finite.
@@ -161,34 +166,50 @@ def estimate(values: Sequence[float] | np.ndarray, examples: Examples | None = N
     if shared is None:
         variance, freedom = float(residuals @ residuals) / (n * (n - 1)), n - 1.0
     else:
-        variance, freedom = shared.variance(residuals)
+        within = None if squares is None else shared.within(squares)
+        variance, freedom = shared.variance(residuals, within)
     return Estimate(mean, math.sqrt(variance), freedom, n, effective)
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, examples: Examples | None = None) -> Interval:
-    """Mean of ``values`` with its 95 % interval; see :func:`estimate`.
+def mean_interval(
+    values: Sequence[float] | np.ndarray, examples: Examples | None = None, *, shares: bool = False
+) -> Interval:
+    """Mean of ``values`` with its 95 % interval; see :func:`estimate`. ``shares``: each is the share of a
+    task's queries that are right, as accuracies are.
 
     Example:
         >>> mean, ci95, n = mean_interval([0.7, 0.8, 0.9])
         >>> f"{mean:.1f} ± {ci95:.3f}"
         '0.8 ± 0.248'
     """
-    return estimate(values, examples).interval
+    array = np.asarray(values, dtype=float)
+    return estimate(array, examples, array * (1 - array) if shares else None).interval
 
 
 def difference_of(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, examples: Examples | None = None
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
+    examples: Examples | None = None,
+    *,
+    shares: bool = False,
 ) -> Estimate:
-    """Mean of a − b over the tasks that both have (the first min(len)), paired."""
+    """Mean of a − b over the tasks that both have (the first min(len)), paired. ``shares``: scores are
+    shares of a task's queries, on which the two differ at most where one of them errs, or is right."""
     n = min(len(a), len(b))
-    return estimate(np.asarray(a[:n], dtype=float) - np.asarray(b[:n], dtype=float), examples)
+    one, other = np.asarray(a[:n], dtype=float), np.asarray(b[:n], dtype=float)
+    squares = np.minimum(one + other, 2 - one - other) - (one - other) ** 2 if shares else None
+    return estimate(one - other, examples, squares)
 
 
 def paired_difference(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, examples: Examples | None = None
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
+    examples: Examples | None = None,
+    *,
+    shares: bool = False,
 ) -> Interval:
     """:func:`difference_of` with its 95 % interval."""
-    return difference_of(a, b, examples).interval
+    return difference_of(a, b, examples, shares=shares).interval
 
 
 def holm(chances: Sequence[float]) -> list[float]:

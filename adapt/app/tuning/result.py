@@ -94,7 +94,7 @@ class Tuning:
         own = next((trial for trial in trials if trial.own and trial.scores), None)
         difference = _NONE
         if own is not None and own is not best:
-            found = paired_difference(best.scores, own.scores, self.examples)
+            found = paired_difference(best.scores, own.scores, self.examples, shares=self.metric.share)
             difference = self.metric.difference_text(found)
         return (
             name,

@@ -78,7 +78,8 @@ def score_against_shots(comparisons: Sequence[Comparison]) -> Figure:
 def _together(results: Sequence[MethodResult]) -> Interval:
     """The mean over the tasks of all seeds."""
     scores = [score for result in results for score in result.score]
-    return mean_interval(scores, Examples.joined([result.examples for result in results]))
+    examples = Examples.joined([result.examples for result in results])
+    return mean_interval(scores, examples, shares=all(result.share for result in results))
 
 
 def _pool(comparisons: Sequence[Comparison]) -> dict[str, dict[int, list[MethodResult]]]:
