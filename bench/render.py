@@ -48,8 +48,9 @@ EXPLANATIONS = {
 seeds together. Differences are paired by task and come in points of accuracy. `compare/speedup_vs_retrain`
 is the time in which full retraining (random initialisation, all training-pool images of the task's classes)
 first reaches the method's accuracy on the same task, divided by the method's own time; other speed-ups are
-ratios of whole times. They are medians over tasks, with a 95 % bootstrap interval. All times come from one
-interleaved run per seed and shots.""",
+ratios of whole times. They are medians over tasks, with a 95 % interval. All times come from one interleaved
+run per seed and shots. The tasks share 719 query images, which is why ± is wider than 600 tasks would make it
+([statistics](statistics.md)).""",
     "time_to_accuracy": """\
 Every method on every task, five seeds together. `time/to_target_seconds` is when a method was first as
 accurate as `forward` on the same task's queries, median over tasks; a method that can be looked at on its way
