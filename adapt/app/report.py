@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adapt.compare import Comparison
-from adapt.compare.markdown import Rows, cost_rows, evidence_line, table_rows
+from adapt.compare.evidence import evidence_line
+from adapt.compare.markdown import Rows, cost_rows, table_rows
 from adapt.compare.verdict import size_text, verdict
 
 __all__ = ["show"]
@@ -27,7 +28,7 @@ def show(result: Comparison, *, figure: Path, folder: Path, ui: str | None, cons
     console.print(_table(title, content))
     console.print()
     console.print(verdict(result))
-    if evidence := evidence_line(result):
+    if evidence := evidence_line(result.examples):
         console.print(f"\n{evidence}")
     console.print(f"\nfigure   {_short(figure)}\nresults  {_short(folder)}", soft_wrap=True)
     if ui is not None:

@@ -92,12 +92,14 @@ class Gate:
         tolerance: as it was asked for.
         tasks: how many there were.
         metric: of the scores.
+        examples: what the tasks were drawn from; None: not known.
     """
 
     slices: tuple[Slice, ...]
     tolerance: float
     tasks: int
     metric: Metric
+    examples: Examples | None = None
 
     @property
     def refusals(self) -> tuple[Slice, ...]:
@@ -219,7 +221,7 @@ def judge(
         if found.kind == CLASS and found.verdict != "few":
             found = replace(found, verdict="worse" if next(adjusted) <= LEVEL else "ok")
         slices.append(found)
-    return Gate(tuple(slices), tolerance, len(pairs[TOGETHER, ""]), metric)
+    return Gate(tuple(slices), tolerance, len(pairs[TOGETHER, ""]), metric, examples.get((TOGETHER, "")))
 
 
 def _slice(

@@ -2,6 +2,7 @@
 
 import math
 
+from adapt.compare.evidence import evidence_line
 from adapt.compare.gate import CLASS, CLASS_TASKS, Gate, Slice
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval
@@ -90,6 +91,8 @@ def gate_markdown(gate: Gate, name: str, champion: str, challenger: str, tasks: 
         "it does, and otherwise it is not shown: more tasks, or more examples where tasks share them, would "
         "tell.",
     ]
+    if evidence := evidence_line(gate.examples):
+        parts.append(evidence)
     if classes:
         parts.append(
             f"Of {len(classes)} classes, {few} have fewer than {CLASS_TASKS} tasks and are not judged. The "

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import (
     energy_text,
-    evidence_text,
     label,
     mass_text,
     money_text,
@@ -17,7 +17,7 @@ from adapt.compare.verdict import (
     verdict,
 )
 
-__all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "evidence_line", "table_rows"]
+__all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "table_rows"]
 
 #: Column names, and texts row by row.
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -128,20 +128,6 @@ def _chance(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def evidence_line(comparison: Comparison) -> str:
-    """How much the tasks are worth, in a sentence; empty where it is not recorded what they were drawn
-    from."""
-    if comparison.examples is None:
-        return ""
-    tasks, effective = len(comparison.examples), comparison.examples.effective_tasks
-    text = f"{evidence_text(comparison)} in {tasks:,} task{'s' if tasks != 1 else ''}"
-    if effective > tasks - 0.5:
-        return f"{text}, which share nothing."
-    if comparison.exhausted:
-        return f"{text}: less evidence than two independent tasks, so there are no intervals."
-    return f"{text}: evidence of at least {effective:,.3g} independent tasks."
-
-
 def _maybe(text: Callable[[float], str], value: float | None) -> str:
     return "" if value is None else text(value)
 
@@ -154,7 +140,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         _task(comparison.task, comparison.seed),
         _table(table_rows(comparison)),
         f"**{verdict(comparison)}**",
-        *([evidence] if (evidence := evidence_line(comparison)) else []),
+        *([evidence] if (evidence := evidence_line(comparison.examples)) else []),
         *(["## Differences", _table(differences), _told(comparison)] if differences[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
@@ -203,6 +189,11 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         "are paired: taken task by task, on the tasks that both methods ran (the last column says how many "
         "each did)."
     )
+    if (head := comparison.best_head) is not None:
+        yield (
+            f"The first table gives them relative to {label(head)}, chosen as the best on these very tasks, "
+            "which favours it."
+        )
     if comparison.examples is None:
         yield "It was not recorded which tasks share examples: intervals take all tasks for independent."
     elif comparison.examples.effective_tasks < len(comparison.examples) - 0.5:
@@ -210,8 +201,6 @@ def _measured(comparison: Comparison) -> Iterator[str]:
             "Tasks that share examples are no independent evidence: intervals count them as what they are "
             "(Hoeffding 1948), and are about other examples of the same classes."
         )
-    if (head := comparison.best_head) is not None:
-        yield f"They are relative to {label(head)}, chosen as the best on these very tasks, which favours it."
     if comparison.by_role("retrain") is not None:
         yield (
             "“vs retraining” is the time that retraining from random weights needs to first reach the "

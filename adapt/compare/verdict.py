@@ -6,12 +6,12 @@ from typing import Any
 
 from adapt.adapter import Role
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.evidence import evidence_text
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Speedup
 
 __all__ = [
     "energy_text",
-    "evidence_text",
     "label",
     "mass_text",
     "money_text",
@@ -86,30 +86,15 @@ def _named(comparison: Comparison) -> str:
 def _caution(comparison: Comparison, chosen: MethodResult) -> str:
     """How little may have been seen, as the end of the verdict."""
     if comparison.examples is not None and comparison.exhausted:
+        drawn = evidence_text(comparison.examples)
         return (
-            f". All {len(comparison.examples)} tasks share {evidence_text(comparison)}: this is less "
-            "evidence than two independent tasks, so that no difference can be called significant; more "
-            "examples are needed, not more tasks"
+            f". All {len(comparison.examples)} tasks share {drawn}: this is less evidence than two "
+            "independent tasks, so that no difference can be called significant; more examples are needed, "
+            "not more tasks"
         )
     if chosen.n < FEW_TASKS:
         return f". With only {chosen.n} task{'s' if chosen.n > 1 else ''} this is a hint, not a finding"
     return ""
-
-
-def evidence_text(comparison: Comparison) -> str:
-    """What the tasks were drawn from, counted once: ``12 support sets and 9 query sets of 6 examples``; empty
-    where it is not recorded."""
-    if comparison.examples is None:
-        return ""
-    found = comparison.examples.counts
-
-    def several(number: int, one: str) -> str:
-        return f"{number:,} {one}{'s' if number != 1 else ''}"
-
-    sets = f"{several(found.support_sets, 'support set')} and {several(found.query_sets, 'query set')}"
-    if found.groups:
-        return f"{sets} of {several(found.groups, 'group')}"
-    return f"{sets} of {several(found.examples, 'example')}" if found.examples else sets
 
 
 def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[MethodResult]) -> Iterator[str]:

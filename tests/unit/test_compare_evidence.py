@@ -19,8 +19,9 @@ from adapt.adapter import Context, Predictor, Role, Support
 from adapt.adapter.method import Adapt, Watch, no_pool
 from adapt.app.report import show
 from adapt.compare import ACCURACY, Comparison, MethodResult, compare, pool
+from adapt.compare.evidence import evidence_line
 from adapt.compare.examples import Examples
-from adapt.compare.markdown import comparison_markdown, difference_rows, evidence_line
+from adapt.compare.markdown import comparison_markdown, difference_rows
 from adapt.compare.verdict import verdict
 from adapt.errors import AdaptError
 from adapt.files import json_text
@@ -92,7 +93,7 @@ def test_twenty_tasks_of_six_photographs_are_one(tmp_path: Path) -> None:
         "more tasks."
     )
     page = comparison_markdown(found)
-    assert "± 0.0" not in page and evidence_line(found) in page
+    assert "± 0.0" not in page and evidence_line(found.examples) in page
     assert "9 support sets and 9 query sets of 6 examples in 20 tasks: less evidence" in page
     values = {**found.metrics(), **found.method_metrics(one)}
     assert not [name for name in values if "ci95" in name]
@@ -112,7 +113,7 @@ def test_the_same_method_is_shown_to_be_worse_where_there_are_examples_enough(ea
     methods = {"head": Knows(), "forward": Knows(role="forward", wrong=wrong)}
     found = run(each, tasks=100, methods=methods)
     assert ("less accurate" in verdict(found)) == shown
-    assert ("evidence of at least" in evidence_line(found)) == shown
+    assert ("evidence of at least" in evidence_line(found.examples)) == shown
 
 
 def test_what_examples_there_were_is_kept_in_files_and_in_checkpoints(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_files_from_before_examples_were_kept_are_read_and_say_so() -> None:
     del written["examples"], written["chosen"]
     old = Comparison.from_dict(written)
     assert old.examples is None and old.methods["forward"].mean_score.ci95 is not None
-    assert evidence_line(old) == "" and not [name for name in old.metrics() if "examples" in name]
+    assert evidence_line(old.examples) == "" and not [name for name in old.metrics() if "examples" in name]
     assert "It was not recorded which tasks share examples" in comparison_markdown(old)
 
 

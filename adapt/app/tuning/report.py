@@ -12,6 +12,7 @@ from rich.table import Table
 
 from adapt.app.tuning.result import Tuning, interval, value_text
 from adapt.app.tuning.study import STARTUP, Trial
+from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import seconds_text
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def summary(tuning: Tuning) -> str:
         f"The same budget for every method: {tuning.budget}. All methods saw the same tasks; a costly one "
         "ran on the first of them only, as the table says. None of them is one that the comparison measures.",
         _table(*tuning.rows()),
+        *([evidence] if (evidence := evidence_line(tuning.examples)) else []),
         "The best of several trials looks better on the tasks that it was chosen on than it is. Measure it "
         "on others: `python -m adapt --config-dir <this folder> experiment=chosen`. ± is a 95 % interval "
         "(Student's t; examples that tasks share count once), not adjusted for the number of trials; "
