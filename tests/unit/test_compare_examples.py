@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from adapt.compare.examples import Examples
-from adapt.compare.statistics import estimate
+from adapt.compare.statistics import estimate, mean_interval
 from adapt.errors import AdaptError
 from tasks import Distribution, FunctionTasks, Gridworld, GroupedTasks, Mixture, Sinusoid
 from tests.helpers import make_source
@@ -73,6 +73,21 @@ def test_all_tasks_of_a_pool_know_its_mean_as_well_as_its_examples_do(pool: int,
     assert found.freedom == pytest.approx(pool - 1)
 
 
+def test_what_drawing_the_queries_adds_is_known_of_accuracies() -> None:
+    """Of m queries that are right with p each it is p(1 − p)/m, however supports differ; of a difference at
+    most what they are both wrong on, or right on, adds."""
+    rng, m, tasks = np.random.default_rng(0), 8, 4000
+    own = np.arange(tasks * (m + 1)).reshape(tasks, m + 1)
+    drawn = examples(own[:, :1], own[:, 1:])
+    p = rng.uniform(0.6, 1.0, tasks)
+    scores = rng.binomial(m, p) / m
+    expected = float((p * (1 - p)).mean()) / m
+    assert drawn.within(scores * (1 - scores)) == pytest.approx(expected, rel=0.05)
+    assert drawn.first(1).within(scores[:1]) is not None
+    one_query = examples(own[:, :1], own[:, 1:2])
+    assert one_query.within(scores * (1 - scores)) is None
+
+
 def test_a_pool_that_every_task_takes_whole_is_one_task() -> None:
     drawn = examples([(0, 1)] * 20, [(2, 3, 4, 5)] * 20)
     found = estimate(np.random.default_rng(0).random(20), drawn)
@@ -129,7 +144,7 @@ def test_intervals_hold_the_accuracy_on_other_examples(
     size: int, tasks: int, apart: bool, together: float
 ) -> None:
     rng = np.random.default_rng(size + tasks)
-    held, widths, means = [], [], []
+    held, known, widths, narrower, means = [], [], [], [], []
     for repeat in range(240):
         if repeat % 60 == 0:
             support, query = pools(rng, size, 1, 3, tasks, apart=apart)
@@ -139,9 +154,16 @@ def test_intervals_hold_the_accuracy_on_other_examples(
         assert half is not None
         held.append(abs(mean - TRUTH) <= half)
         widths.append(half)
+        # the same, told that scores are shares of right queries
+        _, shorter, _ = mean_interval(scores, drawn, shares=True)
+        assert shorter is not None and shorter <= half + 1e-12
+        known.append(abs(mean - TRUTH) <= shorter)
+        narrower.append(shorter)
         means.append(mean)
-    assert np.mean(held) >= 0.93 - 0.01  # 0.93, and what 240 repetitions may deviate by chance
+    # 0.93, and what 240 repetitions may deviate by chance
+    assert np.mean(held) >= 0.93 - 0.01 and np.mean(known) >= 0.93 - 0.015
     assert np.median(widths) <= 2.5 * 1.96 * np.std(means), "wider than it has to be"
+    assert np.median(narrower) <= 2.0 * 1.96 * np.std(means), "wider than it has to be"
 
 
 def test_nothing_is_said_of_tasks_that_six_photographs_were_drawn_into() -> None:
