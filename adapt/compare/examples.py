@@ -145,9 +145,12 @@ class Examples:
 
     @property
     def exhausted(self) -> bool:
-        """Whether tasks share so much that there is less evidence than two independent tasks would be:
-        nothing can then be said of how much their mean would differ with other examples."""
-        return len(self) > 1 and self.effective_tasks < 2 - 1e-9
+        """Whether two tasks have, on average, more than half of what they depend on in common. However many
+        there are, they are then less evidence than two independent tasks, and nothing can be said of how much
+        their mean would differ with other examples."""
+        n = len(self)
+        common = (1 / self.effective_tasks - 1 / n) / (1 - 1 / n) if n > 1 else 0.0
+        return common > 0.5 + 1e-9
 
     def variance(self, residuals: np.ndarray, within: float | None = None) -> tuple[float, float]:
         """Variance of the mean of scores, and its degrees of freedom.

@@ -96,6 +96,18 @@ def test_a_pool_that_every_task_takes_whole_is_one_task() -> None:
     assert drawn.counts == (20, 1, 1, 2, 4, 6, 0)
 
 
+def test_two_tasks_that_share_a_little_have_an_interval() -> None:
+    """It is their number that is small, not the pool."""
+    drawn = examples([(0, 1), (2, 3)], [(4, 5, 6, 7), (7, 8, 9, 10)])
+    found = estimate([0.5, 0.75], drawn)
+    assert not drawn.exhausted and drawn.effective_tasks == pytest.approx(1 / (1 / 2 + 1 / 8))
+    # R = 5/8, and with the mean square S² = 0.125² of the deviations S² R/(1 − R) is the variance of the mean
+    half = scipy.stats.t.isf(0.025, 1) * np.sqrt(0.125**2 * (5 / 8) / (3 / 8))
+    assert found.interval.ci95 == pytest.approx(half)
+    mostly = examples([(0, 1), (2, 3)], [(4, 5, 6, 7), (5, 6, 7, 8)])
+    assert mostly.exhausted and estimate([0.5, 0.75], mostly).interval.ci95 is None
+
+
 # ------------------------------------------------------------------------------------------------ simulation
 
 
