@@ -65,9 +65,10 @@ class Estimate:
 
     @property
     def interval(self) -> Interval:
-        """Student's t, at 95 %. Scores that are all equal have an interval of width 0 only where an exact
-        test would show so much (:meth:`below`), which takes six tasks."""
-        if self.error is None or (self.error == 0 and self._equal >= LEVEL):
+        """Student's t, at 95 %. Scores that are all equal have an interval of width 0, as its formula says;
+        but not where tasks share examples, which may be why, and are worth less than six."""
+        shared = self.effective < self.n - 0.5
+        if self.error is None or (self.error == 0 and shared and self._equal >= LEVEL):
             return Interval(self.mean, None, self.n)
         return Interval(self.mean, _quantile(1 - LEVEL / 2, self.freedom) * self.error, self.n)
 

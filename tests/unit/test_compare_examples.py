@@ -96,6 +96,15 @@ def test_a_pool_that_every_task_takes_whole_is_one_task() -> None:
     assert drawn.counts == (20, 1, 1, 2, 4, 6, 0)
 
 
+def test_equal_scores_of_tasks_that_share_examples_have_no_interval_of_width_zero() -> None:
+    rows = np.array([[i, j, *(k for k in range(4) if k not in (i, j))] for i in range(4) for j in range(i)])
+    shared = examples(100 + np.arange(24).reshape(6, 4), np.concatenate([rows, 10 + rows], 1)[:, :2])
+    found = estimate([0.8] * 6, shared)
+    assert not shared.exhausted and 2 < found.effective < 6
+    assert found.interval.ci95 is None and found.p > 0.05
+    assert estimate([0.8] * 6).interval.ci95 == 0.0
+
+
 def test_two_tasks_that_share_a_little_have_an_interval() -> None:
     """It is their number that is small, not the pool."""
     drawn = examples([(0, 1), (2, 3)], [(4, 5, 6, 7), (7, 8, 9, 10)])

@@ -276,7 +276,7 @@ def test_interactive_charts_show_the_same_numbers() -> None:
     )
     named = {trace["name"]: trace for trace in seconds["data"] if trace.get("name")}
     assert named["forward"]["x"] + named["forward"]["y"] == pytest.approx([0.1, 80.0])
-    assert "80.0 %, 4 tasks<br>100 ms" in named["forward"]["hovertemplate"]
+    assert "80.0 ± 0.0 %, 4 tasks<br>100 ms" in named["forward"]["hovertemplate"]
     low, high = seconds["layout"]["yaxis"]["range"]
     assert 60 < low < 70 and 90 < high <= 101, "where learning starts is not shown"
     assert times["data"][-1]["name"] == "retrain: ≥ 10 s, 1 of 3 never"
