@@ -30,6 +30,7 @@ from record import Row, table
 from torch import nn
 
 from adapt.backbones import Images, Texts, freeze_batch_norm, load_backbone, require
+from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval
 from adapt.errors import AdaptError
 from adapt.spaces import Space, film
@@ -168,8 +169,9 @@ def _check(name: str, quick: bool) -> list[Row]:
         Row(name, "parameters that may move", chosen.space.size, note=chosen.space.name),
         Row(name, "time/forward", float(np.median(seconds)), "s", n=len(seconds), note=f"{len(x)} examples"),
     ]
+    drawn = Examples.of(chosen.validation.episode(index).meta for index in range(20))
     for head, values in accuracies(chosen.backbone, chosen.validation, range(20)).items():
-        interval = mean_interval(values)
+        interval = mean_interval(values, drawn)
         rows.append(Row(name, f"accuracy/{head}", interval.mean, ci95=interval.ci95, n=len(values)))
     return rows
 

@@ -20,6 +20,7 @@ from record import RESULTS, Row, table, write
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.problem import Problem
 from adapt.backbones import load_backbone
+from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.heads import Direct, Logistic, Prototype
 from adapt.inner import CrossEntropy, GaussNewton, Linearised, Solver, SquaredError
@@ -287,16 +288,17 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
     strongest = (min if regression else max)(rivals, key=lambda name: chosen[name][1])
     test = [*field.tasks("test").episodes(0, 2 if quick else TEST_TASKS)]
     scores = {name: score(rival, test, regression) for name, (_, _, rival) in chosen.items()}
+    drawn = Examples.of(episode.meta for episode in test)
     metric, unit = ("mse", "") if regression else ("accuracy", "%")
     found = []
     for name, (setting, _, _) in chosen.items():
-        case, mean = f"{field.name}: {name}", mean_interval([*scores[name]])
+        case, mean = f"{field.name}: {name}", mean_interval([*scores[name]], drawn)
         words = [setting, "the best rival in validation" if name == strongest else "", field.note]
         note = "; ".join(word for word in words if word)
         better = not regression
         found.append(Row(case, f"eval/{metric}", mean.mean, unit, mean.ci95, mean.n, None, better, note))
         if name != OURS:
-            gap = paired_difference([*scores[OURS]], [*scores[name]])
+            gap = paired_difference([*scores[OURS]], [*scores[name]], drawn)
             points = "points" if not regression else ""
             found.append(
                 Row(

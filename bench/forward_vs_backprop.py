@@ -218,7 +218,7 @@ def measure(case: str, make: Callable[[], nn.Module], seconds: float, rounds: in
 
     def ratio(metric: str, values: list[float], others: list[float], note: str = "") -> None:
         got = ratio_interval(values, others)
-        note = f"{got.low:.3g} to {got.high:.3g}" + (f"; {note}" if note else "")
+        note = "; ".join(filter(None, (got.between(), note)))
         rows.append(Row(case, metric, got.ratio, "×", None, got.n, None, False, note))
 
     for which, values in found.items():

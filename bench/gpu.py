@@ -93,7 +93,7 @@ def time_row(case: str, seconds: list[float]) -> Row:
 def ratio_row(case: str, metric: str, seconds: list[float], unit: list[float]) -> Row:
     """Median of the ratios by round, with a 95 % bootstrap interval."""
     found = ratio_interval(seconds, unit)
-    note = f"{found.low:.3g} to {found.high:.3g}"
+    note = found.between()
     return Row(case, metric, found.ratio, "×", n=found.n, higher_is_better=False, note=note)
 
 

@@ -27,7 +27,7 @@ from adapt.app.progress import progress
 from adapt.baselines import Backprop, HeadOnly, Higher, Learn2Learn
 from adapt.compare import Comparison, compare
 from adapt.compare.measure import peak_megabytes
-from adapt.compare.statistics import Interval, paired_difference, ratio_interval
+from adapt.compare.statistics import Interval, ratio_interval
 from adapt.files import read_json, write_json
 from adapt.heads import Logistic, Prototype
 from adapt.inner import Auto, Descent, GaussNewton, Linearised
@@ -199,15 +199,15 @@ def rows(name: str, result: Comparison, settings: Mapping[str, str]) -> Iterator
     rest = [m for m in methods.values() if "head" in m.name or "prototypes" in m.name]
     head = max(rest, key=lambda method: method.mean_score.mean)
     for method in methods.values():
-        case, score = f"{name}: {method.name}", method.mean_score
+        case, score = f"{name}: {method.name}", method.mean_score.times(100)
         note = settings.get(method.name, "")
-        yield Row(case, "eval/accuracy", 100 * score.mean, "%", 100 * score.ci95, score.n, note=note)
+        yield Row(case, "eval/accuracy", score.mean, "%", score.ci95, score.n, note=note)
         yield Row(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False)
         yield Row(case, "cost/forward_equivalents", method.forward_equivalents, higher_is_better=False)
         yield Row(case, "memory/peak_mb", method.peak_mb, "MB", higher_is_better=False)
         for other, metric in ((backprop, "compare/accuracy_vs_backprop"), (head, "compare/accuracy_vs_head")):
             if method is not other:
-                yield _points(case, metric, paired_difference(method.score, other.score))
+                yield _points(case, metric, result.difference(method, other))
         if method is not backprop:
             ratio = ratio_interval(method.seconds, backprop.seconds)
             goal = 0.5 if method.name in OURS else None
@@ -215,7 +215,8 @@ def rows(name: str, result: Comparison, settings: Mapping[str, str]) -> Iterator
 
 
 def _points(case: str, metric: str, difference: Interval) -> Row:
-    return Row(case, metric, 100 * difference.mean, "points", 100 * difference.ci95, difference.n)
+    points = difference.times(100)
+    return Row(case, metric, points.mean, "points", points.ci95, points.n)
 
 
 def run(name: str, *, quick: bool, train: bool, cache: Path, device: torch.device) -> list[Row]:

@@ -39,6 +39,7 @@ from torch import Tensor
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.state import AdapterState
 from adapt.backbones import load_backbone
+from adapt.compare.statistics import mean_interval
 from adapt.files import read_json, read_tensors, write_json, write_tensors
 from adapt.heads import Head, Logistic, LogisticCV, Prototype, Ridge, one_hot
 from adapt.inner import Auto, Linearised
@@ -282,15 +283,8 @@ def rows_of(study: Study) -> Iterator[Row]:
         for method, it in found.items():
             case, right = f"{name}, {shots} shots: {method}", it["right"].double()
             goal = study.benchmark.goal(shots) if method in OURS else None
-            yield Row(
-                case,
-                "eval/accuracy",
-                100 * float(right.mean()),
-                "%",
-                _interval(100 * right),
-                len(right),
-                goal,
-            )
+            accuracy = mean_interval((100 * right).tolist())
+            yield Row(case, "eval/accuracy", accuracy.mean, "%", accuracy.ci95, accuracy.n, goal)
             seconds = float(it["seconds"])
             yield Row(
                 case, "time/adapt_seconds", seconds, "s", None, 1, higher_is_better=False, note="processor"
@@ -299,10 +293,8 @@ def rows_of(study: Study) -> Iterator[Row]:
                 ratio = seconds / float(ours["seconds"])
                 yield Row(case, "compare/time_of_forward", ratio, "", None, 1, higher_is_better=False)
             if method != REFERENCE and REFERENCE in found:
-                gain = 100 * (right - found[REFERENCE]["right"].double())
-                yield Row(
-                    case, "compare/accuracy_vs_head", float(gain.mean()), "points", _interval(gain), len(gain)
-                )
+                gain = mean_interval((100 * (right - found[REFERENCE]["right"].double())).tolist())
+                yield Row(case, "compare/accuracy_vs_head", gain.mean, "points", gain.ci95, gain.n)
     if (study.folder / "whole.json").exists():
         whole, case = read_json(study.folder / "whole.json"), f"{name}: fine-tuning on the whole training set"
         reached = whole["score"] >= whole["target"]
@@ -317,10 +309,6 @@ def rows_of(study: Study) -> Iterator[Row]:
         )
         seconds = whole["seconds"]
         yield Row(case, "time/to_target_seconds", seconds, "s", None, 1, None, False, note)
-
-
-def _interval(values: Tensor) -> float:
-    return float(1.96 * values.std() / len(values) ** 0.5)
 
 
 def save(study: Study) -> None:

@@ -81,7 +81,7 @@ def measure(name: str, placement: Placement, k: int, *, compiled: bool, quick: b
     for which, values in ratios.items():
         found = ratio_interval(values, [1.0] * len(values))
         goal = GOALS.get((placement, k)) if which == "fast" else None
-        note = f"{found.low:.3g} to {found.high:.3g}"
+        note = found.between()
         metric = f"cost/{which}"
         rows.append(Row(case, metric, found.ratio, "×", None, found.n, goal, False, note))
     for which, peak in peaks.items():

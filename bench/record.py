@@ -16,6 +16,9 @@ from adapt.files import write_json
 __all__ = ["RESULTS", "Row", "provenance", "table", "write"]
 
 RESULTS = Path(__file__).parent / "results"
+#: How ± of a result is made, and of files that do not say it.
+INTERVALS = "Student's t; examples that tasks share count once"
+BEFORE = "1.96 standard errors, of three seeds Student's t; tasks taken for independent"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def write(
         "threads": where["threads"],
         "versions": where["versions"],
         "command": f"python bench/{Path(sys.argv[0]).name}",
+        "intervals": INTERVALS,
         **extra,
         "rows": [asdict(row) for row in rows],
     }
@@ -64,13 +68,17 @@ def write(
 
 
 def provenance(result: Mapping[str, Any]) -> str:
-    """Command, device, date, commit and versions of a result, for a page."""
+    """Command, device, date, commit and versions of a result, for a page, and how its intervals were made, if
+    it has any."""
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     commit = (result["commit"] or "none")[:8]
-    return (
+    text = (
         f"`{result['command']}` on {result['device']}, {result['threads']} threads; {result['date']}; commit "
         f"{commit}; {versions}."
     )
+    if all(row["ci95"] is None for row in result["rows"]):
+        return text
+    return f"{text} ±: {result.get('intervals', BEFORE)}."
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -24,6 +24,7 @@ from adapt.adapter.method import Adapt
 from adapt.app.environment import environment
 from adapt.baselines import Higher, Learn2Learn
 from adapt.compare import Comparison, compare
+from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference, ratio_interval
 from adapt.heads import Direct
 from adapt.inner import Auto, Linearised
@@ -126,10 +127,11 @@ def measure(setting: Setting, adapters: dict[str, Path], seed: int, *, tasks: in
 def rows(setting: Setting, runs: list[Comparison]) -> Iterator[Row]:
     """Seeds pooled: every task is one observation, of the adapter of its seed."""
     pooled = {name: _pooled(runs, name) for name in runs[0].methods}
+    drawn = Examples.joined([run.examples for run in runs])
     error, seconds = pooled[OURS]
     best = min(BEST_BACKPROP, key=lambda name: pooled[name][0].mean())
     for name, (errors, times) in pooled.items():
-        case, mean = f"{setting.name}: {name}", mean_interval(errors)
+        case, mean = f"{setting.name}: {name}", mean_interval(errors, drawn)
         goal = setting.goal if name == OURS else None
         note = "the best by backprop" if name == best else ""
         n = len(errors)
@@ -141,7 +143,7 @@ def rows(setting: Setting, runs: list[Comparison]) -> Iterator[Row]:
         yield Row(case, "cost/forward_equivalents", result.forward_equivalents, higher_is_better=False)
         yield Row(case, "memory/peak_mb", result.peak_mb, "MB", higher_is_better=False)
         if name != OURS:
-            paired = paired_difference(errors, error)
+            paired = paired_difference(errors, error, drawn)
             yield Row(case, "compare/mse_minus_forward", paired.mean, "", paired.ci95, n)
             ratio = ratio_interval(seconds, times)
             goal = 0.5 if note else None

@@ -12,7 +12,7 @@ begun.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -37,6 +37,7 @@ from relation_text import Sentences, Table, Task, draws, encoders, fit, pools
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
+from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.files import read_json, read_tensors, write_json, write_tensors
 from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
@@ -285,6 +286,17 @@ def timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     return work(*arguments), time.process_time() - begun
 
 
+def examples_of(tasks: Iterable[Task]) -> Examples:
+    """The sentences of every task: the same sentence is the same example."""
+    number: dict[str, int] = {}
+
+    def numbers(texts: Sequence[str]) -> tuple[int, ...]:
+        return tuple(number.setdefault(text, len(number)) for text in texts)
+
+    rows = [(numbers(support), numbers(query)) for support, _, query, _ in tasks]
+    return Examples(tuple(s for s, _ in rows), tuple(q for _, q in rows), (None,) * len(rows))
+
+
 def keep(scores: Scores, name: str, value: float) -> None:
     scores.setdefault(name, []).append(value)
 
@@ -314,8 +326,9 @@ def rows_of(study: Study) -> Iterator[Row]:
         if (study.folder / f"{size.name}, moving.json").exists():
             more = read_json(study.folder / f"{size.name}, moving.json")
             found = {key: {**found[key], **more[key]} for key in found}
+        drawn = examples_of(islice(study.tasks(size), size.tasks))
         for name, scores in found["scores"].items():
-            case, mean = f"{size.name}: {name}", mean_interval([100 * score for score in scores])
+            case, mean = f"{size.name}: {name}", mean_interval([100 * score for score in scores], drawn)
             yield Row(case, "eval/accuracy", mean.mean, "%", mean.ci95, mean.n)
             seconds = mean_interval(found["seconds"][name])
             yield Row(
@@ -332,7 +345,7 @@ def rows_of(study: Study) -> Iterator[Row]:
                 ):
                     continue
                 theirs = found["scores"][rival][: len(scores)]
-                gap = paired_difference([100 * a for a in scores], [100 * b for b in theirs])
+                gap = paired_difference([100 * a for a in scores], [100 * b for b in theirs], drawn)
                 goal = 0.0 if name in (CHOSEN_START, AUTO) and rival == REFERENCE else None
                 yield Row(case, metric, gap.mean, "points", gap.ci95, gap.n, goal)
 

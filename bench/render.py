@@ -17,6 +17,7 @@ import when
 from blocks import committed
 from figures import adaptation_memory, memory_against_depth, training_curves
 from record import RESULTS, provenance
+from runs import with_examples
 
 from adapt.compare import Comparison
 from adapt.compare.figures import (
@@ -47,8 +48,9 @@ EXPLANATIONS = {
 seeds together. Differences are paired by task and come in points of accuracy. `compare/speedup_vs_retrain`
 is the time in which full retraining (random initialisation, all training-pool images of the task's classes)
 first reaches the method's accuracy on the same task, divided by the method's own time; other speed-ups are
-ratios of whole times. They are medians over tasks, with a 95 % bootstrap interval. All times come from one
-interleaved run per seed and shots.""",
+ratios of whole times. They are medians over tasks, with a 95 % interval. All times come from one interleaved
+run per seed and shots. The tasks share 719 query images, which is why ± is wider than 600 tasks would make it
+([statistics](statistics.md)).""",
     "time_to_accuracy": """\
 Every method on every task, five seeds together. `time/to_target_seconds` is when a method was first as
 accurate as `forward` on the same task's queries, median over tasks; a method that can be looked at on its way
@@ -138,7 +140,8 @@ def _section(name: str, title: str, result: Mapping[str, Any]) -> list[str]:
 def _runs() -> list[Comparison]:
     """The single comparisons behind the digits table; empty if they are not committed."""
     path = RESULTS / "digits.runs.json"
-    return [Comparison.from_dict(run) for run in read_json(path)["runs"]] if path.exists() else []
+    runs = read_json(path)["runs"] if path.exists() else []
+    return [with_examples(Comparison.from_dict(run)) for run in runs]
 
 
 def _verdicts() -> str:
@@ -203,7 +206,7 @@ def figures() -> Iterable[Path]:
     """The figures of the page, and the picture of the README."""
     yield from _forward_figures()
     if (result := committed("time_to_accuracy.runs")) is not None:
-        (run,) = (Comparison.from_dict(found) for found in result["runs"])
+        (run,) = (with_examples(Comparison.from_dict(found)) for found in result["runs"])
         for name, (_, draw) in TIMES.items():
             yield from save(draw(run), DOCS / "figures" / f"time_to_accuracy_{name}")
     runs = _runs()

@@ -3,15 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from record import Row
 
 from adapt.compare import Comparison, Interval, MethodResult, Speedup
+from adapt.compare.examples import Examples
 from adapt.files import read_json
+from tasks import Digits, Distribution
 
-__all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row"]
+__all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row", "with_examples"]
 
 Goals = Mapping[tuple[str, str], float]
 
@@ -28,14 +31,15 @@ def measured(folder: Path, overrides: Sequence[str]) -> Comparison:
 
 def percent(interval: Interval) -> Interval:
     """Of a share."""
-    return Interval(100 * interval.mean, 100 * interval.ci95, interval.n)
+    return interval.times(100)
 
 
 def bounded(case: str, metric: str, speedup: Speedup, goals: Goals | None = None) -> Row:
     """A ratio of times with its interval, and on how many tasks it is a lower bound."""
-    note = f"{speedup.low:.3g} to {speedup.high:.3g}"
+    notes = [speedup.between()] if speedup.ends is not None else []
     if speedup.bound:
-        note += f"; a lower bound: {speedup.never} of {speedup.n} never got there"
+        notes.append(f"a lower bound: {speedup.never} of {speedup.n} never got there")
+    note = "; ".join(notes)
     goal = (goals or {}).get((case, metric))
     return Row(case, metric, speedup.ratio, "×", n=speedup.n, goal=goal, note=note)
 
@@ -49,6 +53,21 @@ def target_row(run: Comparison, method: MethodResult, case: str) -> Row | None:
     n, never = min(method.n, ours.n), run.failures(method)
     note = f"a lower bound: {never} of {n} never got there" if never else ""
     return Row(case, "time/to_target_seconds", found, "s", n=n, higher_is_better=False, note=note)
+
+
+def with_examples(run: Comparison) -> Comparison:
+    """``run`` with what its tasks were drawn from; where that was not kept, they are drawn again, since each
+    is a function of its seed and its number. Of digits, which all kept comparisons are of."""
+    if run.examples is not None or run.task["source"] != "digits":
+        return run
+    seeds = run.task.get("seeds", [run.seed])
+    sizes = [run.task[name] for name in ("ways", "shots", "queries")]
+    parts = []
+    for seed in seeds:
+        tasks = Distribution(Digits(), *sizes, support_split="support", query_split="query", seed=seed)
+        each = run.task["tasks"] // len(seeds)
+        parts.append(Examples.of(episode.meta for episode in tasks.episodes(0, each)))
+    return replace(run, examples=Examples.joined(parts, in_turn=True))
 
 
 def cost_rows(method: MethodResult, case: str) -> Iterator[Row]:

@@ -82,12 +82,10 @@ def rows_of(result: Comparison, name: str) -> list[Row]:
     chosen = min(near, key=lambda m: (round(m.forward_equivalents, 2), -m.mean_score.mean))
     rows = []
     for method in result.methods.values():
-        accuracy = method.mean_score
+        accuracy = method.mean_score.times(100)
         case = f"{name}: {method.name}"
         note = "chosen" if method is chosen else ""
-        rows.append(
-            Row(case, "eval/accuracy", 100 * accuracy.mean, "%", 100 * accuracy.ci95, accuracy.n, note=note)
-        )
+        rows.append(Row(case, "eval/accuracy", accuracy.mean, "%", accuracy.ci95, accuracy.n, note=note))
         rows.append(
             Row(case, "cost/forward_equivalents", method.forward_equivalents, "FE", higher_is_better=False)
         )
@@ -126,14 +124,14 @@ def retrain_rows(context: Context, quick: bool) -> list[Row]:
         reached = [
             c.first_reach(0.98, ACCURACY) or s for c, s in zip(method.curves, method.seconds, strict=True)
         ]
-        case = f"retrain: {method.name}"
+        case, accuracy = f"retrain: {method.name}", method.mean_score.times(100)
         rows.append(
             Row(
                 case,
                 "eval/accuracy",
-                100 * method.mean_score.mean,
+                accuracy.mean,
                 "%",
-                100 * method.mean_score.ci95,
+                accuracy.ci95,
                 n,
             )
         )

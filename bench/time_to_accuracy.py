@@ -53,9 +53,10 @@ def rows_of(run: Comparison) -> list[Row]:
 def _rows(found: Reached) -> list[Row]:
     method, (median, low, high) = found.method, found.median
     case, score, n = method.name, percent(method.mean_score), len(found.seconds)
-    note = f"{low:.3g} to {high:.3g} s" + (
-        f"; a lower bound: {found.never} of {n} never" if found.never else ""
-    )
+    notes = [] if low is None else [f"{low:.3g} to {high:.3g} s"]
+    if found.never:
+        notes.append(f"a lower bound: {found.never} of {n} never")
+    note = "; ".join(notes)
     return [
         Row(case, "eval/accuracy", score.mean, "%", score.ci95, score.n),
         Row(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False),

@@ -138,7 +138,7 @@ def measure(folder: Path, uri: str, rounds: int, seconds: float) -> list[Row]:
         rows.append(row)
         tracked, untracked = ([one["work"] for one in taken[way]] for way in (name, OFF))
         found = ratio_interval(tracked, untracked)
-        note = f"{found.low:.3f} to {found.high:.3f}"
+        note = found.between(".3f")
         rows.append(Row(name, "cost/work", found.ratio, "×", None, found.n, None, False, note))
         for part in ("open", "close"):
             value = statistics.median(one[part] for one in taken[name])

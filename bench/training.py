@@ -51,7 +51,6 @@ FULL, QUICK = (8.0, 40), (0.4, 6)
 #: some that lead early diverge later.
 TURNS, FIRST_TURNS, FINALISTS = 16, 2, 3
 SEEDS, SELECTION_SEED = (0, 1, 2), 100
-STUDENT = 4.303 / 1.96  # intervals over three seeds: Student's t in place of the normal distribution
 REACHED = 0.9  # accuracy whose time is reported
 
 Curves = dict[str, list[list[float]]]  # estimator → [seconds, steps, training loss, validation accuracy]
@@ -259,20 +258,15 @@ def training(quick: bool) -> tuple[list[Row], Curves]:
 
 def _ends(name: str, runs: Sequence[Run], budget: float) -> list[Row]:
     """What one estimator has reached when its seconds are used up."""
-
-    def mean(values: Sequence[float]) -> tuple[float, float, int]:
-        value, ci95, n = mean_interval(values)
-        return value, ci95 * STUDENT, n
-
     lost = sum(run.diverged for run in runs)
     note = f"diverged with {lost} of {len(runs)} seeds" if lost else ""
     losses = [loss for run in runs if math.isfinite(loss := run.curve[-1][2])]
-    steps, ci, n = mean([run.steps for run in runs])
+    steps, ci, n = mean_interval([run.steps for run in runs])
     rows = [Row(name, "train/steps", steps, "", ci, n, note=f"in {budget:g} s")]
     if len(losses) == len(runs):
-        loss, ci, n = mean(losses)
+        loss, ci, n = mean_interval(losses)
         rows.append(Row(name, "train/loss", loss, "", ci, n, higher_is_better=False, note=note))
-    accuracy, ci, n = mean([100 * run.accuracy("test") for run in runs])
+    accuracy, ci, n = mean_interval([100 * run.accuracy("test") for run in runs])
     rows.append(Row(name, "train/test_accuracy", accuracy, "%", ci, n, note=note))
     times = [run.reached() for run in runs]
     never = times.count(None)

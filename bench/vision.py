@@ -33,7 +33,7 @@ from adapt.app.progress import progress
 from adapt.backbones import freeze_batch_norm, load_backbone
 from adapt.baselines import Backprop, HeadOnly
 from adapt.compare import Comparison, compare
-from adapt.compare.statistics import Interval, paired_difference
+from adapt.compare.statistics import Interval
 from adapt.files import read_json, write_json
 from adapt.heads import Prototype
 from adapt.inner import GaussNewton
@@ -251,18 +251,19 @@ def rows(start: str, case: Case, result: Comparison) -> Iterator[Row]:
     heads = [method for method in methods.values() if method.name.startswith("pretrained")]
     head = max(heads, key=lambda method: method.mean_score.mean)
     for method in methods.values():
-        name, score = f"{start}: {case}: {method.name}", method.mean_score
+        name, score = f"{start}: {case}: {method.name}", method.mean_score.times(100)
         goals = case.goals if method.name == "forward" else {}
         goal = goals.get("eval/accuracy")
-        yield Row(name, "eval/accuracy", 100 * score.mean, "%", 100 * score.ci95, score.n, goal)
+        yield Row(name, "eval/accuracy", score.mean, "%", score.ci95, score.n, goal)
         yield Row(name, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False)
         for other, metric in ((head, HEADS), (methods["backprop"], BACKPROP)):
             if method is not other:
-                yield _points(name, metric, paired_difference(method.score, other.score), goals.get(metric))
+                yield _points(name, metric, result.difference(method, other), goals.get(metric))
 
 
 def _points(case: str, metric: str, difference: Interval, goal: float | None) -> Row:
-    return Row(case, metric, 100 * difference.mean, "points", 100 * difference.ci95, difference.n, goal)
+    points = difference.times(100)
+    return Row(case, metric, points.mean, "points", points.ci95, points.n, goal)
 
 
 def run(

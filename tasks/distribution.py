@@ -38,6 +38,7 @@ class EpisodeMeta:
         outside_indices: int64 [o], the source's indices of `outside_x`.
         outside_x: [o, *shape], examples of classes that the task does not have; None: none were asked for.
         clean_y: int64 [n], the labels of the support before some were replaced; None: none were.
+        group: name of the group that the task is of (`GroupedTasks`); None: it is no group.
 
     In regression there are neither classes nor indices: they are empty.
     """
@@ -51,6 +52,7 @@ class EpisodeMeta:
     outside_indices: np.ndarray | None = None
     outside_x: torch.Tensor | None = None
     clean_y: torch.Tensor | None = None
+    group: str | None = None
 
 
 class Episode(NamedTuple):

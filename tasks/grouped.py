@@ -138,7 +138,15 @@ class GroupedTasks:
         group = int(rng.integers(len(self.names)))
         drawn = self.source.sample(rng, self.names[group], self.shots, self.queries)
         where = {"group": float(group)}
-        meta = EpisodeMeta(index, self.seed, drawn.classes, drawn.support_rows, drawn.query_rows, where)
+        meta = EpisodeMeta(
+            index,
+            self.seed,
+            drawn.classes,
+            drawn.support_rows,
+            drawn.query_rows,
+            where,
+            group=self.names[group],
+        )
         support_x, support_y, query_x, query_y = map(torch.from_numpy, drawn[:4])
         return Episode(support_x, support_y, query_x, query_y, meta)
 

@@ -67,6 +67,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             environment=where,
             electricity=electricity,
             checkpoint=session.folder / PROGRESS,
+            ours=config.ours,
             progress=progress(f"{config.name}: {config.task.tasks} tasks, {size_text(task)}"),
         )
         documents, figures = _write(result, session)

@@ -76,6 +76,7 @@ class Config:
     meta: Any = MISSING
     task: TaskConfig = field(default_factory=TaskConfig)
     method: dict[str, Any] = field(default_factory=dict)
+    ours: str | None = None  # of several forward methods the one that is compared; null: the first
     tracking: Any = MISSING
     energy: Any = MISSING
     register: str | None = None  # stage=meta: the adapter becomes a version of this registered model

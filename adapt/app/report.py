@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapt.compare import Comparison
+from adapt.compare.evidence import evidence_line
 from adapt.compare.markdown import Rows, cost_rows, table_rows
 from adapt.compare.verdict import size_text, verdict
 
@@ -27,6 +28,8 @@ def show(result: Comparison, *, figure: Path, folder: Path, ui: str | None, cons
     console.print(_table(title, content))
     console.print()
     console.print(verdict(result))
+    if evidence := evidence_line(result.examples):
+        console.print(f"\n{evidence}")
     console.print(f"\nfigure   {_short(figure)}\nresults  {_short(folder)}", soft_wrap=True)
     if ui is not None:
         console.print(f"MLflow   {ui}", soft_wrap=True)

@@ -27,6 +27,8 @@ __all__ = ["Job", "Setting", "Summary", "draw", "read_jobs"]
 SEED = "seed"
 NONE = "–"
 ROLES = ("retrain", "finetune", "backprop")
+#: A sweep has no other tasks to choose on: `tune` has.
+CHOSEN_ON = "the tasks that it is measured on"
 #: So many failures are told in a line.
 TOLD = 5
 #: Of a run's state, what sweep.json repeats.
@@ -170,8 +172,8 @@ class Summary:
             score = f"{best.metric.phrase(best.score)}{pooled}"
             if len(self.settings) > 1:
                 yield (
-                    f"Best of {len(self.settings)} settings: {best.name} ({score}), chosen on the very tasks "
-                    "that it is measured on, which favours it."
+                    f"Best of {len(self.settings)} settings: {best.name} ({score}), chosen on {CHOSEN_ON}, "
+                    "which favours it."
                 )
             else:
                 yield f"{score[0].upper()}{score[1:]}."
@@ -185,6 +187,7 @@ class Summary:
         tags = {"mlflow.note.content": self.text}
         if (best := self.best) is not None:
             tags["best_overrides"] = best.name
+            tags["best_chosen_on"] = CHOSEN_ON
             runs = [job.state.run_id for job in best.jobs if job.state.run_id is not None]
             if runs:
                 tags["best_run"] = runs[0]
@@ -217,7 +220,7 @@ class Summary:
                 for job in self.jobs
             ],
             "settings": [_described(setting) for setting in self.settings],
-            "best": None if best is None else _described(best),
+            "best": None if best is None else {**_described(best), "chosen_on": CHOSEN_ON},
         }
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -270,7 +273,8 @@ class Summary:
             self.text,
             "## Settings",
             _markdown([header, ("---", *["---:"] * (len(header) - 1)), *rows]),
-            "Seeds are pooled: a score is over the tasks of all runs of a setting, ± is its 95 % interval. "
+            "Seeds are pooled: a score is over the tasks of all runs of a setting, ± is its 95 % interval "
+            "(Student's t; examples that tasks share count once), not adjusted for the number of settings. "
             "“vs …” is the other method's time ÷ ours, see comparison.md of a run.",
             "## Runs",
             _markdown([("run", "overrides", "status", "score", "error"), ("---:", *["---"] * 4), *runs]),

@@ -36,7 +36,8 @@ __all__ = ["main", "tune"]
 #: In the folder of a search: what was typed, so that ``folder=`` alone goes on with it.
 REQUEST = "tune.json"
 NUMBERS = "tuning.json"
-#: Parts of the config that may change when a search goes on: where it is recorded, and its budget.
+#: Parts of the config that may change when a search goes on: where it is recorded, its budget, and which
+#: method the others are compared with, as methods are searched one by one.
 MAY_CHANGE = (
     "tracking",
     "hparams_search",
@@ -46,6 +47,7 @@ MAY_CHANGE = (
     "experiment",
     "energy",
     "resume",
+    "ours",
 )
 
 
@@ -233,6 +235,7 @@ def _tuning(work: _Work, studies: Mapping[str, MethodStudy]) -> Tuning:
         work.trials.data.digest,
         trials,
         versions,
+        work.trials.examples,
     )
 
 

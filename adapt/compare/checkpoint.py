@@ -17,6 +17,7 @@ import torch
 
 from adapt.adapter import Context, Method
 from adapt.compare.comparison import Curve
+from adapt.compare.examples import Examples
 from adapt.compare.meters import Meter
 from adapt.compare.metric import Metric
 from adapt.errors import AdaptError
@@ -101,6 +102,7 @@ class Checkpoint:
         energy_source: what their powers are: measured, estimated; None: there are none.
         meter: by what they were found, in words.
         done: results by method, one entry per finished task.
+        examples: what each of them was drawn from; None in a file of a version that did not say.
 
     Raises:
         AdaptError: the file is of another comparison, or damaged before its last line.
@@ -112,6 +114,7 @@ class Checkpoint:
         self.energy_source: str | None = None
         self.meter: str | None = None
         self.done: list[dict[str, Result]] = []
+        self.examples: list[Examples | None] = []
         if path is not None and path.is_file():
             self._read(path)
 
@@ -129,12 +132,18 @@ class Checkpoint:
         }
         self._append(head)
 
-    def add(self, results: Mapping[str, Result]) -> None:
-        """Keep the results of the next task, by method; they are on the disk when this returns."""
+    def add(self, results: Mapping[str, Result], examples: Examples) -> None:
+        """Keep the results of the next task, by method, and the ``examples`` of that task; they are on the
+        disk when this returns."""
         self._append(
-            {"task": len(self.done), "results": {name: _plain(one) for name, one in results.items()}}
+            {
+                "task": len(self.done),
+                "results": {name: _plain(one) for name, one in results.items()},
+                "examples": examples.to_dict(),
+            }
         )
         self.done.append(dict(results))
+        self.examples.append(examples)
 
     def discard(self) -> None:
         """Delete the file: its results are void."""
@@ -161,6 +170,8 @@ class Checkpoint:
             if entry.get("task") != number - 1 or "results" not in entry:
                 raise _damaged(path, number)
             self.done.append({name: _result(one) for name, one in entry["results"].items()})
+            kept = entry.get("examples")
+            self.examples.append(None if kept is None else Examples.from_dict(kept))
         if whole < len(content):
             os.truncate(path, whole)
 

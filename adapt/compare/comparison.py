@@ -1,17 +1,29 @@
 """The result of a comparison: per-task scores and seconds of every method, and what follows from them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from adapt.adapter import Role
+from adapt.compare.examples import Examples
 from adapt.compare.metric import ACCURACY, METRICS, Metric
-from adapt.compare.statistics import Interval, Speedup, mean_interval, paired_difference, ratio_interval
+from adapt.compare.statistics import (
+    LEVEL,
+    Estimate,
+    Interval,
+    Speedup,
+    difference_of,
+    holm,
+    mean_interval,
+    ratio_interval,
+)
 from adapt.errors import AdaptError
 
-__all__ = ["Comparison", "Curve", "MethodResult"]
+__all__ = ["Comparison", "Curve", "MethodResult", "check_ours"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,9 @@ class MethodResult:
         co2_g: emissions of that electricity, grams.
         usd: price of one adaptation: electricity, or the machine by the hour, as the config says.
         process_mb: the most memory that the process held beyond what it held before, MB; None: not sampled.
+        examples: what the tasks were drawn from; the comparison that the result is part of sets it. None: not
+            known.
+        share: whether scores are shares of the queries; the comparison sets it too.
     """
 
     name: str
@@ -57,6 +72,8 @@ class MethodResult:
     co2_g: float | None = None
     usd: float | None = None
     process_mb: float | None = None
+    examples: Examples | None = field(default=None, repr=False, compare=False)
+    share: bool = field(default=False, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -65,8 +82,8 @@ class MethodResult:
 
     @property
     def mean_score(self) -> Interval:
-        """Over tasks."""
-        return mean_interval(self.score)
+        """Over tasks; see :func:`adapt.compare.statistics.estimate`."""
+        return mean_interval(self.score, self.examples, shares=self.share)
 
     @property
     def adapt_seconds(self) -> float:
@@ -93,6 +110,11 @@ class Comparison:
         meta_seconds: what meta-training the adapter took, if known; for the break-even.
         metric: what the scores are.
         energy_source: "measured" (counters of the machine) or "estimated"; None: no energies.
+        examples: what the tasks were drawn from; None: not recorded, and taken for independent.
+        chosen: name of the forward method that is ours; None: the first that was configured.
+
+    Raises:
+        AdaptError: ``chosen`` is no forward method, or a method has more tasks than there are examples of.
     """
 
     experiment: str
@@ -104,25 +126,78 @@ class Comparison:
     environment: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric = ACCURACY
     energy_source: str | None = None
+    examples: Examples | None = None
+    chosen: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.chosen is not None:
+            check_ours(self.chosen, {name: method.role for name, method in self.methods.items()})
+        known = {name: self._with_examples(method) for name, method in self.methods.items()}
+        object.__setattr__(self, "methods", known)
+
+    def _with_examples(self, method: MethodResult) -> MethodResult:
+        own = None if self.examples is None else self.examples.first(method.n)
+        share = self.metric.share and own is not None
+        if method.examples is own and method.share == share:
+            return method
+        return replace(method, examples=own, share=share)
 
     def by_role(self, role: Role) -> MethodResult | None:
-        """The most accurate method of that role, or None."""
-        found = [method for method in self.methods.values() if method.role == role]
-        return max(found, key=lambda method: self.metric.gain(method.mean_score.mean), default=None)
+        """The method that stands for a role, or None: of ``forward`` :attr:`ours`, of the others the most
+        accurate. Choosing that on these very tasks favours them, never us."""
+        if role == "forward":
+            return self.ours
+        found = self.of_role(role)
+        return max(found, key=lambda method: self.metric.gain(float(np.mean(method.score))), default=None)
+
+    def of_role(self, role: Role) -> list[MethodResult]:
+        """All methods of a role, in the order they were configured."""
+        return [method for method in self.methods.values() if method.role == role]
 
     @property
     def ours(self) -> MethodResult | None:
-        """The forward method, if it took part."""
-        return self.by_role("forward")
+        """The forward method that was named, else the first that was configured; None if none took part. It
+        is never chosen by its score: the best of several on the tasks that it is judged by looks better than
+        it is."""
+        if self.chosen is not None:
+            return self.methods[self.chosen]
+        return next(iter(self.of_role("forward")), None)
 
     @property
     def best_head(self) -> MethodResult | None:
-        """The most accurate head. Choosing it on these very tasks favours the heads, never us."""
+        """The most accurate head."""
         return self.by_role("head")
 
     def difference(self, method: MethodResult, reference: MethodResult) -> Interval:
-        """Paired difference of scores, method − reference, on the tasks that both ran."""
-        return paired_difference(method.score, reference.score)
+        """Paired difference of scores, method − reference, on the tasks that both ran. Its interval is not
+        adjusted for how many differences there are; :meth:`p` is."""
+        return self._difference(method, reference).interval
+
+    def _difference(self, method: MethodResult, reference: MethodResult) -> Estimate:
+        return difference_of(method.score, reference.score, self.examples, shares=self.metric.share)
+
+    def p(self, method: MethodResult, reference: MethodResult) -> float:
+        """Chance of such a difference, or a larger one, between equal methods: two-sided, paired, and
+        adjusted for all pairs of methods of this comparison (Holm), so that it holds for whichever pair."""
+        pair = frozenset((method.name, reference.name))
+        return self._chances[pair] if len(pair) == 2 else 1.0
+
+    def better(self, method: MethodResult, reference: MethodResult) -> bool:
+        """Whether ``method`` is shown to be better: :meth:`p` is at most 5 %."""
+        mean = self.difference(method, reference).mean
+        return self.metric.gain(mean) > 0 and self.p(method, reference) <= LEVEL
+
+    @cached_property
+    def _chances(self) -> dict[frozenset[str], float]:
+        pairs = list(combinations(self.methods.values(), 2))
+        adjusted = holm([self._difference(one, other).p for one, other in pairs])
+        return {frozenset((a.name, b.name)): p for (a, b), p in zip(pairs, adjusted, strict=True)}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether tasks share so many examples that nothing can be shown; see
+        :attr:`adapt.compare.examples.Examples.exhausted`."""
+        return self.examples is not None and self.examples.exhausted
 
     def speedup(self, other: MethodResult, ours: MethodResult) -> Speedup:
         """Seconds(other) ÷ seconds(ours), task by task; see :class:`Speedup`.
@@ -178,15 +253,16 @@ class Comparison:
         ``_is_lower_bound`` is 1 where the ratio should be shown as ``≥``, else 0."""
         ours = self.ours
         if ours is None:
-            return {}
+            return self.evidence()
         values: dict[str, float] = {}
         timed: tuple[Role, ...] = ("retrain", "finetune", "backprop")
         for role in timed:
             if (other := self.by_role(role)) is not None:
                 speedup = self.speedup(other, ours)
                 values[f"compare/speedup_vs_{role}"] = speedup.ratio
-                values[f"compare/speedup_vs_{role}_low"] = speedup.low
-                values[f"compare/speedup_vs_{role}_high"] = speedup.high
+                if speedup.ends is not None:
+                    values[f"compare/speedup_vs_{role}_low"] = speedup.ends[0]
+                    values[f"compare/speedup_vs_{role}_high"] = speedup.ends[1]
                 values[f"compare/speedup_vs_{role}_is_lower_bound"] = float(speedup.bound)
                 if (energy := self.energy_ratio(other, ours)) is not None:
                     values[f"compare/energy_vs_{role}"] = energy.ratio
@@ -195,17 +271,33 @@ class Comparison:
             if (other := self.by_role(role)) is not None:
                 difference = self.difference(ours, other)
                 values[f"compare/{self.metric.name}_vs_{role}"] = difference.mean
-                values[f"compare/{self.metric.name}_vs_{role}_ci95"] = difference.ci95
+                if difference.ci95 is not None:
+                    values[f"compare/{self.metric.name}_vs_{role}_ci95"] = difference.ci95
+                values[f"compare/{self.metric.name}_vs_{role}_p"] = self.p(ours, other)
         if self.break_even_tasks is not None:
             values["compare/break_even_tasks"] = self.break_even_tasks
-        return values
+        return values | self.evidence()
+
+    def evidence(self) -> dict[str, float]:
+        """How many different support sets, query sets and examples there were, and the independent tasks that
+        carry at least as much evidence (``compare/effective_tasks``); empty where it is not recorded."""
+        if self.examples is None:
+            return {}
+        found = self.examples.counts
+        values = {
+            "compare/support_sets": float(found.support_sets),
+            "compare/query_sets": float(found.query_sets),
+            "compare/examples": float(found.examples),
+            "compare/effective_tasks": self.examples.effective_tasks,
+        }
+        return values | ({"compare/groups": float(found.groups)} if found.groups else {})
 
     def method_metrics(self, method: MethodResult) -> dict[str, float]:
         """A child run's metrics."""
         score = method.mean_score
         values = {
             f"eval/{self.metric.name}": score.mean,
-            f"eval/{self.metric.name}_ci95": score.ci95,
+            **({} if score.ci95 is None else {f"eval/{self.metric.name}_ci95": score.ci95}),
             "eval/tasks": float(score.n),
             "time/adapt_seconds": method.adapt_seconds,
             "cost/forward_equivalents": method.forward_equivalents,
@@ -224,7 +316,14 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, everything included; :meth:`from_dict` reads it back."""
-        return {**asdict(self), "metric": self.metric.name}
+        plain = asdict(replace(self, examples=None))  # which takes them from the methods as well
+        for method in plain["methods"].values():
+            del method["examples"], method["share"]
+        kept = None
+        if self.examples is not None:
+            counts, effective = self.examples.counts._asdict(), self.examples.effective_tasks
+            kept = {"counts": {**counts, "effective_tasks": effective}, **self.examples.to_dict()}
+        return {**plain, "metric": self.metric.name, "examples": kept}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Comparison":
@@ -239,7 +338,21 @@ class Comparison:
                 f"a comparison by '{name}', which this version does not know: known are {', '.join(METRICS)}"
             )
         methods = {method: _method(result) for method, result in value["methods"].items()}
-        return cls(**{**value, "methods": methods, "metric": METRICS[name]})
+        kept = value.get("examples")
+        examples = None if kept is None else Examples.from_dict(kept)
+        return cls(**{**value, "methods": methods, "metric": METRICS[name], "examples": examples})
+
+
+def check_ours(name: str, roles: Mapping[str, Role]) -> None:
+    """Check that the method which is to be ours takes part and adapts by forward mode.
+
+    Raises:
+        AdaptError: it does not.
+    """
+    forward = [known for known, role in roles.items() if role == "forward"]
+    if name not in forward:
+        there = f"there are {', '.join(forward)}" if forward else "there is none"
+        raise AdaptError(f"ours={name}: no forward method of that name takes part; {there}")
 
 
 def _method(result: Mapping[str, Any]) -> MethodResult:

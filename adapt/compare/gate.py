@@ -2,11 +2,12 @@
 
 Both adapt to the same tasks, so every difference is paired. The tasks are cut into slices: all of them, by
 shots, by domain, by class. With d the mean gain of the challenger on a slice, (l, h) its 95 % interval
-(Student's t, paired) and m > 0 the tolerance, a slice is
+(Student's t, paired; examples that tasks share count once, see :mod:`adapt.compare.examples`) and m > 0 the
+tolerance, a slice is
 
     ok       l ≥ −m       it is shown that the challenger is worse by no more than m (non-inferiority)
     worse    h < −m       it is shown that it is worse by more than m
-    unclear  otherwise    too few tasks to show either
+    unclear  otherwise    too few tasks, or too few examples behind them, to show either
 
 The challenger passes if all tasks together, every number of shots and every domain are ok. Several tests
 need no correction there: a challenger that is too much worse anywhere passes with at most the probability of
@@ -28,27 +29,25 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from adapt.adapter import FewShotAdapter
+from adapt.compare.examples import Examples
 from adapt.compare.metric import Metric, metric_of
-from adapt.compare.statistics import Interval
+from adapt.compare.statistics import LEVEL, ROUNDING, Interval, difference_of, holm
 from adapt.errors import AdaptError
 from tasks import Episode, Mixture, Tasks
 
 __all__ = ["CLASS", "LEVEL", "TOGETHER", "Gate", "Slice", "judge", "run_gate"]
 
-#: Share of intervals that miss the truth, and of sets of classes in which an equal one is called worse.
-LEVEL = 0.05
 #: Fewest tasks of a class that is judged: below, the mean of paired differences is far from normal.
 CLASS_TASKS = 30
 #: Kinds of slices; the key of a slice is its kind and its name.
 TOGETHER, SHOTS, DOMAIN, CLASS = "all", "shots", "domain", "class"
-#: Differences that are equal up to rounding are equal.
-ROUNDING = 1e-12
 
 Key = tuple[str, str]
 Pairs = Mapping[Key, Sequence[tuple[float, float]]]
@@ -62,7 +61,7 @@ class Slice:
         kind: ``all``, ``shots``, ``domain`` or ``class``.
         name: of the number of shots, the domain, the class.
         champion, challenger: mean score over the ``n`` tasks.
-        difference: challenger − champion, with the half-width of its paired 95 % interval.
+        difference: challenger − champion, with the half-width of its paired 95 % interval, if it has one.
         margin: how much worse is tolerated, in the unit of the score.
         verdict: ``ok``, ``worse``, ``unclear``, or ``few`` where a class has too few tasks to be judged.
     """
@@ -93,12 +92,14 @@ class Gate:
         tolerance: as it was asked for.
         tasks: how many there were.
         metric: of the scores.
+        examples: what the tasks were drawn from; None: not known.
     """
 
     slices: tuple[Slice, ...]
     tolerance: float
     tasks: int
     metric: Metric
+    examples: Examples | None = None
 
     @property
     def refusals(self) -> tuple[Slice, ...]:
@@ -125,7 +126,7 @@ def run_gate(
     Args:
         champion: what is used today.
         challenger: what may replace it, on the same device.
-        tasks: by shots. Give each a seed of its own: tasks are taken for independent.
+        tasks: by shots, of one source. Give each a seed of its own, for tasks that are not the same.
         count: tasks of each entry, at least 2.
         tolerance: see the module.
         progress: wraps the iteration over all tasks.
@@ -143,6 +144,7 @@ def run_gate(
         raise AdaptError(f"{count} tasks: at least two are needed to tell chance from difference")
     device = champion.state.origin.device
     found: dict[Key, list[tuple[float, float]]] = defaultdict(list)
+    drawn: dict[Key, list[Examples]] = defaultdict(list)
     names = [*tasks]
     for step in progress(range(count * len(names))):
         index, which = divmod(step, len(names))
@@ -152,10 +154,16 @@ def run_gate(
         keys = [(SHOTS, names[which])] if len(names) > 1 else []
         if isinstance(tasks[names[which]], Mixture):
             keys.append((DOMAIN, episode.meta.classes[0].split("/")[0]))
+        labels = episode.query_y.cpu().numpy()
         for key, (old, new) in {key: (value, scores[1][key]) for key, value in scores[0].items()}.items():
+            rows = slice(None) if key[0] == TOGETHER else labels == episode.meta.classes.index(key[1])
+            queries = episode.meta.query_indices
+            own = replace(episode.meta, query_indices=queries[rows] if len(queries) else queries)
             for each in [key, *(keys if key[0] == TOGETHER else [])]:
                 found[each].append((old, new))
-    return judge(found, metric, tolerance)
+                drawn[each].append(Examples.of([own]))
+    joined = {key: Examples.joined(parts) for key, parts in drawn.items()}
+    return judge(found, metric, tolerance, joined)
 
 
 def _scores(
@@ -174,7 +182,12 @@ def _scores(
             yield (CLASS, name), metric.measure(outputs[rows], truth[rows])
 
 
-def judge(pairs: Pairs, metric: Metric, tolerance: float = 0.01) -> Gate:
+def judge(
+    pairs: Pairs,
+    metric: Metric,
+    tolerance: float = 0.01,
+    examples: Mapping[Key, Examples | None] = MappingProxyType({}),
+) -> Gate:
     """The verdict on scores that were measured already.
 
     Args:
@@ -182,6 +195,7 @@ def judge(pairs: Pairs, metric: Metric, tolerance: float = 0.01) -> Gate:
             needed.
         metric: of the scores.
         tolerance: see the module; positive.
+        examples: slice → what its tasks were drawn from; of a slice without, tasks are independent.
 
     Example:
         >>> from adapt.compare import ACCURACY
@@ -199,50 +213,39 @@ def judge(pairs: Pairs, metric: Metric, tolerance: float = 0.01) -> Gate:
         )
     order = {kind: place for place, kind in enumerate((TOGETHER, SHOTS, DOMAIN, CLASS))}
     keys = sorted(pairs, key=lambda key: order[key[0]])
-    judged = [_slice(key, pairs[key], metric, tolerance) for key in keys]
-    worse = _holm([chance for found, chance in judged if found.kind == CLASS and found.verdict != "few"])
+    judged = [_slice(key, pairs[key], metric, tolerance, examples.get(key)) for key in keys]
+    classes = [chance for found, chance in judged if found.kind == CLASS and found.verdict != "few"]
+    adjusted = iter(holm(classes))
     slices = []
     for found, _ in judged:
         if found.kind == CLASS and found.verdict != "few":
-            found = Slice(**{**vars(found), "verdict": "worse" if next(worse) else "ok"})
+            found = replace(found, verdict="worse" if next(adjusted) <= LEVEL else "ok")
         slices.append(found)
-    return Gate(tuple(slices), tolerance, len(pairs[TOGETHER, ""]), metric)
+    return Gate(tuple(slices), tolerance, len(pairs[TOGETHER, ""]), metric, examples.get((TOGETHER, "")))
 
 
 def _slice(
-    key: Key, pairs: Sequence[tuple[float, float]], metric: Metric, tolerance: float
+    key: Key,
+    pairs: Sequence[tuple[float, float]],
+    metric: Metric,
+    tolerance: float,
+    examples: Examples | None,
 ) -> tuple[Slice, float]:
     """The slice, and the chance of such a difference if the challenger were worse by just the margin."""
-    from scipy.stats import t
-
     old, new = np.asarray(pairs, dtype=float).T
-    n, differences = len(old), new - old
-    mean = float(differences.mean())
-    error = float(differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
-    half = float(t.ppf(1 - LEVEL / 2, n - 1)) * error if n > 1 else math.inf
     margin = tolerance if math.isfinite(metric.most) else tolerance * float(old.mean())
-    above = metric.gain(mean) + margin  # the margin that is left
-    if above - half >= -ROUNDING:
+    better, worse = (new, old) if metric.higher_is_better else (old, new)
+    gain = difference_of(better, worse, examples, shares=metric.share)
+    half = gain.interval.ci95
+    above = gain.mean + margin  # the margin that is left
+    if half is not None and above - half >= -ROUNDING:
         verdict = "ok"
-    elif above + half < -ROUNDING:
+    elif half is not None and above + half < -ROUNDING:
         verdict = "worse"
     else:
         verdict = "unclear"
-    if error < ROUNDING:  # the same difference on every task
-        chance = 0.0 if above < -ROUNDING else 1.0
-    else:
-        chance = float(t.cdf(above / error, n - 1)) if n > 1 else 1.0
-    if key[0] == CLASS and n < CLASS_TASKS:
+    if key[0] == CLASS and gain.n < CLASS_TASKS:
         verdict = "few"
-    return Slice(*key, float(old.mean()), float(new.mean()), Interval(mean, half, n), margin, verdict), chance
-
-
-def _holm(chances: Sequence[float]) -> Iterator[bool]:
-    """Which hypotheses fall at :data:`LEVEL` together, in the order of ``chances`` (Holm 1979)."""
-    order = np.argsort(chances, kind="stable")
-    fallen = np.zeros(len(chances), dtype=bool)
-    for place, index in enumerate(order):
-        if chances[index] > LEVEL / (len(chances) - place):
-            break
-        fallen[index] = True
-    return iter(fallen.tolist())
+    difference = gain.interval._replace(mean=float((new - old).mean()))
+    found = Slice(*key, float(old.mean()), float(new.mean()), difference, margin, verdict)
+    return found, gain.below(-margin)

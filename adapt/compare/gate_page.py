@@ -2,6 +2,7 @@
 
 import math
 
+from adapt.compare.evidence import evidence_line
 from adapt.compare.gate import CLASS, CLASS_TASKS, Gate, Slice
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval
@@ -35,7 +36,7 @@ def _shown(gate: Gate) -> list[Slice]:
 
 
 def _row(found: Slice, metric: Metric) -> tuple[str, ...]:
-    old, new = (metric.text(Interval(score, 0.0, 1)) for score in (found.champion, found.challenger))
+    old, new = (metric.text(Interval(score, None, 1)) for score in (found.champion, found.challenger))
     difference = metric.difference_text(found.difference)
     return str(found), str(found.difference.n), old, new, difference, WORDS[found.verdict]
 
@@ -85,10 +86,13 @@ def gate_markdown(gate: Gate, name: str, champion: str, challenger: str, tasks: 
         f"**{gate_sentence(gate).capitalize()}.**",
         "\n".join(lines),
         f"{gate.tasks} tasks ({tasks}); both versions adapted to each. ± is the 95 % interval of the paired "
-        f"difference, challenger − champion. A slice is ok if all of its interval lies within {_limit(gate)} "
-        "of the champion or better, worse if none of it does, and otherwise it is not shown: more tasks "
-        "would tell.",
+        "difference, challenger − champion (Student's t; examples that tasks share count once). A slice is "
+        f"ok if all of its interval lies within {_limit(gate)} of the champion or better, worse if none of "
+        "it does, and otherwise it is not shown: more tasks, or more examples where tasks share them, would "
+        "tell.",
     ]
+    if evidence := evidence_line(gate.examples):
+        parts.append(evidence)
     if classes:
         parts.append(
             f"Of {len(classes)} classes, {few} have fewer than {CLASS_TASKS} tasks and are not judged. The "

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import (
     energy_text,
     label,
@@ -16,7 +17,7 @@ from adapt.compare.verdict import (
     verdict,
 )
 
-__all__ = ["Rows", "comparison_markdown", "cost_rows", "table_rows"]
+__all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "table_rows"]
 
 #: Column names, and texts row by row.
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -102,18 +103,45 @@ def cost_rows(comparison: Comparison) -> Rows:
     return tuple(known), rows if len(known) > 1 else []
 
 
+def difference_rows(comparison: Comparison) -> Rows:
+    """Ours against every other method, with the chance that an equal one would have looked so different; no
+    rows without ours or without others."""
+    metric, ours = comparison.metric, comparison.ours
+    if ours is None:
+        return (), []
+    header: tuple[str, ...] = (
+        f"{ours.name} −",
+        f"difference, {metric.difference_unit}",
+        "p, adjusted",
+        "tasks",
+    )
+    rows: list[tuple[str, ...]] = []
+    for other in comparison.methods.values():
+        if other is not ours:
+            difference = comparison.difference(ours, other)
+            chance = _chance(comparison.p(ours, other))
+            rows.append((other.name, metric.difference_text(difference), chance, str(difference.n)))
+    return header, rows
+
+
+def _chance(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def _maybe(text: Callable[[float], str], value: float | None) -> str:
     return "" if value is None else text(value)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The page ``comparison.md``: what the tasks were, the table, the verdict, how it was measured."""
-    costs = cost_rows(comparison)
+    costs, differences = cost_rows(comparison), difference_rows(comparison)
     parts = [
         f"# {comparison.experiment}",
         _task(comparison.task, comparison.seed),
         _table(table_rows(comparison)),
         f"**{verdict(comparison)}**",
+        *([evidence] if (evidence := evidence_line(comparison.examples)) else []),
+        *(["## Differences", _table(differences), _told(comparison)] if differences[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
         " ".join(_measured(comparison)),
@@ -138,6 +166,17 @@ def _task(task: Mapping[str, Any], seed: int) -> str:
     return f"{tasks} tasks from {source}: {episode}, {drawn}{more}."
 
 
+def _told(comparison: Comparison) -> str:
+    """What the table of differences shows."""
+    return (
+        "A difference counts as significant, here and above, if its p is at most 0.05; p is two-sided and "
+        f"adjusted for all {len(comparison.methods) * (len(comparison.methods) - 1) // 2} pairs of methods "
+        "(Holm), the intervals are not."
+        if len(comparison.methods) > 2
+        else "A difference counts as significant if its two-sided p is at most 0.05."
+    )
+
+
 def _measured(comparison: Comparison) -> Iterator[str]:
     """Sentences, only those that the methods which took part need."""
     yield (
@@ -146,11 +185,22 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         "median over tasks."
     )
     yield (
-        "± is a 95 % interval over tasks. Differences are paired: taken task by task, on the tasks that both "
-        "methods ran (the last column says how many each did)."
+        "± is a 95 % interval (Student's t) of one mean, not adjusted for how many there are. Differences "
+        "are paired: taken task by task, on the tasks that both methods ran (the last column says how many "
+        "each did)."
     )
     if (head := comparison.best_head) is not None:
-        yield f"They are relative to {label(head)}, chosen as the best on these very tasks, which favours it."
+        yield (
+            f"The first table gives them relative to {label(head)}, chosen as the best on these very tasks, "
+            "which favours it."
+        )
+    if comparison.examples is None:
+        yield "It was not recorded which tasks share examples: intervals take all tasks for independent."
+    elif comparison.examples.effective_tasks < len(comparison.examples) - 0.5:
+        yield (
+            "Tasks that share examples are no independent evidence: intervals count them as what they are "
+            "(Hoeffding 1948), and are about other examples of the same classes."
+        )
     if comparison.by_role("retrain") is not None:
         yield (
             "“vs retraining” is the time that retraining from random weights needs to first reach the "

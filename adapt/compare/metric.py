@@ -30,6 +30,7 @@ class Metric:
         difference_unit: after a shown difference.
         decimals: of a shown score and of a shown difference; None: three significant digits.
         log_axis: scores may lie decades apart, and then belong on a log axis.
+        share: whether a score is the share of the queries that are right.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metric:
     difference_unit: str
     decimals: tuple[int, int] | None
     log_axis: bool
+    share: bool
 
     def gain(self, difference: float) -> float:
         """``difference`` of scores (or a score), with the sign that makes more better."""
@@ -74,17 +76,19 @@ class Metric:
         return f"{self.text(score)} {self.unit}" if self.unit else f"{self.noun} {self.text(score)}"
 
     def _text(self, value: Interval, sign: str, decimals: int | None) -> str:
-        mean, ci95 = self.scale * value.mean, self.scale * value.ci95
+        mean, ci95, _ = value.times(self.scale)
         power = 0
         if decimals is None:
-            largest = max(abs(mean), ci95)
+            largest = max(abs(mean), ci95 or 0.0)
             exponent = math.floor(math.log10(largest)) if largest > 0 else 0
             # Zeros that nobody wants to count become a power of ten.
             power = 0 if -5 < exponent < 6 else exponent
             decimals = max(0, 2 - exponent + power)
         end = f"e{power}" if power else ""
         text = f"{mean / 10.0**power:{sign}.{decimals}f}".replace("-", "−") + end
-        return text + (f" ± {ci95 / 10.0**power:.{decimals}f}{end}" if value.n > 1 else "")
+        if ci95 is None or value.n < 2:
+            return text
+        return f"{text} ± {ci95 / 10.0**power:.{decimals}f}{end}"
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:
@@ -102,8 +106,10 @@ def _mse(outputs: Tensor, targets: Tensor) -> float:
     return float((outputs.double() - targets.double()).square().mean())
 
 
-ACCURACY = Metric("accuracy", "accuracy", True, _accuracy, 1.0, 100, "%", "points", (1, 2), log_axis=False)
-MSE = Metric("mse", "MSE", False, _mse, math.inf, 1, "", "MSE", None, log_axis=True)
+ACCURACY = Metric(
+    "accuracy", "accuracy", True, _accuracy, 1.0, 100, "%", "points", (1, 2), log_axis=False, share=True
+)
+MSE = Metric("mse", "MSE", False, _mse, math.inf, 1, "", "MSE", None, log_axis=True, share=False)
 
 #: By name, as ``comparison.json`` says it.
 METRICS = {metric.name: metric for metric in (ACCURACY, MSE)}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.examples import Examples
 from adapt.errors import AdaptError
 
 __all__ = ["pool"]
@@ -22,6 +23,7 @@ def pool(comparisons: Sequence[Comparison]) -> Comparison:
 
     Tasks come in turn, the first of every seed, then the second of every seed, so that a costly method, which
     ran on the first few tasks of each, ran on the first few of the pooled ones too: differences stay paired.
+    Examples that tasks of several seeds share count once, as within a seed.
     Operations, energy, emissions and cost are means; memory is the most of any seed.
     The seed is that of the first comparison; ``task["seeds"]`` says all of them, ``task["tasks"]`` how many
     tasks there are in all.
@@ -54,6 +56,7 @@ def pool(comparisons: Sequence[Comparison]) -> Comparison:
         task={**first.task, "tasks": tasks, "seeds": seeds},
         methods=methods,
         environment=_shared(comparisons),
+        examples=Examples.joined([comparison.examples for comparison in comparisons], in_turn=True),
     )
 
 
@@ -68,6 +71,7 @@ def _settings(run: Comparison) -> dict[str, Any]:
         "seconds of meta-training": run.meta_seconds,
         "energy_source": run.energy_source,
         "methods": list(run.methods),
+        "ours": run.ours.name if run.ours else None,
         **{f"role of {name}": method.role for name, method in run.methods.items()},
         **{f"number of tasks of {name}": method.n for name, method in run.methods.items()},
         **{f"number of curves of {name}": len(method.curves) for name, method in run.methods.items()},
@@ -98,6 +102,8 @@ def _pooled(results: Sequence[MethodResult]) -> MethodResult:
 
     return replace(
         results[0],
+        examples=None,
+        share=False,
         score=_in_turn([result.score for result in results]),
         seconds=_in_turn([result.seconds for result in results]),
         curves=_in_turn([result.curves for result in results]),

@@ -13,8 +13,9 @@ from adapt.adapter import Context, Method, Predictor, Support
 from adapt.adapter.method import Adapt, Unfinished
 from adapt.backbones import fingerprint
 from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
-from adapt.compare.comparison import Comparison, Curve, MethodResult
+from adapt.compare.comparison import Comparison, Curve, MethodResult, check_ours
 from adapt.compare.energy import Cost, Electricity, mean_power
+from adapt.compare.examples import Examples
 from adapt.compare.measure import ProcessPeak, Stopwatch, count_flops, peak_megabytes
 from adapt.compare.meters import Meter, find_meter
 from adapt.compare.metric import Metric, metric_of
@@ -39,6 +40,7 @@ def compare(
     environment: Mapping[str, Any] | None = None,
     electricity: Electricity | None = None,
     checkpoint: Path | None = None,
+    ours: str | None = None,
     progress: Progress = lambda indices: indices,
 ) -> Comparison:
     """Adapt to ``tasks`` episodes with every method.
@@ -54,10 +56,12 @@ def compare(
         checkpoint: a file that keeps every finished task. If it exists, its tasks are not run again; their
             number may differ, everything else must be as it was. Scores are those of an uninterrupted run;
             ``environment["resumed"]`` says that seconds come from more than one process.
+        ours: the forward method that the others are compared with; None: the first one. It is named before a
+            task is seen, since the best of several on these very tasks would look better than it is.
 
     Raises:
-        AdaptError: no methods, no tasks, a score that is not finite, a method that changed weights it
-            promised to keep, or a checkpoint that is damaged or of another comparison.
+        AdaptError: no methods, ``ours`` not among them, no tasks, a score that is not finite, a method that
+            changed weights it promised to keep, or a checkpoint that is damaged or of another comparison.
     """
     if not methods:
         raise AdaptError(
@@ -65,6 +69,8 @@ def compare(
         )
     if tasks < 1:
         raise AdaptError(f"task.tasks={tasks}: at least one task is needed")
+    if ours is not None:
+        check_ours(ours, {name: method.role for name, method in methods.items()})
     before = fingerprint(context.backbone)
     first = _to(distribution.episode(0), device)
     metric = metric_of(first.query_y)
@@ -94,7 +100,8 @@ def compare(
             ]
             shift = index % len(running) if running else 0
             order = running[shift:] + running[:shift]
-            kept.add({name: _score(adapt[name], episode, judges[name], device) for name in order})
+            scores = {name: _score(adapt[name], episode, judges[name], device) for name in order}
+            kept.add(scores, Examples.of([episode.meta]))
         if fingerprint(context.backbone) != before:
             kept.discard()
             raise AdaptError(
@@ -111,8 +118,24 @@ def compare(
         source = kept.energy_source
         where["energy"] = {"meter": kept.meter, **energy.to_dict()}
     known = context.adapter.info.get("training", {}).get("seconds")
+    examples = Examples.joined(
+        [
+            Examples.of([distribution.episode(index).meta]) if found is None else found
+            for index, found in enumerate(kept.examples[:tasks])
+        ]
+    )
     return Comparison(
-        experiment, dict(task), context.seed, device.type, results, known, where, metric, source
+        experiment,
+        dict(task),
+        context.seed,
+        device.type,
+        results,
+        known,
+        where,
+        metric,
+        source,
+        examples,
+        ours,
     )
 
 

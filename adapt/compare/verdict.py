@@ -6,8 +6,9 @@ from typing import Any
 
 from adapt.adapter import Role
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.evidence import evidence_text
 from adapt.compare.metric import Metric
-from adapt.compare.statistics import Interval, Speedup
+from adapt.compare.statistics import Speedup
 
 __all__ = [
     "energy_text",
@@ -23,18 +24,19 @@ __all__ = [
 
 #: What one can choose from a support set.
 ROLES: tuple[Role, ...] = ("head", "forward", "backprop", "finetune")
-#: With fewer tasks the normal approximation behind the intervals is too optimistic to rely on.
+#: With fewer tasks the mean of scores that have a largest value is still far from normal, which t assumes.
 FEW_TASKS = 30
 
 
 def verdict(comparison: Comparison) -> str:
     """Which method to pick for this backbone and task, and why, in two or three sentences.
 
-    The rule: the cheapest method, unless a costlier one is significantly more accurate (the paired 95 %
-    interval lies on the better side of 0); then that one, and so on up. The most accurate method of each role
-    takes part. Retraining does not, since it needs far more labels than the support set holds; the verdict
-    says what it would reach, and what time and energy the choice saves against it, or against backprop where
-    retraining did not take part. More accurate means a higher accuracy or a lower squared error.
+    The rule: the cheapest method, unless a costlier one is significantly more accurate
+    (:meth:`Comparison.better`: paired, and adjusted for all pairs of methods); then that one, and so on up.
+    One method of each role takes part (:meth:`Comparison.by_role`). Retraining does not, since it needs far
+    more labels than the support set holds; the verdict says what it would reach, and what time and energy the
+    choice saves against it, or against backprop where retraining did not take part. More accurate means a
+    higher accuracy or a lower squared error.
     """
     metric = comparison.metric
 
@@ -48,20 +50,51 @@ def verdict(comparison: Comparison) -> str:
         return f"Only {label(retrain)} took part: {result(retrain)}." if retrain else "No method took part."
     chosen = candidates[0]
     for method in candidates[1:]:
-        if _better(metric, comparison.difference(method, chosen)):
+        if comparison.better(method, chosen):
             chosen = method
+    name = f"{label(chosen)}{_picked(comparison, chosen)}"
     if len(candidates) == 1:
-        text = f"Only {label(chosen)} adapts here, so there is nothing to choose from: {result(chosen)}"
+        text = f"Only {name} adapts here, so there is nothing to choose from: {result(chosen)}"
     else:
-        text = f"Use {label(chosen)}: {result(chosen)}"
+        text = f"Use {name}: {result(chosen)}"
     if retrain is not None:
         text += _against_retraining(comparison.speedup(retrain, chosen), metric if retrain.curves else None)
     text += _energy_saved(comparison, chosen)
     if reasons := "; ".join(_reasons(comparison, chosen, candidates)):
         text += f". {reasons[0].upper()}{reasons[1:]}"
+    return f"{text}{_named(comparison)}{_caution(comparison, chosen)}."
+
+
+def _picked(comparison: Comparison, chosen: MethodResult) -> str:
+    """That the best of several looks better than it is, on the tasks that it was picked on."""
+    several = len(comparison.of_role(chosen.role))
+    if several == 1 or chosen.role == "forward":
+        return ""
+    noun = "heads" if chosen.role == "head" else f"{chosen.role} methods"
+    return f" (the most accurate of {several} {noun} on these very tasks)"
+
+
+def _named(comparison: Comparison) -> str:
+    """Which of several forward methods is ours, as a sentence to follow; it is not the best of them."""
+    forward, ours = comparison.of_role("forward"), comparison.ours
+    if len(forward) < 2 or ours is None:
+        return ""
+    how = "as the configuration says" if comparison.chosen else "as the first of them"
+    return f". Of {len(forward)} forward methods, {ours.name} is the one that is compared, {how}"
+
+
+def _caution(comparison: Comparison, chosen: MethodResult) -> str:
+    """How little may have been seen, as the end of the verdict."""
+    if comparison.examples is not None and comparison.exhausted:
+        drawn = evidence_text(comparison.examples)
+        return (
+            f". All {len(comparison.examples)} tasks share {drawn}: this is less evidence than two "
+            "independent tasks, so that no difference can be called significant; more examples are needed, "
+            "not more tasks"
+        )
     if chosen.n < FEW_TASKS:
-        text += f". With only {chosen.n} task{'s' if chosen.n > 1 else ''} this is a hint, not a finding"
-    return text + "."
+        return f". With only {chosen.n} task{'s' if chosen.n > 1 else ''} this is a hint, not a finding"
+    return ""
 
 
 def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[MethodResult]) -> Iterator[str]:
@@ -71,7 +104,7 @@ def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[Meth
         if other is chosen:
             continue
         difference = comparison.difference(other, chosen)
-        better, worse = _better(metric, difference), _worse(metric, difference)
+        better, worse = comparison.better(other, chosen), comparison.better(chosen, other)
         dominated = worse and other.adapt_seconds > chosen.adapt_seconds
         if dominated and (other.role == "finetune" or (other.role == "backprop" and chosen.role == "head")):
             continue  # nobody would wonder
@@ -85,7 +118,7 @@ def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[Meth
         yield _price(comparison, chosen)
     if (retrain := comparison.by_role("retrain")) is not None:
         difference = comparison.difference(retrain, chosen)
-        if _better(metric, difference):
+        if comparison.better(retrain, chosen):
             more = metric.difference_text(difference).replace("+", "").replace("−", "")
             amount = f"{more} {metric.difference_unit} {'higher' if metric.higher_is_better else 'lower'}"
             seconds = seconds_text(retrain.adapt_seconds)
@@ -127,14 +160,6 @@ def _energy_saved(comparison: Comparison, chosen: MethodResult) -> str:
     bound = "at most " if ratio.bound else ""
     source = " (estimated)" if comparison.energy_source == "estimated" else ""
     return f", for {bound}{_significant(100 / ratio.ratio)} % of the energy of {name}{source}"
-
-
-def _better(metric: Metric, difference: Interval) -> bool:
-    return difference.n > 1 and metric.gain(difference.mean) > difference.ci95
-
-
-def _worse(metric: Metric, difference: Interval) -> bool:
-    return difference.n > 1 and -metric.gain(difference.mean) > difference.ci95
 
 
 def label(method: MethodResult) -> str:

@@ -56,6 +56,7 @@ MISTAKES = [
     mistake("task.shots=10000", "task.shots=10000", "use task.shots<="),
     mistake("task.queries=10000", "task.queries=10000", "use task.queries<="),
     mistake("task.tasks=0", "task.tasks=0", "at least one task"),
+    mistake("ours=head method=[head,forward]", "ours=head", "there are forward"),
     mistake("inner.damping=-1", "inner.damping=-1", "zero or positive"),
     mistake("inner.steps=-1", "inner.steps=-1", "cannot be negative"),
     mistake("method.forward.k=10000", "k=10000", "choose 0 …"),

@@ -40,6 +40,7 @@ def test_tasks_of_all_seeds_come_in_turn_and_stay_paired() -> None:
     assert costly.score == (1.5, 101.5, 2.5, 102.5)
     assert [curve.score[-1] for curve in costly.curves] == [1, 101, 2, 102]
     assert pooled.difference(costly, ours)[:] == (0.5, 0.0, 4)
+    assert pooled.p(costly, ours) > 0.1  # equal differences of four tasks show little
     assert ours.seconds == tuple(10 * value for value in ours.score)
     assert pooled.speedup(costly, ours).never == 0
     assert (pooled.seed, pooled.task["tasks"], pooled.task["seeds"]) == (0, 6, [0, 1])

@@ -55,7 +55,7 @@ SLOW = Curve((2.0, 10.0, 20.0), (0.5, 0.6, 0.7))
             [head(), forward(0.03), backprop(0.03)],
             "Use forward: 83.0 ± 0.4 % in 50 ms. ",
             [
-                "The logistic head is less accurate (−3.00 ± 0.39 points, 10 ms)",
+                "The logistic head is less accurate (−3.00 ± 0.40 points, 10 ms)",
                 "backprop is not significantly",
                 "forward costs 12 forward passes and 5.0× the time of the logistic head",
             ],
@@ -134,7 +134,7 @@ def test_retraining_alone_and_nothing_at_all() -> None:
 def test_verdict_says_what_retraining_needs(curve: Curve | None, said: str) -> None:
     text = verdict(comparison(head(), forward(0.03), retrain(curve)))
     assert said in text
-    assert "retraining on all training data ends 7.00 ± 1.31 points higher after 20 s" in text
+    assert "retraining on all training data ends 7.00 ± 1.51 points higher after 20 s" in text
 
 
 def test_verdict_tells_the_price_of_meta_training() -> None:
@@ -172,7 +172,7 @@ def test_table() -> None:
     assert header[2] == "vs head_logistic, points"
     assert rows == [
         ("head_logistic", "80.0 ± 0.0", "–", "10 ms", "1,000×", "12.3", "4.5", "100"),
-        ("forward", "83.0 ± 0.4", "+3.00 ± 0.39", "50 ms", "200×", "12.3", "4.5", "100"),
+        ("forward", "83.0 ± 0.4", "+3.00 ± 0.40", "50 ms", "200×", "12.3", "4.5", "100"),
         ("retrain", "90.0 ± 0.0", "+10.00 ± 0.00", "20 s (10 s to reach forward)", "–", "12.3", "4.5", "10"),
     ]
 
@@ -194,7 +194,11 @@ def test_page_holds_tasks_table_verdict_and_how_it_was_measured() -> None:
     assert page.startswith(
         "# toy\n\n100 tasks from digits: 5-way 5-shot, 15 queries per class, seed 0.\n\n| method |"
     )
-    assert sum(line.startswith("| ") for line in page.splitlines()) == 2 * (2 + 3)  # scores, and costs
+    # scores, differences to ours, and costs
+    assert sum(line.startswith("| ") for line in page.splitlines()) == (2 + 3) + (2 + 2) + (2 + 3)
+    assert "\n| forward − | difference, points | p, adjusted | tasks |\n" in page
+    assert "\n| head_logistic | +3.00 ± 0.40 | < 0.0001 | 100 |\n" in page
+    assert "adjusted for all 3 pairs of methods (Holm), the intervals are not." in page
     assert f"**{verdict(found)}**" in page
     assert "retraining from random weights" in page
     assert page.endswith("Device: cpu (device a CPU, versions torch 2).\n")

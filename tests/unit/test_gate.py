@@ -158,20 +158,20 @@ class Planted:
         return SimpleNamespace(logits=logits)
 
 
-def gate_of(errs: Any, **more: Any) -> Gate:
-    tasks = {str(shots): Distribution(pixels(), 3, shots, 4, seed=shots) for shots in (1, 3)}
+def gate_of(errs: Any, each: int = 100, **more: Any) -> Gate:
+    tasks = {str(shots): Distribution(pixels(each=each), 3, shots, 4, seed=shots) for shots in (1, 3)}
     return run_gate(Planted(), Planted(errs), tasks, count=60, **more)  # type: ignore[arg-type]
 
 
-def pixels(classes: int = 5) -> ArraySource:
-    """Class i is an image full of i."""
+def pixels(classes: int = 5, each: int = 100) -> ArraySource:
+    """Class i is ``each`` images full of i."""
     from tasks import Card
 
-    card = Card("pixels", "flat images", "here", "CC0", "none", {"examples": 8 * classes}, (), "None.")
-    values = np.repeat(np.arange(classes, dtype=np.float32), 8)
-    members = {f"c{i}": np.arange(8 * i, 8 * i + 8) for i in range(classes)}
+    card = Card("pixels", "flat images", "here", "CC0", "none", {"examples": each * classes}, (), "None.")
+    values = np.repeat(np.arange(classes, dtype=np.float32), each)
+    members = {f"c{i}": np.arange(each * i, each * (i + 1)) for i in range(classes)}
     return ArraySource(
-        card, np.broadcast_to(values[:, None, None, None], (8 * classes, 1, 2, 2)), {"train": members}
+        card, np.broadcast_to(values[:, None, None, None], (each * classes, 1, 2, 2)), {"train": members}
     )
 
 
@@ -193,6 +193,14 @@ def test_a_challenger_that_is_planted_worse_at_one_shot_is_refused_for_one_shot(
 def test_a_challenger_that_is_planted_worse_on_a_class_is_refused_for_that_class() -> None:
     gate = gate_of(lambda shots, value: value == 2.0, tolerance=0.5)
     assert [str(found) for found in gate.refusals] == ["class c2"]
+
+
+def test_a_challenger_is_not_shown_to_be_as_good_by_many_tasks_of_few_examples() -> None:
+    """120 tasks of 40 images, on which it makes no mistake either."""
+    gate = gate_of(None, each=8)
+    assert not gate.passed and all(found.difference.ci95 is None for found in gate.refusals)
+    assert "not shown to be within 1.0 points on all tasks" in gate_sentence(gate)
+    assert all(found.verdict in ("ok", "few") for found in gate.slices if found.kind == CLASS)
 
 
 def test_domains_of_a_mixture_are_slices() -> None:

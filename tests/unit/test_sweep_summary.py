@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 pytest.importorskip("hydra")
 pytest.importorskip("matplotlib")
@@ -74,7 +75,9 @@ def test_seeds_are_pooled_before_anything_is_chosen(tmp_path: Path) -> None:
     assert best is not None and best.name == "method.forward.k=4" and best.score is not None
     assert best.score.mean == pytest.approx(0.75) and best.score.n == 2 * TASKS
     scores = [0.75 + 0.1 * (-1) ** task for task in range(TASKS)] * 2
-    assert best.score.ci95 == pytest.approx(1.96 * np.std(scores, ddof=1) / np.sqrt(2 * TASKS))
+    assert best.score.ci95 == pytest.approx(
+        t.ppf(0.975, 2 * TASKS - 1) * np.std(scores, ddof=1) / np.sqrt(2 * TASKS)
+    )
 
 
 def test_what_the_mlflow_run_of_a_sweep_is_told(tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_failures_are_counted_and_named_and_do_not_hide_the_rest(tmp_path: Path)
     assert found.best is not None and found.best.name == "task.shots=1"
     _, rows = found.rows()
     assert [(row[0], row[1], row[2]) for row in rows] == [
-        ("task.shots=1", "0", "50.0 ± 11.3"),
+        ("task.shots=1", "0", "50.0 ± 18.4"),
         ("task.shots=5", "1", "failed"),
         ("task.shots=9", "2", "running"),
     ]
@@ -172,8 +175,8 @@ def test_files(tmp_path: Path) -> None:
     pooled = Comparison.from_dict(read_json(tmp_path / "comparison.json"))
     assert pooled.ours is not None and pooled.ours.n == 2 * TASKS and pooled.task["seeds"] == [0, 1]
     page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
-    assert "| method.forward.k=4 | 1, 3 | 75.0 ± 7.4 | 10× |" in page
-    assert "| 2 | seed=1 method.forward.k=2 | finished | 80.0 ± 11.3 | – |" in page
+    assert "| method.forward.k=4 | 1, 3 | 75.0 ± 8.9 | 10× |" in page
+    assert "| 2 | seed=1 method.forward.k=2 | finished | 80.0 ± 18.4 | – |" in page
     told = found.to_dict(tmp_path)
     assert told["best"]["overrides"] == "method.forward.k=4" and told["best"]["runs"] == [1, 3]
     assert told["jobs"][2]["folder"] == "2" and told["jobs"][2]["run_id"] == "id2"

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from adapt.app.tuning.result import Tuning, interval, value_text
 from adapt.app.tuning.study import STARTUP, Trial
+from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import seconds_text
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def summary(tuning: Tuning) -> str:
         f"The same budget for every method: {tuning.budget}. All methods saw the same tasks; a costly one "
         "ran on the first of them only, as the table says. None of them is one that the comparison measures.",
         _table(*tuning.rows()),
+        *([evidence] if (evidence := evidence_line(tuning.examples)) else []),
         "The best of several trials looks better on the tasks that it was chosen on than it is. Measure it "
         "on others: `python -m adapt --config-dir <this folder> experiment=chosen`. ± is a 95 % interval "
-        "over tasks; differences are paired by task. Of trials with equal scores the one that adapts faster "
-        "is chosen.",
+        "(Student's t; examples that tasks share count once), not adjusted for the number of trials; "
+        "differences are paired by task. Of trials with equal scores the one that adapts faster is chosen.",
     ]
     return "\n\n".join(parts)
 
@@ -158,7 +160,13 @@ def _panel(axes: Axes, tuning: Tuning, name: str) -> None:
     ]
     axes.step(numbers, so_far, where="post", color=OTHER, lw=1, alpha=0.5)
     axes.errorbar(
-        numbers, shown, [metric.scale * trial.ci95 for trial in judged], fmt="o", ms=3.5, lw=0.8, color=OTHER
+        numbers,
+        shown,
+        [metric.scale * (trial.ci95 or 0.0) for trial in judged],
+        fmt="o",
+        ms=3.5,
+        lw=0.8,
+        color=OTHER,
     )
     axes.plot(best.number, metric.scale * best.score, "D", ms=6, color=BEST, zorder=4)
     for trial in trials:

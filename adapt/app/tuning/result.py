@@ -7,6 +7,7 @@ from typing import Any
 from adapt.app.tuning.search import Range, Search, Setting, Value
 from adapt.app.tuning.study import Trial
 from adapt.compare import Interval, Metric
+from adapt.compare.examples import Examples
 from adapt.compare.statistics import paired_difference
 from adapt.compare.verdict import seconds_text
 
@@ -27,6 +28,7 @@ class Tuning:
         data: sha256 (hex) of what they were drawn from.
         trials: by method, in order.
         versions: of the libraries that decide.
+        examples: what the validation tasks were drawn from; None: they are not tasks, or not known.
     """
 
     experiment: str
@@ -36,6 +38,7 @@ class Tuning:
     data: str
     trials: Mapping[str, Sequence[Trial]]
     versions: Mapping[str, str]
+    examples: Examples | None = None
 
     def best(self, method: str) -> Trial | None:
         """The trial with the best mean score; of equal ones the one that adapts faster. None: all failed."""
@@ -91,7 +94,8 @@ class Tuning:
         own = next((trial for trial in trials if trial.own and trial.scores), None)
         difference = _NONE
         if own is not None and own is not best:
-            difference = self.metric.difference_text(paired_difference(best.scores, own.scores))
+            found = paired_difference(best.scores, own.scores, self.examples, shares=self.metric.share)
+            difference = self.metric.difference_text(found)
         return (
             name,
             self.metric.text(interval(best)),

@@ -43,7 +43,7 @@ class Trial:
         params: key of the config → value.
         own: whether it is the setting of the config itself; where the space has that, it is trial 0.
         scores: on each task ``[n]``; of a training run, the one validation score. Empty: the trial failed.
-        ci95: half-width of the 95 % interval of the mean score.
+        ci95: half-width of the 95 % interval of the mean score; None: it has none, as of one task.
         seconds: to adapt, median over tasks; of a training run, what it took.
         spent: seconds that the whole trial took.
         run_id: of its MLflow run, None if it has none.
@@ -55,7 +55,7 @@ class Trial:
     params: Mapping[str, Value]
     own: bool = False
     scores: tuple[float, ...] = ()
-    ci95: float = 0.0
+    ci95: float | None = None
     seconds: float = math.nan
     spent: float = 0.0
     run_id: str | None = None

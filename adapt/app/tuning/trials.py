@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from adapt.app.tuning.search import Search
 from adapt.app.tuning.study import Trial
 from adapt.app.tuning.validation import one_pool, origin, splits_of, validation_tasks
 from adapt.compare import ACCURACY, MSE, Metric, compare
+from adapt.compare.examples import Examples
 from adapt.compare.verdict import size_text
 from adapt.errors import AdaptError
 from adapt.tracking import DatasetInput, TrackingSettings, track
@@ -72,6 +74,11 @@ class ComparisonTrials:
         warn_about_licence(source.card, console)
         self.data = DatasetInput(source.name, source.digest(), source.card.to_dict(), "validation")
         self.where = f"{search.tasks} {size_text(self.task)} tasks from {source.name} ({origin(self.tasks)})"
+
+    @cached_property
+    def examples(self) -> Examples | None:
+        """What the validation tasks were drawn from."""
+        return Examples.of(episode.meta for episode in self.tasks.episodes(0, self.task["tasks"]))
 
     def title(self, trial: Trial) -> str:
         """Name of its MLflow run."""
@@ -137,6 +144,11 @@ class TrainingTrials:
         self.where = (
             f"the {config.meta.validation_tasks} validation tasks of meta-training on {train.source.name}"
         )
+
+    @property
+    def examples(self) -> Examples | None:
+        """None: a training run has one score."""
+        return None
 
     def title(self, trial: Trial) -> str:
         """Name of its MLflow run, which training gives it."""

@@ -107,7 +107,7 @@ def _points(comparison: Comparison, methods: list[MethodResult], attribute: str,
         figure.add_scatter(
             x=[getattr(method, attribute)],
             y=[metric.scale * score.mean],
-            error_y={"type": "data", "array": [metric.scale * score.ci95]},
+            error_y={"type": "data", "array": [metric.scale * (score.ci95 or 0.0)]},
             mode="markers",
             marker={"color": colour, "size": 12, "symbol": SYMBOLS[method.role]},
             name=name_of(method),
@@ -143,6 +143,7 @@ def _speedups(comparison: Comparison) -> Figure:
     bars = speedups_of(comparison)
     figure = _figure(f"time of the other ÷ time of {name_of(comparison.ours)}, median over tasks", "")
     for method, speedup in bars:
+        low, high = speedup.ends or (speedup.ratio, speedup.ratio)
         figure.add_bar(
             x=[speedup.ratio - 1],
             y=[f"{name_of(method)}: {speedup_text(speedup)}"],
@@ -152,8 +153,8 @@ def _speedups(comparison: Comparison) -> Figure:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [speedup.high - speedup.ratio],
-                "arrayminus": [speedup.ratio - speedup.low],
+                "array": [high - speedup.ratio],
+                "arrayminus": [speedup.ratio - low],
             },
             showlegend=False,
             hovertemplate=f"{name_of(method)}: {speedup_text(speedup)}<br>{speedup.n} tasks"

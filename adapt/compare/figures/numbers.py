@@ -9,7 +9,7 @@ import numpy as np
 
 from adapt.compare.comparison import Comparison, Curve, MethodResult
 from adapt.compare.metric import Metric
-from adapt.compare.statistics import Speedup
+from adapt.compare.statistics import Speedup, ratio_interval
 
 __all__ = [
     "BreakEven",
@@ -35,13 +35,13 @@ class Reached(NamedTuple):
         method: which.
         seconds: ``[n]``; of a task on which it never got there, all that it took.
         there: ``[n]``, whether it got there.
-        median: of ``seconds``, with its bootstrap 95 % interval.
+        median: of ``seconds``, and both ends of its 95 % interval.
     """
 
     method: MethodResult
     seconds: tuple[float, ...]
     there: tuple[bool, ...]
-    median: tuple[float, float, float]
+    median: tuple[float, float | None, float | None]
 
     @property
     def never(self) -> int:
@@ -81,7 +81,7 @@ def on_log_axis(metric: Metric, means: Sequence[float]) -> bool:
 def score_limits(metric: Metric, methods: Sequence[MethodResult], log: bool) -> tuple[float, float]:
     """Limits, as shown, that hold all points; curves come in from the worse side, where learning starts."""
     scores = [method.mean_score for method in methods]
-    ends = [metric.scale * (score.mean + sign * score.ci95) for score in scores for sign in (-1, 1)]
+    ends = [metric.scale * (score.mean + sign * (score.ci95 or 0.0)) for score in scores for sign in (-1, 1)]
     best = [
         metric.scale * max(mean_curve(method.curves).score, key=metric.gain)
         for method in methods
@@ -148,9 +148,6 @@ def break_even_of(comparison: Comparison) -> BreakEven | None:
     return BreakEven(comparison.meta_seconds, ours.adapt_seconds, other, bound, tasks)
 
 
-def _median(seconds: Sequence[float]) -> tuple[float, float, float]:
-    """With its interval from 2,000 bootstrap resamples of tasks, fixed seed."""
-    array = np.asarray(seconds, dtype=float)
-    medians = np.median(np.random.default_rng(0).choice(array, size=(2000, len(array))), axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return float(np.median(array)), float(low), float(high)
+def _median(seconds: Sequence[float]) -> tuple[float, float | None, float | None]:
+    found = ratio_interval(seconds, [1.0] * len(seconds))
+    return found[:3]

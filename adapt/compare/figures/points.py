@@ -75,7 +75,7 @@ def _draw_points(axes: Axes, comparison: Comparison, points: Sequence[tuple[floa
         axes.errorbar(
             x,
             scale * score.mean,
-            scale * score.ci95 if score.n > 1 else None,
+            None if score.ci95 is None else scale * score.ci95,
             fmt=MARKERS[method.role],
             color=COLOURS[method.role],
             ms=8 if method.role == "forward" else 6,

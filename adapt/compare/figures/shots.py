@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adapt.compare.comparison import Comparison, MethodResult
+from adapt.compare.examples import Examples
 from adapt.compare.figures.names import label_ends
 from adapt.compare.figures.numbers import log_range
 from adapt.compare.figures.style import COLOURS, DASHES, MARKERS, empty_figure, score_axis, title
-from adapt.compare.statistics import mean_interval
+from adapt.compare.statistics import Interval, mean_interval
 from adapt.compare.verdict import per_class
 from adapt.errors import AdaptError
 
@@ -25,7 +26,7 @@ __all__ = ["score_against_shots"]
 def score_against_shots(comparisons: Sequence[Comparison]) -> Figure:
     """Accuracy (%) or squared error, with 95 % intervals, against shots (log), a line per method.
 
-    Tasks of all seeds are pooled.
+    Tasks of all seeds are pooled, and examples that they share count once.
 
     Raises:
         AdaptError: nothing to draw, scores of different kinds, or two comparisons of the same shots, seed and
@@ -40,7 +41,7 @@ def score_against_shots(comparisons: Sequence[Comparison]) -> Figure:
         ends: list[tuple[float, float, MethodResult]] = []
         drawn: Counter[str] = Counter()
         lines = {
-            name: {s: mean_interval([a for r in found for a in r.score]) for s, found in results.items()}
+            name: {shots: _together(found) for shots, found in results.items()}
             for name, results in pooled.items()
         }
         score_axis(axes, metric, [point.mean for line in lines.values() for point in line.values()])
@@ -48,7 +49,7 @@ def score_against_shots(comparisons: Sequence[Comparison]) -> Figure:
             role = next(iter(results.values()))[0].role
             shots = sorted(results)
             scores = [metric.scale * lines[name][s].mean for s in shots]
-            errors = [metric.scale * lines[name][s].ci95 for s in shots]
+            errors = [metric.scale * (lines[name][s].ci95 or 0.0) for s in shots]
             # Methods stand next to each other, so that their intervals do not hide one another.
             places = np.asarray(shots) * 1.015 ** (rank - (len(pooled) - 1) / 2)
             dash = DASHES[drawn[role] % len(DASHES)]
@@ -72,6 +73,13 @@ def score_against_shots(comparisons: Sequence[Comparison]) -> Figure:
         axes.set_title(title(comparisons[0], f"{task['ways']}-way" if per_class(task) else ""))
         label_ends(axes, ends)
         return figure
+
+
+def _together(results: Sequence[MethodResult]) -> Interval:
+    """The mean over the tasks of all seeds."""
+    scores = [score for result in results for score in result.score]
+    examples = Examples.joined([result.examples for result in results])
+    return mean_interval(scores, examples, shares=all(result.share for result in results))
 
 
 def _pool(comparisons: Sequence[Comparison]) -> dict[str, dict[int, list[MethodResult]]]:

@@ -26,7 +26,7 @@ def speedup_bars(comparison: Comparison) -> Figure:
     assert ours is not None
     with empty_figure(1.3 + 0.42 * len(bars), grid="x") as (figure, axes):
         axes.set_xscale("log")
-        axes.set_xlim(*log_range([1.0, *(end for _, s in bars for end in (s.low, s.ratio, s.high))], 0.06))
+        axes.set_xlim(*log_range([1.0, *(end for _, s in bars for end in (s.ratio, *(s.ends or ())))], 0.06))
         axes.set_ylim(len(bars) - 0.45, -0.55)
         for place, (method, speedup) in enumerate(bars):
             axes.barh(
@@ -39,7 +39,8 @@ def speedup_bars(comparison: Comparison) -> Figure:
                 hatch="///" if speedup.bound else None,
                 edgecolor="white",
             )
-            axes.plot([speedup.low, speedup.high], [place, place], color="black", lw=1.2)
+            if speedup.ends is not None:
+                axes.plot(speedup.ends, [place, place], color="black", lw=1.2)
             if speedup.bound:
                 axes.plot(speedup.ratio, place, ">", color="black", ms=5)
             axes.annotate(
@@ -62,5 +63,5 @@ def speedup_bars(comparison: Comparison) -> Figure:
 
 def speedup_text(speedup: Speedup) -> str:
     """``12× (11× to 14×)``, with ``≥`` before a lower bound."""
-    between = f" ({ratio_text(speedup.low)} to {ratio_text(speedup.high)})" if speedup.n > 1 else ""
+    between = f" ({' to '.join(map(ratio_text, speedup.ends))})" if speedup.ends is not None else ""
     return ("≥ " if speedup.bound else "") + ratio_text(speedup.ratio) + between

@@ -116,7 +116,8 @@ def clock(seconds: float, _: float = 0) -> str:
 
 def heights(axes: Axes, metric: Metric, score: Interval) -> tuple[float, float, float]:
     """Where a point's interval begins, the point, and where it ends; nothing lies below the axis."""
-    low, mean, high = (metric.scale * (score.mean + sign * score.ci95) for sign in (-1, 0, 1))
+    half = score.ci95 or 0.0
+    low, mean, high = (metric.scale * (score.mean + sign * half) for sign in (-1, 0, 1))
     return max(low, axes.get_ylim()[0]), mean, high
 
 

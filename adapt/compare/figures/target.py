@@ -57,7 +57,8 @@ def _draw_row(axes: Axes, place: int, row: Reached) -> None:
     axes.plot(seconds[there], beside[there], "o", ms=3.5, mew=0, **many)
     axes.plot(seconds[~there], beside[~there], ">", ms=5, mfc="none", **many)
     median, low, high = row.median
-    axes.plot([low, high], [place, place], color="black", lw=1.2, zorder=4)
+    if low is not None and high is not None:
+        axes.plot([low, high], [place, place], color="black", lw=1.2, zorder=4)
     axes.plot([median, median], [place - 0.3, place + 0.3], color="black", lw=2, zorder=4)
     axes.annotate(
         time_text(row), (1.02, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
