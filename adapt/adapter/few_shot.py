@@ -19,7 +19,7 @@ from adapt.adapter.problem import (
     model_of,
 )
 from adapt.adapter.state import AdapterState
-from adapt.backbones import tokeniser
+from adapt.backbones import check_state, tokeniser
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -72,6 +72,7 @@ class FewShotAdapter:
     rows: int | None = None
 
     def __post_init__(self) -> None:
+        check_state(self.backbone)  # by which a saved adapter knows it
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
         if self.rows is not None and self.rows < 1:
             raise AdaptError(f"rows={self.rows}: at least one example at a time, or None for all")

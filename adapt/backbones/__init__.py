@@ -3,7 +3,7 @@
 from adapt.backbones.call import call
 from adapt.backbones.checkpoint import ARCHITECTURES, load_backbone, save_backbone, untrained
 from adapt.backbones.conv4 import Conv4
-from adapt.backbones.fingerprint import fingerprint
+from adapt.backbones.fingerprint import check_state, fingerprint
 from adapt.backbones.frozen import frozen
 from adapt.backbones.frozen_norm import FrozenBatchNorm, freeze_batch_norm
 from adapt.backbones.images import Images
@@ -34,6 +34,7 @@ __all__ = [
     "ViT",
     "by_rows",
     "call",
+    "check_state",
     "fingerprint",
     "freeze_batch_norm",
     "frozen",
