@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from adapt.adapter.problem import (
     model_of,
 )
 from adapt.adapter.state import AdapterState
-from adapt.backbones import check_state, tokeniser
+from adapt.backbones import check_contract, check_state, check_structure, input_dtype, tokeniser
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -72,6 +73,7 @@ class FewShotAdapter:
     rows: int | None = None
 
     def __post_init__(self) -> None:
+        check_structure(self.backbone)
         check_state(self.backbone)  # by which a saved adapter knows it
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
         if self.rows is not None and self.rows < 1:
@@ -120,12 +122,17 @@ class FewShotAdapter:
         return FittedTask(self, parameters, state, classes, z, trace)
 
     def examples(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
-        """``x`` as the backbone takes it: texts tokenised, numbers in its dtype, on its device.
+        """``x`` as the backbone takes it: texts tokenised, numbers in the dtype of its first layer, on its
+        device.
 
         Raises:
-            AdaptError: shapes or values that cannot be used.
+            AdaptError: shapes or values that cannot be used, or a backbone that is no function of single
+                examples (:func:`adapt.backbones.check_contract`).
         """
-        return as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone))
+        dtype_for = partial(input_dtype, self.backbone)
+        found = as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone), dtype_for)
+        check_contract(self.backbone, found, x)
+        return found
 
     def with_(self, **changes: Any) -> "FewShotAdapter":
         """A copy with other attributes, for instance ``adapter.with_(solver=GaussNewton(steps=2))``."""

@@ -14,7 +14,7 @@ from adapt.adapter.card import model_card
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.state import AdapterState, initial_state
-from adapt.backbones import fingerprint, info_of, load_backbone
+from adapt.backbones import check_structure, device_of, fingerprint, info_of, load_backbone
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
 from adapt.forward.estimators import SPSA, Exact, Gaussian, Orthogonal, Rademacher, Reverse
@@ -261,6 +261,7 @@ def _adapter(
     try:
         name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
         network = backbone if backbone is not None else _load_backbone(path, config["backbone"])
+        check_structure(network)
         if fingerprint(network) != expected:
             raise AdaptError(
                 f"the backbone's weights are not those {path} was made for: load the same "
@@ -279,7 +280,7 @@ def _adapter(
             tuple(shape) if shape else None,
             name or getattr(info_of(network), "name", None),
             config.get("info", {}),
-        ).to(next(network.parameters()).device)
+        ).to(device_of(network))
     except KeyError as error:
         raise AdaptError(
             f"{path} lacks {error}: it is not a complete adapter folder, save it again"

@@ -23,7 +23,7 @@ from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.spaces import Space
 
-__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent", "movable"]
+__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent", "movable", "trained"]
 
 SupportLoss = Callable[[Callable[[Tensor], Tensor]], Tensor]
 #: ``(start, loss) → adapted network``: moves a copy of ``start``, whose ``requires_grad`` says what may move,
@@ -87,7 +87,7 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
 
         def predictor(network: Callable[[Tensor], Tensor], features: Tensor) -> Predictor:
             state = adapter.head.fit(features, targets)
-            return lambda query: adapter.head.logits(state, network(query))
+            return lambda query: adapter.head.logits(state, network(adapter.examples(query)))
 
         def finish(network: Callable[[Tensor], Tensor]) -> Predictor:
             with torch.no_grad():
@@ -114,6 +114,13 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
         return final
 
     return adapt
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """``network``, whose parameters all require gradients, but for whole numbers, which have none."""
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return network
 
 
 def check_descent(name: str, lr: float, steps: int) -> None:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.baselines._module import at_origin
-from adapt.baselines._targets import check_outputs, is_regression, targets_of
+from adapt.baselines._module import at_origin, trained
+from adapt.baselines._targets import check_outputs, is_regression, support_for, targets_of
 from adapt.errors import AdaptError
 from adapt.heads import Direct, Logistic
 
@@ -48,6 +48,7 @@ class Finetune:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
+            support = support_for(context.backbone, support)
             if is_regression(support):
                 return self._regress(at_origin(context.adapter), support, watch)
             return self._classify(copy.deepcopy(context.backbone), support, watch)
@@ -56,16 +57,17 @@ class Finetune:
 
     def _classify(self, network: nn.Module, support: Support, watch: Watch) -> Predictor:
         with torch.no_grad():
-            weights = self.head.fit(network(support.x), targets_of(support))
+            features = network(support.x)
+            weights = self.head.fit(features, targets_of(support).to(features.dtype))
         weights.requires_grad_(True)
         groups: list[dict[str, Any]] = [
-            {"params": list(network.requires_grad_(True).parameters())},
+            {"params": list(trained(network).parameters())},
             {"params": [weights], "lr": 10 * self.lr},
         ]
         optimizer = torch.optim.Adam(groups, lr=self.lr)
 
         def predictor(x: Tensor) -> Tensor:
-            return self.head.logits(weights, network(x))
+            return self.head.logits(weights, network(x.to(support.x.dtype)))
 
         for _ in range(self.steps):
             watch(predictor)  # after every step but the last, which the caller sees, and before the first
@@ -77,13 +79,18 @@ class Finetune:
 
     def _regress(self, network: nn.Module, support: Support, watch: Watch) -> Predictor:
         targets = targets_of(support)
-        optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=self.lr)
+
+        def predictor(x: Tensor) -> Tensor:
+            outputs: Tensor = network(x.to(support.x.dtype))
+            return outputs
+
+        optimizer = torch.optim.Adam(trained(network).parameters(), lr=self.lr)
         for _ in range(self.steps):
             outputs = network(support.x)
             check_outputs(Direct(), outputs, targets)
-            watch(network)
+            watch(predictor)
             loss = 0.5 * (outputs - targets).square().sum(-1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return network
+        return predictor

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import torch
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.baselines._targets import check_outputs, check_regression_head, is_regression, targets_of
+from adapt.backbones import inputs_for
+from adapt.baselines._targets import (
+    check_outputs,
+    check_regression_head,
+    is_regression,
+    support_for,
+    targets_of,
+)
 from adapt.heads import Head
 
 __all__ = ["HeadOnly"]
@@ -33,11 +40,12 @@ class HeadOnly:
         def adapt(support: Support, watch: Watch) -> Predictor:
             if is_regression(support):
                 check_regression_head(head)
-            targets = targets_of(support)
+            support = support_for(backbone, support)
             with torch.no_grad():
                 features = backbone(support.x)
+                targets = targets_of(support).to(features.dtype)
                 check_outputs(head, features, targets)
                 state = head.fit(features, targets)
-            return lambda x: head.logits(state, backbone(x))
+            return lambda x: head.logits(state, backbone(inputs_for(backbone, x)))
 
         return adapt

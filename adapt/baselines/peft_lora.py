@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import require
 from adapt.baselines._module import at_origin
-from adapt.baselines._targets import check_outputs, is_regression, targets_of
+from adapt.baselines._targets import check_outputs, is_regression, support_for, targets_of
 from adapt.errors import AdaptError
 from adapt.heads import Direct, Logistic
 from adapt.spaces.layers import layers_of
@@ -72,18 +72,23 @@ class PeftLora:
         config = self._config(peft, context.backbone)
 
         def adapt(support: Support, watch: Watch) -> Predictor:
+            support = support_for(context.backbone, support)
             regression = is_regression(support)
             start = at_origin(context.adapter) if regression else copy.deepcopy(context.backbone)
             network = _injected(peft, config, start, context.seed)
             moving: list[dict[str, Any]] = [
                 {"params": [value for value in network.parameters() if value.requires_grad]}
             ]
-            outputs: Predictor = network
+
+            def outputs(x: Tensor) -> Tensor:
+                features: Tensor = network(x.to(support.x.dtype))
+                return features if regression else self.head.logits(weights, features)
+
             if not regression:
                 with torch.no_grad():
-                    weights = self.head.fit(network(support.x), targets_of(support))
+                    features = network(support.x)
+                    weights = self.head.fit(features, targets_of(support).to(features.dtype))
                 moving.append({"params": [weights.requires_grad_(True)], "lr": 10 * self.lr})
-                outputs = lambda x: self.head.logits(weights, network(x))  # noqa: E731
             optimizer = torch.optim.AdamW(moving, lr=self.lr, weight_decay=self.weight_decay)
             loss = _squared_error if regression else nn.functional.cross_entropy
             for rows in self._epochs(len(support.x), context.seed):
