@@ -144,7 +144,8 @@ def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
         "library_version": __version__,
         "backbone": _backbone(adapter),
         "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
-        "space": describe(adapter.space),
+        "space": describe(adapter.space)
+        | ({"left_out": list(adapter.space.left_out)} if adapter.space.left_out else {}),
         "loss": _describe(adapter.loss, LOSSES),
         "support_head": _describe(adapter.support_head, HEADS),
         "head": _describe(adapter.head, HEADS),

@@ -123,7 +123,7 @@ class PeftLora:
             "peft_lora",
             backbone,
             self.targets or _usual(peft, backbone),
-            lambda module: getattr(module, "groups", 1) == 1,
+            lambda layer: layer.alone and getattr(layer.module, "groups", 1) == 1,
         )
         names = [layer.name for layer in layers if layer.name]
         if not names:
