@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.moved import Target, moved
 from adapt.adapter.problem import (
     Problem,
     can_adapt,
@@ -138,11 +139,17 @@ class FewShotAdapter:
         """A copy with other attributes, for instance ``adapter.with_(solver=GaussNewton(steps=2))``."""
         return replace(self, **changes)
 
-    def to(self, device: torch.device | str) -> "FewShotAdapter":
-        """A copy that computes on ``device``; the backbone itself moves, as ``nn.Module.to`` does."""
-        space = replace(self.space, initial=self.space.initial.to(device))
-        state = AdapterState(*(tensor.to(device) for tensor in self.state))
-        return replace(self, backbone=self.backbone.to(device), space=space, state=state)
+    def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":
+        """An adapter that computes on another device, ``to("cuda")``, in another dtype,
+        ``to(torch.float64)``, or both; this one and its tasks stay as they are.
+
+        The backbone is copied, unless it is there already: until the original is dropped, both take memory.
+
+        Raises:
+            AdaptError: no such device or dtype, or a backbone that cannot be copied.
+        """
+        backbone, space, state = moved(self, target, dtype)
+        return replace(self, backbone=backbone, space=space, state=state)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the model card ``README.md`` to
