@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
 
-__all__ = ["Matrix", "is_bias", "is_norm", "is_vector", "matrices"]
+__all__ = ["KINDS", "Matrix", "is_bias", "is_norm", "is_vector", "matrices"]
 
 KNOWN_NORMS = (FrozenBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
 #: ``LlamaRMSNorm``, ``LayerNorm2d``, ``GlobalResponseNorm``; not ``Normal`` nor ``Normalize``.
