@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from adapt.backbones.structure import tensors_of
@@ -54,7 +55,11 @@ def first_dtype(backbone: nn.Module, x: Tensor) -> torch.dtype | None:
     Errors of the network are none of this function: they will show where it is called in earnest.
     """
     watch = _Watch(backbone, x)
-    with torch.no_grad(), untouched(backbone):
+    with (
+        torch.no_grad(),
+        _disable_current_modes(),
+        untouched(backbone),
+    ):  # who counts FLOPs counts no such call
         try:
             with watch:
                 backbone(x)

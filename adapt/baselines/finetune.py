@@ -48,7 +48,8 @@ class Finetune:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            support = support_for(context.backbone, support)
+            backbone = context.adapter.backbone if is_regression(support) else context.backbone
+            support = support_for(backbone, support)
             if is_regression(support):
                 return self._regress(at_origin(context.adapter), support, watch)
             return self._classify(copy.deepcopy(context.backbone), support, watch)

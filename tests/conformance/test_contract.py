@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import adapt
 from adapt import AdaptError, FewShotAdapter
@@ -371,3 +372,13 @@ def test_meta_training_refuses_it() -> None:
     parts = adapter.backbone, adapter.space, adapter.state, adapter.solver, adapter.problem
     with pytest.raises(AdaptError, match="depends on the others in the batch"):
         meta_train(*parts, tasks, tasks, settings)
+
+
+def test_counters_of_operators_are_not_told_of_it() -> None:
+    """What a method costs is counted on its first task: the check is none of its work."""
+    adapter, x = adapter_of(nn.Sequential(nn.Linear(WIDTH, 3))), drawn(8, WIDTH)
+    with FlopCounterMode(display=False) as first:
+        adapter.fit(x, Y)
+    with FlopCounterMode(display=False) as second:
+        adapter.fit(x, Y)
+    assert first.get_total_flops() == second.get_total_flops() > 0
