@@ -228,6 +228,23 @@ MISBEHAVING: dict[str, Case] = {
         behind(trained, nn.Linear(WIDTH, WIDTH)), ("Linear in backbone.1.inside.0", WRITES, "weight")
     ),
     "a layer made on the way": Case(behind(grown), ("Linear in backbone.1.inside.0", "weight")),
+    "rows that are scaled to a norm": Case(
+        lambda: nn.Sequential(
+            Does(lambda _, x: (x > 0.5).long()),
+            nn.Embedding(2, 6, max_norm=0.1),
+            nn.Flatten(),
+            nn.Linear(6 * WIDTH, 3),
+        ),
+        ("Embedding in backbone.1", WRITES, "weight"),
+    ),
+    "its input": Case(
+        lambda: nn.Sequential(nn.Sequential(nn.Hardtanh(0.2, 0.3, inplace=True)), nn.Linear(WIDTH, 3)),
+        ("Hardtanh in backbone.0.0", "writes to its input", "inplace=False"),
+    ),
+    "its input, by hand": Case(
+        lambda: nn.Sequential(Does(lambda _, x: x.sub_(x.mean(1, keepdim=True))), nn.Linear(WIDTH, 3)),
+        ("Does in backbone.0", "writes to its input"),
+    ),
     "spectral norm in training": Case(
         spectral(nn.utils.parametrizations.spectral_norm), ("_SpectralNorm in backbone.0", WRITES, "_u", EVAL)
     ),

@@ -23,7 +23,7 @@ from adapt.backbones.inputs import inputs_for, tokeniser
 from adapt.backbones.outputs import fault_of
 from adapt.backbones.rounding import agree, tolerance
 from adapt.backbones.structure import check_structure, device_of, evidence
-from adapt.backbones.trace import Event, culprit, path_of, traced
+from adapt.backbones.trace import Event, culprit, first_change, path_of, traced
 from adapt.backbones.untouched import State, untouched
 from adapt.errors import AdaptError
 from adapt.forward.kernels import ONE_AT_A_TIME
@@ -65,6 +65,8 @@ def check_contract(backbone: nn.Module, x: Tensor, given: Any = None) -> None:
             return
         Preflight(tuple(modes(backbone))).raise_if_blocked()
         check_structure(backbone)
+        if not len(x):
+            return
         # Whoever counts operators or FLOPs counts the work of a method: these calls are none of it.
         with torch.no_grad(), _disable_current_modes(), untouched(backbone) as drawn:
             finding = _Calls(backbone, _two(x), drawn).fault()
@@ -91,12 +93,15 @@ class _Calls:
 
     def fault(self) -> Finding | None:
         """What is wrong, None if nothing."""
-        before = State(self.backbone)
-        together = self.backbone(self.x)
-        caches = State(self.backbone)  # may be made in the first call, and stay the same from then on
+        before, x = State(self.backbone), self.x.clone()
+        together = self.backbone(x)
+        if not torch.equal(x, self.x):
+            return self._overwrites()
         if finding := fault_of(self.backbone, together, self.x):
             return finding
-        alone = [self._alone(i) for i in range(2)]
+        alone = [self._alone(0)]
+        caches = State(self.backbone)  # may be made in the first call of each size, and stay from then on
+        alone.append(self._alone(1))
         if name := before.written("saved") or caches.written("cache"):
             return self._writes(name)
         limit = tolerance(self.backbone, together)
@@ -159,6 +164,13 @@ class _Calls:
         return self._finding(
             path, "what it gives for an example depends on the others in the batch", NO_BATCH
         )
+
+    def _overwrites(self) -> Finding:
+        x = self.x.clone()
+        with traced(self.backbone, x) as events:
+            self.backbone(x)
+        path = first_change(events, self.x)
+        return self._finding(path, "it writes to its input", "let it work on a copy, or set inplace=False")
 
     def _writes(self, name: str) -> Finding:
         path, _, local = name.rpartition(".")

@@ -54,6 +54,7 @@ def first_dtype(backbone: nn.Module, x: Tensor) -> torch.dtype | None:
 
     Errors of the network are none of this function: they will show where it is called in earnest.
     """
+    x = x.clone()  # which it may write to
     watch = _Watch(backbone, x)
     with (
         torch.no_grad(),

@@ -10,30 +10,36 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Event", "culprit", "path_of", "traced"]
+__all__ = ["Event", "culprit", "first_change", "path_of", "traced"]
 
 
 class Event(NamedTuple):
-    """A module is entered with ``tensors``, or left (``done``) with them."""
+    """A module is entered with ``tensors``, or left (``done``) with them; ``beside`` is what another tensor
+    held then."""
 
     path: str
     done: bool
     tensors: list[Tensor]
+    beside: Tensor | None
 
 
 @contextmanager
-def traced(backbone: nn.Module) -> Iterator[list[Event]]:
+def traced(backbone: nn.Module, beside: Tensor | None = None) -> Iterator[list[Event]]:
     """While active, calls of modules of ``backbone`` are appended to the list; its tensors are copies, since
     a later module may write over them."""
     events: list[Event] = []
+
+    def note(path: str, done: bool, value: Any) -> None:
+        events.append(Event(path, done, _copies(value), None if beside is None else beside.clone()))
+
     with ExitStack() as hooks:
         for path, module in backbone.named_modules():
 
             def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-                events.append(Event(path, False, _copies((args, kwargs))))
+                note(path, False, (args, kwargs))
 
             def leave(_: nn.Module, args: Any, kwargs: Any, output: Any, path: str = path) -> None:
-                events.append(Event(path, True, _copies(output)))
+                note(path, True, output)
 
             for handle in (
                 module.register_forward_pre_hook(enter, with_kwargs=True),
@@ -62,6 +68,15 @@ def culprit(first: list[Event], second: list[Event], same: Callable[[Tensor, Ten
         else:
             running.append(a.path)
     return None
+
+
+def first_change(events: list[Event], value: Tensor) -> str:
+    """The path of the module while which ran, by its own code, what stood ``beside`` ceased to be
+    ``value``."""
+    for place, event in enumerate(events):
+        if event.beside is not None and not bool((event.beside == value).all()):
+            return event.path if event.done else path_of(events[:place])
+    return ""
 
 
 def path_of(events: list[Event]) -> str:

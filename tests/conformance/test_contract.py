@@ -136,6 +136,20 @@ class Caching(nn.Module):
         return self.linear(self.attention * x).mean(1)
 
 
+class BatchCaching(nn.Module):
+    """Keeps a buffer, not saved, as long as the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 3)
+        self.register_buffer("ones", torch.ones(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.ones) != len(x):
+            self.ones = torch.ones(len(x), dtype=x.dtype)
+        return self.linear(x) * self.ones[:, None]
+
+
 class Drawing(nn.Module):
     """Draws a random number, as layers do that may be dropped in training, and does not use it."""
 
@@ -183,6 +197,7 @@ WELL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool]] = {
     "spectral norm, evaluated": (spectral, (WIDTH,), True),
     "instance norm": (lambda: nn.Sequential(nn.InstanceNorm1d(WIDTH), nn.Flatten()), (WIDTH, 6), True),
     "a cache": (Caching, (6, WIDTH), True),
+    "a cache of the size of the batch": (BatchCaching, (WIDTH,), True),
     "random numbers that are not used": (lambda: Drawing().eval(), (WIDTH,), True),
     "features of zero": (
         lambda: nn.Sequential(nn.Linear(WIDTH, 3), Does(lambda _, x: 0 * x)),
