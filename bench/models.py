@@ -33,7 +33,7 @@ from adapt.backbones import (
     tokeniser,
 )
 from adapt.spaces import Space, Subspace, named
-from adapt.spaces.film import NORMS
+from adapt.spaces.roles import is_norm
 
 __all__ = [
     "MODELS",
@@ -131,7 +131,7 @@ def network(name: str, dtype: torch.dtype) -> Network:
 
 def norm_space(module: nn.Module, placement: Literal["everywhere", "last third"]) -> Space:
     """Scale and shift of all norms of ``module``, or of the last third of them."""
-    norms = [key for key, part in module.named_modules() if isinstance(part, NORMS)]
+    norms = [key for key, part in module.named_modules() if is_norm(part)]
     late = norms[len(norms) - round(len(norms) / 3) :]
     return _space(placement, module, norms if placement == "everywhere" else late)
 

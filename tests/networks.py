@@ -16,7 +16,7 @@ from adapt.backbones import Conv4, FrozenBatchNorm, ResNet12, freeze_batch_norm,
 from adapt.spaces import Space, Subspace, full, named
 from tests.helpers import SIDE, randomised
 
-__all__ = ["NETWORKS", "PLACEMENTS", "K", "Problem", "problem"]
+__all__ = ["NETWORKS", "PLACEMENTS", "TOKENS", "K", "Problem", "Sentences", "problem"]
 
 #: Dimension of z.
 K = 3

@@ -60,6 +60,9 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         "```",
         "",
     ]
+    if left := config["space"].get("left_out"):
+        more = f" and {len(left) - 8} more" if len(left) > 8 else ""
+        lines += [f"Not known to be of this space's kind, and so fixed: `{'`, `'.join(left[:8])}`{more}.", ""]
     if fitted and config["classes"]:
         lines += [f"Classes: {', '.join(map(str, config['classes']))}.", ""]
     if isinstance(data, Mapping):

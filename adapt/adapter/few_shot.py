@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.moved import Target, moved
 from adapt.adapter.problem import (
     Problem,
     can_adapt,
@@ -19,7 +21,7 @@ from adapt.adapter.problem import (
     model_of,
 )
 from adapt.adapter.state import AdapterState
-from adapt.backbones import tokeniser
+from adapt.backbones import check_contract, check_state, check_structure, input_dtype, tokeniser
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -74,6 +76,8 @@ class FewShotAdapter:
     rows: int | None = None
 
     def __post_init__(self) -> None:
+        check_structure(self.backbone)
+        check_state(self.backbone)  # by which a saved adapter knows it
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
         if self.rows is not None and self.rows < 1:
             raise AdaptError(f"rows={self.rows}: at least one example at a time, or None for all")
@@ -124,22 +128,33 @@ class FewShotAdapter:
         return FittedTask(self, parameters, state, classes, z, trace)
 
     def examples(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
-        """``x`` as the backbone takes it: texts tokenised, numbers in its dtype, on its device.
+        """``x`` as the backbone takes it: texts tokenised, numbers in the dtype of its first layer, on its
+        device.
 
         Raises:
-            AdaptError: shapes or values that cannot be used.
+            AdaptError: shapes or values that cannot be used, or a backbone that is no function of single
+                examples (:func:`adapt.backbones.check_contract`).
         """
-        return as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone))
+        dtype_for = partial(input_dtype, self.backbone)
+        found = as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone), dtype_for)
+        check_contract(self.backbone, found, x)
+        return found
 
     def with_(self, **changes: Any) -> "FewShotAdapter":
         """A copy with other attributes, for instance ``adapter.with_(solver=GaussNewton(steps=2))``."""
         return replace(self, **changes)
 
-    def to(self, device: torch.device | str) -> "FewShotAdapter":
-        """A copy that computes on ``device``; the backbone itself moves, as ``nn.Module.to`` does."""
-        space = replace(self.space, initial=self.space.initial.to(device))
-        state = AdapterState(*(tensor.to(device) for tensor in self.state))
-        return replace(self, backbone=self.backbone.to(device), space=space, state=state)
+    def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":
+        """An adapter that computes on another device, ``to("cuda")``, in another dtype,
+        ``to(torch.float64)``, or both; this one and its tasks stay as they are.
+
+        The backbone is copied, unless it is there already: until the original is dropped, both take memory.
+
+        Raises:
+            AdaptError: no such device or dtype, or a backbone that cannot be copied.
+        """
+        backbone, space, state = moved(self, target, dtype)
+        return replace(self, backbone=backbone, space=space, state=state)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the model card ``README.md`` to

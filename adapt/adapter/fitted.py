@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adapt.adapter.inputs import as_targets
+from adapt.adapter.moved import Target
 from adapt.adapter.r_squared import r_squared
 from adapt.backbones import call
 from adapt.errors import AdaptError
@@ -90,6 +91,21 @@ class FittedTask:
         if not self.adapter.loss.regression:
             return float((predicted == truth).mean())
         return r_squared(truth, predicted)
+
+    def to(self, target: Target, dtype: torch.dtype | None = None) -> FittedTask:
+        """The same task on another device, in another dtype, or both: see :meth:`FewShotAdapter.to`."""
+        adapter = self.adapter.to(target, dtype)
+        like = adapter.state.origin
+        parameters = {name: tensor.to(like) for name, tensor in self.parameters.items()}
+        trace = self.trace._replace(losses=self.trace.losses.to(like))
+        return replace(
+            self,
+            adapter=adapter,
+            parameters=parameters,
+            head_state=self.head_state.to(like),
+            z=self.z.to(like),
+            trace=trace,
+        )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical

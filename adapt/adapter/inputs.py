@@ -1,6 +1,6 @@
 """Checks of what users pass to ``fit`` and ``predict``: one clear error that names what is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ def as_examples(
     shape: tuple[int, ...] | None,
     like: Tensor,
     tokenise: Tokenise | None = None,
+    dtype_for: Callable[[Tensor], torch.dtype] | None = None,
 ) -> Tensor:
     """``x [n, *shape]`` as a tensor of the dtype and device of ``like``; texts, or token ids, as int64 if
-    there is a tokeniser.
+    there is a tokeniser. ``dtype_for(x)``: another dtype than that of ``like``.
 
     Raises:
         AdaptError: not numbers, no examples, the wrong shape, NaN or infinity; texts, and no tokeniser.
@@ -55,7 +56,15 @@ def as_examples(
             f"x is of shape {tuple(examples.shape)} and dtype {examples.dtype}, but this backbone reads "
             "texts: pass strings, or rows of token ids"
         )
-    examples = examples.to(device=like.device, dtype=like.dtype if tokenise is None else torch.int64)
+    dtype = torch.int64 if tokenise is not None else dtype_for(examples) if dtype_for else like.dtype
+    if not dtype.is_floating_point and examples.is_floating_point():
+        whole = (examples == examples.round()) & torch.isfinite(examples)
+        if not bool(whole.all()):
+            bad = int((~whole.reshape(len(whole), -1).all(1)).nonzero()[0])
+            raise AdaptError(
+                f"x[{bad}] holds numbers that are not whole, but this backbone looks up whole ones"
+            )
+    examples = examples.to(device=like.device, dtype=dtype)
     if not bool(torch.isfinite(examples).all()):
         bad = int((~torch.isfinite(examples).reshape(len(examples), -1).all(1)).nonzero()[0])
         raise AdaptError(f"x[{bad}] holds NaN or infinity: clean the data first")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.inputs import as_targets
 from adapt.adapter.storage import CONFIG, load_adapter
-from adapt.backbones import call
+from adapt.backbones import call, device_of
 from adapt.errors import AdaptError
 from adapt.files import read_json, shipped
 from adapt.forward.estimators import Estimator
@@ -190,7 +190,7 @@ class Saved:
         adapter = load_adapter(self.adapter, None if named else context.backbone)
         if self.solver is not None:
             adapter = adapter.with_(solver=self.solver)
-        adapter = adapter.to(next(context.backbone.parameters()).device)
+        adapter = adapter.to(device_of(context.backbone))
         return lambda support, watch: fit_watched(adapter, support, watch)
 
 

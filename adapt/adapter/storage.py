@@ -14,7 +14,7 @@ from adapt.adapter.card import model_card
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.state import AdapterState, initial_state
-from adapt.backbones import fingerprint, info_of, load_backbone
+from adapt.backbones import check_structure, device_of, fingerprint, info_of, load_backbone
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
 from adapt.forward.estimators import SPSA, Exact, Gaussian, Orthogonal, Rademacher, Reverse
@@ -144,7 +144,8 @@ def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
         "library_version": __version__,
         "backbone": _backbone(adapter),
         "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
-        "space": describe(adapter.space),
+        "space": describe(adapter.space)
+        | ({"left_out": list(adapter.space.left_out)} if adapter.space.left_out else {}),
         "loss": _describe(adapter.loss, LOSSES),
         "support_head": _describe(adapter.support_head, HEADS),
         "head": _describe(adapter.head, HEADS),
@@ -261,6 +262,7 @@ def _adapter(
     try:
         name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
         network = backbone if backbone is not None else _load_backbone(path, config["backbone"])
+        check_structure(network)
         if fingerprint(network) != expected:
             raise AdaptError(
                 f"the backbone's weights are not those {path} was made for: load the same "
@@ -279,7 +281,7 @@ def _adapter(
             tuple(shape) if shape else None,
             name or getattr(info_of(network), "name", None),
             config.get("info", {}),
-        ).to(next(network.parameters()).device)
+        ).to(device_of(network))
     except KeyError as error:
         raise AdaptError(
             f"{path} lacks {error}: it is not a complete adapter folder, save it again"

@@ -43,7 +43,7 @@ def plain_call(network: nn.Module, x: Tensor) -> Tensor:
 
 def as_input(network: nn.Module, x: Tensor) -> Tensor:
     """``x`` in the dtype of the network's input; token ids as they are."""
-    if not x.is_floating_point() or x.dtype == (wanted := input_dtype(network)):
+    if not x.is_floating_point() or x.dtype == (wanted := input_dtype(network, x)):
         return x
     return x.to(wanted)
 

@@ -45,7 +45,7 @@ def save_backbone(
         settings=None,
     )
     write_tensors(folder / "backbone.safetensors", backbone.state_dict())
-    described = {key: value for key, value in vars(info).items() if key != "settings"}
+    described = {key: value for key, value in vars(info).items() if key not in ("settings", "input_dtype")}
     write_json(folder / "backbone.json", {**described, "input_shape": list(input_shape)})
     return info
 

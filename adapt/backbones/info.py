@@ -25,6 +25,7 @@ class BackboneInfo:
         training: how it was made: config, seed, data digest, metrics (free form, JSON).
         settings: with which ``load_backbone(name, **settings)`` makes it again, JSON; None: nothing does on
             another machine (a file or folder of this one, a module of the caller's).
+        input_dtype: in which it takes its input, such as ``float64``; None: that of its first layer.
     """
 
     name: str
@@ -34,6 +35,7 @@ class BackboneInfo:
     fingerprint: str
     training: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] | None = field(default_factory=dict)
+    input_dtype: str | None = None
 
 
 def remember(network: nn.Module, info: BackboneInfo) -> nn.Module:

@@ -71,7 +71,7 @@ def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), 
     """
     path = _path(weights)
     tensors = read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
-    own = network.state_dict()
+    own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     found = {name.removeprefix(prefix): value for name, value in tensors.items()}
     # A batch norm counts its batches; frozen it does not, and files need not say.
     found = {

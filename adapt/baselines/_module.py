@@ -24,7 +24,7 @@ from adapt.backbones import call, plain_call
 from adapt.precision import is_low, wide
 from adapt.spaces import Space
 
-__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "movable", "trainable_copy"]
+__all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "movable", "trainable_copy", "trained"]
 
 SupportLoss = Callable[[nn.Module], Tensor]
 #: ``(start, loss) → adapted network``: moves a copy of ``start``, whose ``requires_grad`` says what may move,
@@ -97,7 +97,7 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
 
         def predictor(network: nn.Module, features: Tensor) -> Predictor:
             state = adapter.head.fit(features, targets)
-            return lambda query: adapter.head.logits(state, plain_call(network, query))
+            return lambda query: adapter.head.logits(state, plain_call(network, adapter.examples(query)))
 
         def finish(network: nn.Module) -> Predictor:
             with torch.no_grad():
@@ -124,3 +124,10 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
         return final
 
     return adapt
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """``network``, whose parameters all require gradients, but for whole numbers, which have none."""
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return network

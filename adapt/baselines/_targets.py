@@ -1,12 +1,18 @@
 """What a head is fitted to, from a support of either kind."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapt.adapter.method import Support
+from adapt.backbones import examples_for
 from adapt.heads import one_hot
 
-__all__ = ["is_regression", "targets_of"]
+__all__ = ["is_regression", "support_for", "targets_of"]
+
+
+def support_for(backbone: nn.Module, support: Support) -> Support:
+    """``support`` with its examples as ``backbone`` takes them, of which the contract is checked."""
+    return support._replace(x=examples_for(backbone, support.x))
 
 
 def is_regression(support: Support) -> bool:

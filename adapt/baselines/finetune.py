@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call
-from adapt.baselines._module import at_origin, trainable_copy
-from adapt.baselines._targets import is_regression, targets_of
+from adapt.baselines._module import at_origin, trainable_copy, trained
+from adapt.baselines._targets import is_regression, support_for, targets_of
 from adapt.errors import AdaptError
 from adapt.heads import Logistic
 from adapt.heads.base import check_outputs
@@ -49,6 +49,8 @@ class Finetune:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
+            backbone = context.adapter.backbone if is_regression(support) else context.backbone
+            support = support_for(backbone, support)
             if is_regression(support):
                 return self._regress(at_origin(context.adapter), support, watch)
             return self._classify(trainable_copy(context.backbone), support, watch)
@@ -60,7 +62,7 @@ class Finetune:
             weights = self.head.fit(plain_call(network, support.x), targets_of(support))
         weights.requires_grad_(True)
         groups: list[dict[str, Any]] = [
-            {"params": list(network.requires_grad_(True).parameters())},
+            {"params": list(trained(network).parameters())},
             {"params": [weights], "lr": 10 * self.lr},
         ]
         optimizer = torch.optim.Adam(groups, lr=self.lr)
@@ -82,7 +84,7 @@ class Finetune:
         def predictor(x: Tensor) -> Tensor:
             return plain_call(network, x)
 
-        optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=self.lr)
+        optimizer = torch.optim.Adam(trained(network).parameters(), lr=self.lr)
         for _ in range(self.steps):
             outputs = predictor(support.x)
             check_outputs(outputs, targets)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.backbones import plain_call
-from adapt.baselines._targets import is_regression, targets_of
+from adapt.backbones import inputs_for, plain_call
+from adapt.baselines._targets import is_regression, support_for, targets_of
 from adapt.heads import Head
 from adapt.heads.base import check_outputs, check_regression
 
@@ -35,11 +35,12 @@ class HeadOnly:
         def adapt(support: Support, watch: Watch) -> Predictor:
             if is_regression(support):
                 check_regression(head)
+            support = support_for(backbone, support)
             targets = targets_of(support)
             with torch.no_grad():
                 features = plain_call(backbone, support.x)
                 state = head.fit(features, targets)
                 check_outputs(head.logits(state, features), targets)
-            return lambda x: head.logits(state, plain_call(backbone, x))
+            return lambda x: head.logits(state, plain_call(backbone, inputs_for(backbone, x)))
 
         return adapt

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call, require
 from adapt.baselines._module import at_origin, trainable_copy
-from adapt.baselines._targets import is_regression, targets_of
+from adapt.baselines._targets import is_regression, support_for, targets_of
 from adapt.errors import AdaptError
 from adapt.heads import Logistic
 from adapt.heads.base import check_outputs
-from adapt.spaces.layers import layers_of
+from adapt.spaces.layers import Layer, layers_of
+from adapt.spaces.roles import KINDS
 
 __all__ = ["PeftLora"]
 
@@ -73,6 +74,8 @@ class PeftLora:
         config = self._config(peft, context.backbone)
 
         def adapt(support: Support, watch: Watch) -> Predictor:
+            backbone = context.adapter.backbone if is_regression(support) else context.backbone
+            support = support_for(backbone, support)
             regression = is_regression(support)
             start = at_origin(context.adapter) if regression else trainable_copy(context.backbone)
             network = _injected(peft, config, start, context.seed)
@@ -119,7 +122,7 @@ class PeftLora:
             "peft_lora",
             backbone,
             self.targets or _usual(peft, backbone),
-            lambda module: getattr(module, "groups", 1) == 1,
+            _replaceable,
         )
         names = [layer.name for layer in layers if layer.name]
         if not names:
@@ -135,6 +138,12 @@ class PeftLora:
             target_modules="|".join(map(re.escape, names)),
             fan_in_fan_out=all(layer.transposed for layer in layers),
         )
+
+
+def _replaceable(layer: Layer) -> bool:
+    """Whether PEFT has a layer of its own to put in the place of this one."""
+    known = isinstance(layer.module, KINDS) or type(layer.module).__name__ == "Conv1D"
+    return known and getattr(layer.module, "groups", 1) == 1
 
 
 def _usual(peft: ModuleType, backbone: nn.Module) -> str:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.backbones import FrozenBatchNorm, plain_call
-from adapt.baselines._module import trainable_copy
+from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
+from adapt.baselines._module import trainable_copy, trained
 from adapt.baselines._targets import is_regression
 from adapt.errors import AdaptError
 
@@ -55,6 +55,7 @@ class Retrain:
                     "to retrain on: leave retrain out of method="
                 )
             x, y = context.pool(support.classes, support.reserved)
+            x = examples_for(context.backbone, x)
             generator = torch.Generator().manual_seed(context.seed)
             network = _fresh(context.backbone, support.ways, x, generator)
             optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -85,7 +86,7 @@ def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
 def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator) -> nn.Module:
     """The backbone's architecture, randomly initialised, norms with batch statistics, and a linear layer on
     top."""
-    network = _batch_norms(trainable_copy(backbone)).requires_grad_(True)
+    network = trained(_batch_norms(trainable_copy(backbone)))
     with torch.random.fork_rng(devices=[]):  # reset_parameters draws from the global generator
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         for module in network.modules():

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Unfinished, Watch
 from adapt.backbones import plain_call, require
 from adapt.backbones.inputs import tokeniser
-from adapt.baselines._module import trainable_copy
-from adapt.baselines._targets import is_regression, targets_of
+from adapt.baselines._module import trainable_copy, trained
+from adapt.baselines._targets import is_regression, support_for, targets_of
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
 
@@ -75,7 +75,8 @@ class SetFit:
                 raise AdaptError(
                     "setfit learns from classes, and this task is a regression: leave setfit out of method="
                 )
-            body = _Rows(trainable_copy(context.backbone).requires_grad_(True), support.x)
+            support = support_for(context.backbone, support)
+            body = _Rows(trained(trainable_copy(context.backbone)), support.x)
             with _undisturbed(transformers):
                 self._train(library, transformers, body, support, watch, context.seed)
             body.to(support.x.device).eval()

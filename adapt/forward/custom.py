@@ -6,6 +6,7 @@ autograd formula) its result has no tangent, and ``jvp`` says zero. A wrong deri
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
@@ -46,4 +47,12 @@ def _moving(values: Any) -> list[bool]:
         for leaf in tree_leaves(values)
         if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
     ]
-    return [forward_ad.unpack_dual(leaf).tangent is not None for leaf in leaves]
+    return [forward_ad.unpack_dual(_one_of_a_batch(leaf)).tangent is not None for leaf in leaves]
+
+
+def _one_of_a_batch(leaf: Tensor) -> Tensor:
+    """What a ``vmap`` inside the differentiated function goes over: torch cannot unpack it while it is a
+    batch."""
+    while torch._C._functorch.is_batchedtensor(leaf):
+        leaf = torch._C._functorch.get_unwrapped(leaf)
+    return leaf

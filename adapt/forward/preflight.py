@@ -4,8 +4,9 @@ One small pass (two examples, one random tangent) is made with every operator wa
 forward derivative is noted, its result taken as a constant, and the pass goes on, so that all of them are
 found at once.
 
-Policies. The engines see to the first three as far as tangents reach; all are checked here, and what shows
-without a pass (``modes``) whenever a ``FewShotAdapter`` is made:
+Policies. The engines see to the first three as far as tangents reach; all are checked here, what shows
+without a pass (``modes``) whenever a ``FewShotAdapter`` is made, fits or predicts, and what shows in plain
+calls by ``adapt.backbones.contract`` when it first does:
 
 - **Dropout** and whatever else draws random numbers is refused while active, before the adapted parameters as
   well as behind them: f would differ from call to call, and a prefix computed once would freeze one mask.

@@ -20,7 +20,7 @@ from torch import nn
 
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState
-from adapt.backbones import fingerprint
+from adapt.backbones import examples_for, fingerprint
 from adapt.errors import AdaptError
 from adapt.heads.base import check_regression
 from adapt.inner import Solver
@@ -72,6 +72,7 @@ def meta_train(
         AdaptError: tasks that the support loss cannot judge, or a checkpoint of another run.
     """
     _check(problem, train, validation)
+    examples_for(backbone, train.episode(0).support_x)
     training = Training(Learner(backbone, space, solver, problem), train, settings, seed)
     held = stacked(validation, 0, settings.validation_tasks)
     described = _describe(training, validation)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.problem import Problem, features_of, solve
 from adapt.adapter.state import AdapterState
-from adapt.backbones import call, inputs_like
+from adapt.backbones import call, inputs_for
 from adapt.heads import one_hot
 from adapt.inner import Loss, Solver
 from adapt.spaces import Space, Subspace
@@ -39,7 +39,7 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """z* ``[k]`` of the support set, and outputs ``[m, C]`` for the queries; differentiable in ``state``,
         with z* a constant if ``first_order``."""
-        x = inputs_like(episode.support_x, state.origin)
+        x = inputs_for(self.backbone, episode.support_x)
         targets = targets_of(episode, state.origin, self.problem.loss)
         support = features_of(self.backbone, self.space, state, x)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
@@ -47,8 +47,8 @@ class Learner:
         parameters = Subspace(self.space, state.origin, state.basis).parameters(z)
         head = self.problem.head
         fitted = head.fit(support(z), targets)
-        queries = call(self.backbone, parameters, inputs_like(episode.query_x, state.origin))
-        return z, head.logits(fitted, queries)
+        queries = inputs_for(self.backbone, episode.query_x)
+        return z, head.logits(fitted, call(self.backbone, parameters, queries))
 
     def score(self, outputs: Tensor, episode: Episode) -> Score:
         """Of ``outputs`` for the queries."""

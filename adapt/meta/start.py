@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.problem import Problem, features_of, solve
 from adapt.adapter.state import AdapterState, identity_state, initial_state
-from adapt.backbones import inputs_like
+from adapt.backbones import examples_for
 from adapt.errors import AdaptError
 from adapt.inner import Descent, Learned, Loss, Model, Solver, Trace
 from adapt.meta.query import targets_of
@@ -153,7 +153,7 @@ def _rows(
     rows = []
     with torch.no_grad():
         for episode in episodes:
-            x = inputs_like(episode.support_x, space.initial)
+            x = examples_for(backbone, episode.support_x)
             features = features_of(backbone, space, everything, x)
             targets = targets_of(episode, space.initial, problem.loss)
             rows.append(everything.basis * solve(features, everything, solver, targets, problem)[0])

@@ -61,6 +61,7 @@ def combine(*spaces: Space) -> Space:
         torch.cat([space.initial for space in spaces]),
         None,
         Parts(spaces),
+        tuple(dict.fromkeys(name for space in spaces for name in space.left_out if name not in mover)),
     )
 
 

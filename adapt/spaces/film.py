@@ -9,17 +9,18 @@ for.
 
 from torch import nn
 
-from adapt.backbones.frozen_norm import FrozenBatchNorm
+from adapt.backbones.structure import check_structure
 from adapt.errors import AdaptError
 from adapt.spaces.base import Space, select
+from adapt.spaces.roles import is_bias, is_norm, is_vector
 
 __all__ = ["film"]
 
-NORMS = (FrozenBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-
 
 def film(backbone: nn.Module, skip: int = 0) -> Space:
-    """The affine parameters of every normalisation layer of ``backbone`` after the first ``skip``.
+    """The affine parameters of every normalisation layer of ``backbone`` after the first ``skip``: of
+    torch's, and of other libraries' and one's own, known by their names (``LlamaRMSNorm``) or by a scale
+    beside an ε.
 
     What comes before the first adapted layer costs one pass, however many tangents follow: in convolutional
     networks the first layers are the largest, and leaving them out makes tangents (and backprop) cheap.
@@ -35,7 +36,8 @@ def film(backbone: nn.Module, skip: int = 0) -> Space:
     """
     if skip < 0:
         raise AdaptError(f"space.skip={skip}: the number of layers to leave out cannot be negative")
-    norms = [module for module in backbone.modules() if isinstance(module, NORMS)][skip:]
+    check_structure(backbone)
+    norms = [module for module in backbone.modules() if is_norm(module)][skip:]
     return select(
         "film",
         backbone,
@@ -43,4 +45,14 @@ def film(backbone: nn.Module, skip: int = 0) -> Space:
         f"after the first {skip} it has no frozen normalisation with scale and shift; call "
         "adapt.backbones.freeze_batch_norm first, or use space=bias",
         {"skip": skip},
+        _perhaps,
     )
+
+
+def _perhaps(module: nn.Module, name: str) -> bool:
+    """Whether it belongs to a batch norm that is not frozen, or may be the scale or shift of a norm in a
+    module that does more."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True
+    tensor = module._parameters[name]
+    return tensor is not None and is_vector(tensor) and not (is_norm(module) or is_bias(module, name))

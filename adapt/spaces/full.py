@@ -14,7 +14,7 @@ __all__ = ["full"]
 
 
 def full(backbone: nn.Module) -> Space:
-    """Every parameter of ``backbone``.
+    """Every parameter of ``backbone`` that holds real numbers.
 
     Raises:
         AdaptError: the backbone has no parameters.
@@ -25,4 +25,4 @@ def full(backbone: nn.Module) -> Space:
         >>> full(backbone).size == sum(p.numel() for p in backbone.parameters())
         True
     """
-    return select("full", backbone, lambda *_: True, "it has no parameters at all", {})
+    return select("full", backbone, lambda *_: True, "it has no parameters of real numbers", {})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapt.errors import AdaptError
 from adapt.spaces.base import Space
-from adapt.spaces.layers import Layer, layers_of
+from adapt.spaces.layers import Layer, layers_of, left_out
 
 __all__ = ["Scaled", "ia3"]
 
@@ -65,7 +65,7 @@ def ia3(backbone: nn.Module, targets: str = "*", feedforward: str = "") -> Space
         >>> space.shapes, [*space.parameters(space.initial)]
         ({'0.ia3_l': (3,), '2.ia3_l': (3,)}, ['0.weight', '0.bias', '2.weight'])
     """
-    columns = layers_of("ia3", backbone, feedforward) if feedforward else []
+    columns = layers_of("ia3", backbone, feedforward, _has_own_bias) if feedforward else []
     for layer in columns:
         if getattr(layer.module, "groups", 1) > 1:
             raise AdaptError(
@@ -75,7 +75,7 @@ def ia3(backbone: nn.Module, targets: str = "*", feedforward: str = "") -> Space
     scaled = {layer.parameter for layer in columns}
     rows = [
         layer
-        for layer in (layers_of("ia3", backbone, targets) if targets or not columns else [])
+        for layer in (layers_of("ia3", backbone, targets, _has_own_bias) if targets or not columns else [])
         if layer.parameter not in scaled
     ]
     sizes = {layer.own("ia3_l"): layer.outputs for layer in rows}
@@ -84,4 +84,16 @@ def ia3(backbone: nn.Module, targets: str = "*", feedforward: str = "") -> Space
     initial = torch.ones(sum(sizes.values()), dtype=like.dtype, device=like.device)
     settings = {"targets": targets, "feedforward": feedforward}
     shapes: dict[str, tuple[int, ...]] = {name: (size,) for name, size in sizes.items()}
-    return Space("ia3", shapes, initial, settings, Scaled(tuple(rows), tuple(columns)))
+    return Space(
+        "ia3",
+        shapes,
+        initial,
+        settings,
+        Scaled(tuple(rows), tuple(columns)),
+        left_out(backbone, _has_own_bias),
+    )
+
+
+def _has_own_bias(layer: Layer) -> bool:
+    """Of several that share one, none can be scaled alone."""
+    return not layer.shared

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from adapt.errors import AdaptError
 from adapt.spaces.base import Space
-from adapt.spaces.layers import Layer, layers_of
+from adapt.spaces.layers import Layer, layers_of, left_out
 
 __all__ = ["LowRank", "lora"]
 
@@ -41,7 +41,8 @@ class LowRank:
 def lora(
     backbone: nn.Module, rank: int = 4, alpha: float | None = None, targets: str = "*", seed: int = 0
 ) -> Space:
-    """A low-rank change of the linear and convolution layers of ``backbone``.
+    """A low-rank change of the linear and convolution layers of ``backbone``, of the projections of its
+    attention, and of the weights of its recurrent layers.
 
     Args:
         backbone: any network.
@@ -75,4 +76,4 @@ def lora(
     initial = torch.cat([value.detach().reshape(-1) for value in values.values()])
     shapes = {name: tuple(value.shape) for name, value in values.items()}
     scale = 1.0 if alpha is None else alpha / rank
-    return Space("lora", shapes, initial, settings, LowRank(tuple(layers), scale))
+    return Space("lora", shapes, initial, settings, LowRank(tuple(layers), scale), left_out(backbone))

@@ -199,6 +199,11 @@ def _theirs(layer: Layer, prefixes: tuple[str, str]) -> str:
             f"prefixes={prefixes}: the backbone's {layer.name or 'only layer'} does not begin with "
             f"'{prefixes[1]}': adapt other targets, or pass the right prefixes=(theirs, ours)"
         )
+    if not layer.alone:
+        raise AdaptError(
+            f"{layer.name} is one of several matrices of a {type(layer.module).__name__}, for which PEFT has "
+            "no name: leave it out (targets)"
+        )
     if getattr(layer.module, "groups", 1) > 1:
         raise AdaptError(
             f"{layer.name} is a grouped convolution, which PEFT factorises differently: leave it out"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.spaces.base import Space
-from adapt.spaces.layers import Layer, layers_of
+from adapt.spaces.layers import Layer, layers_of, left_out
 
 __all__ = ["Centred", "residual"]
 
@@ -68,9 +68,8 @@ def residual(backbone: nn.Module, targets: str = "*") -> Space:
     size = sum(map(prod, shapes.values()))
     initial = torch.zeros(size, dtype=like.dtype, device=like.device)
     merge = Centred(tuple(layers))
-    return Space("residual", shapes, initial, {"targets": targets}, merge)
+    return Space("residual", shapes, initial, {"targets": targets}, merge, left_out(backbone, _has_centre))
 
 
-def _has_centre(module: nn.Module) -> bool:
-    weight = module._parameters["weight"]
-    return weight is not None and all(side % 2 for side in weight.shape[2:])
+def _has_centre(layer: Layer) -> bool:
+    return all(side % 2 for side in layer.parameter.shape[2:])

@@ -1,6 +1,7 @@
 """A space as JSON, and back."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -69,6 +70,8 @@ def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:
             space = SPACES[name](backbone, **settings)
         except TypeError as error:
             raise AdaptError(f"space '{name}' does not take these settings ({error})") from None
+    if set(tensors) < set(space.shapes) and not parts:  # an earlier version knew of fewer
+        space = _fewer(space, settings or {}, list(tensors), backbone)
     if list(space.shapes) != list(tensors):
         differing = sorted(set(space.shapes) ^ set(tensors)) or ["the order of its tensors"]
         raise AdaptError(
@@ -76,3 +79,11 @@ def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:
             f"({differing[0]}): it was made for another backbone, or by another version"
         )
     return space
+
+
+def _fewer(space: Space, settings: Mapping[str, Any], tensors: list[str], backbone: nn.Module) -> Space:
+    """``space`` with no other tensors than ``tensors``."""
+    if space.merge is None:
+        return named(space.name, backbone, tensors, space.settings)
+    layers = ",".join(name.rpartition(".")[0] for name in tensors)
+    return replace(SPACES[space.name](backbone, **{**settings, "targets": layers}), settings=space.settings)

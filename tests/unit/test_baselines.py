@@ -130,9 +130,9 @@ def test_backprop_in_the_subspace_descends_along_our_directions(
 # ----------------------------------------------------------------------------------------- checkpointing
 
 
-def kept(f: Any, leaf: Tensor, x: Tensor) -> int:
-    """Bytes that ``f(leaf)`` keeps for its backward pass, each storage once, ``leaf`` and inputs ``x`` left
-    out."""
+def kept(network: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> int:
+    """Bytes that ``network(x)`` with ``parameters`` keeps for its backward pass, each storage once, these and
+    the inputs left out."""
     storages = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -140,9 +140,9 @@ def kept(f: Any, leaf: Tensor, x: Tensor) -> int:
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        value = f(leaf)
+        value = functional_call(network, parameters, (x,)).square().sum()
         assert value.requires_grad
-        own = {tensor.untyped_storage().data_ptr() for tensor in (leaf, x)}
+        own = {tensor.untyped_storage().data_ptr() for tensor in (*parameters.values(), x)}
         return sum(size for storage, size in storages.items() if storage not in own)
 
 
@@ -169,8 +169,8 @@ def test_checkpointing_gives_the_same_gradient_from_less_memory(name: str) -> No
     assert distance(same_gradient, gradient) <= 1e-5
     assert info.exact and info.passes == 3
     assert fingerprint(network) == before == fingerprint(again)
-    leaf = phi.clone().requires_grad_(True)
-    assert 0 < kept(loss(again), leaf, x) < 0.6 * kept(loss(network), leaf, x)
+    parameters = space.parameters(phi.clone().requires_grad_(True))
+    assert 0 < kept(again, parameters, x) < 0.6 * kept(network, parameters, x)
     with torch.no_grad():
         assert torch.equal(again(x), network(x))
 
