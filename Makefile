@@ -48,7 +48,7 @@ ui: $(VENV)/.stamp-run ## open the runs in the MLflow UI (another port: PORT=500
 lint: $(VENV)/.stamp-test ## ruff, mypy and import contracts, without the tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy adapt tasks
+	$(BIN)/mypy adapt readers tasks
 	$(BIN)/lint-imports
 
 format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layout
@@ -57,7 +57,7 @@ format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layou
 
 clean: ## remove the environment, caches and build artefacts; runs (mlflow.db, mlruns, outputs) stay
 	rm -rf $(VENV) $(VENV)-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find adapt tasks conf tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find adapt readers tasks conf tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # To move one of the held packages, edit its line in constraints.txt first (torch and torchvision go together).
 lock: ## resolve constraints.txt afresh, but for pip, torch, torchvision, gym and learn2learn

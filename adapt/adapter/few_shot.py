@@ -1,16 +1,16 @@
 """The adapter: a frozen backbone, what meta-training learned about moving it, an inner solver and a head."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.inputs import Examples, Labels, as_examples, as_targets
+from adapt.adapter.loaders import paired
 from adapt.adapter.problem import (
     Problem,
     can_adapt,
@@ -19,7 +19,8 @@ from adapt.adapter.problem import (
     model_of,
 )
 from adapt.adapter.state import AdapterState
-from adapt.backbones import tokeniser
+from adapt.backbones import pictures_of, tokeniser
+from adapt.checks import check_setting, least, optional
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -73,8 +74,8 @@ class FewShotAdapter:
 
     def __post_init__(self) -> None:
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
-        if self.rows is not None and self.rows < 1:
-            raise AdaptError(f"rows={self.rows}: at least one example at a time, or None for all")
+        rows = least(1, "at least one example at a time, or None for all")
+        object.__setattr__(self, "rows", check_setting("rows", self.rows, optional(rows)))
         if self.loss.regression:
             for role, head in (("head", self.head), ("support_head", self.support_head)):
                 _check_regression(role, head)
@@ -85,9 +86,7 @@ class FewShotAdapter:
         """How tasks are judged."""
         return Problem(self.loss, self.support_head, self.head)
 
-    def fit(
-        self, x: Tensor | np.ndarray | Sequence[str], y: Tensor | np.ndarray | Sequence[Any]
-    ) -> FittedTask:
+    def fit(self, x: Examples, y: Labels | None = None) -> FittedTask:
         """Adapt to the task given by its labelled examples.
 
         The backbone stays at its meta-learned starting point φ₀ (z = 0), and only the head is fitted, where
@@ -96,13 +95,16 @@ class FewShotAdapter:
         with, or at values that are not finite. ``task.trace.choice`` says so.
 
         Args:
-            x: support examples ``[n, *input_shape]``, numbers; n texts where the backbone reads texts.
+            x: support examples ``[n, *input_shape]``, numbers; n texts where the backbone reads texts; n
+                Pillow images, arrays or tensors; or a torch ``Dataset`` or ``DataLoader`` of them. What
+                becomes of them: :func:`~adapt.adapter.inputs.as_examples`.
             y: classification: n labels of any kind (strings, numbers), two classes or more. Regression: n
-                numbers, or rows of them ``[n, C]``.
+                numbers, or rows of them ``[n, C]``. None: ``x`` gives pairs (x, y).
 
         Raises:
             AdaptError: shapes, values or labels that cannot be used.
         """
+        x, y = paired(x, y)
         examples = self.examples(x)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
         with torch.no_grad():  # forward tangents do not need the autograd graph
@@ -116,15 +118,17 @@ class FewShotAdapter:
                 features = model.features(z)
             parameters = Subspace(self.space, self.state.origin, self.state.basis).parameters(z)
             state = self.head.fit(features, targets)
-        return FittedTask(self, parameters, state, classes, z, trace)
+        return FittedTask(self, parameters, state, classes, z, trace, targets.shape[1])
 
-    def examples(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
-        """``x`` as the backbone takes it: texts tokenised, numbers in its dtype, on its device.
+    def examples(self, x: Examples, fewest: int = 1) -> Tensor:
+        """``x`` as the backbone takes it: texts tokenised, numbers in its dtype, on its device; ``[0]`` for
+        none, if ``fewest`` is 0.
 
         Raises:
             AdaptError: shapes or values that cannot be used.
         """
-        return as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone))
+        pictures = pictures_of(self.backbone, self.input_shape)
+        return as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone), pictures, fewest)
 
     def with_(self, **changes: Any) -> "FewShotAdapter":
         """A copy with other attributes, for instance ``adapter.with_(solver=GaussNewton(steps=2))``."""

@@ -14,6 +14,7 @@ from adapt.backbones.mlp import Mlp
 from adapt.backbones.named import FAMILIES
 from adapt.backbones.own import own
 from adapt.backbones.prefix import FrozenPrefix
+from adapt.backbones.ranges import Pictures, pictures_of
 from adapt.backbones.resnet12 import ResNet12
 from adapt.backbones.texts import Texts
 from adapt.backbones.vit import ViT
@@ -27,6 +28,7 @@ __all__ = [
     "FrozenPrefix",
     "Images",
     "Mlp",
+    "Pictures",
     "ResNet12",
     "Texts",
     "Tokenise",
@@ -40,6 +42,7 @@ __all__ = [
     "inputs_like",
     "load_backbone",
     "own",
+    "pictures_of",
     "require",
     "save_backbone",
     "tokeniser",

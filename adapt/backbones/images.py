@@ -7,6 +7,7 @@ them. Nothing here moves while a task is adapted to: the frozen prefix computes 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,8 @@ class Images(nn.Module):
 
     mean: Tensor
     std: Tensor
+    #: The least and the greatest value that a picture may hold.
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __init__(
         self,
@@ -74,9 +77,14 @@ class Images(nn.Module):
                 f"this backbone takes images [n, 1 or 3, H, W] of numbers in [0, 1], got {x.dtype} of shape "
                 f"{tuple(x.shape)}: put the channels first, and divide bytes by 255"
             )
-        if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
-            shrinks = max(x.shape[2:]) > self.size  # where nothing shrinks there is nothing to smooth
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)
+        x = self.scaled(x)
         if x.shape[1] > self.channels:
             x = x.mean(1, keepdim=True)
         return (x - self.mean) / self.std  # grey becomes colour by broadcasting
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Images ``x [n, C, H, W]`` of the size that the network takes."""
+        if self.size is None or tuple(x.shape[2:]) == (self.size, self.size):
+            return x
+        shrinks = max(x.shape[2:]) > self.size  # where nothing shrinks there is nothing to smooth
+        return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)

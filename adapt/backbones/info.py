@@ -25,6 +25,7 @@ class BackboneInfo:
         training: how it was made: config, seed, data digest, metrics (free form, JSON).
         settings: with which ``load_backbone(name, **settings)`` makes it again, JSON; None: nothing does on
             another machine (a file or folder of this one, a module of the caller's).
+        value_range: the least and the greatest value of the examples that it was trained on; None: not known.
     """
 
     name: str
@@ -34,6 +35,7 @@ class BackboneInfo:
     fingerprint: str
     training: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] | None = field(default_factory=dict)
+    value_range: tuple[float, float] | None = None
 
 
 def remember(network: nn.Module, info: BackboneInfo) -> nn.Module:

@@ -8,12 +8,17 @@ from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen import frozen
 from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.weights import load_file
+from adapt.checks import Number, check_setting, each
+from adapt.errors import AdaptError
 
 __all__ = ["own"]
 
 
 def own(
-    module: nn.Module, weights: str | None = None, input_shape: Sequence[int] | None = None
+    module: nn.Module,
+    weights: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    value_range: Sequence[float] | None = None,
 ) -> tuple[nn.Module, BackboneInfo]:
     """``module`` frozen, in evaluation mode, and what is known of it, as ``load_backbone`` returns them.
 
@@ -22,19 +27,24 @@ def own(
             texts. It is changed in place.
         weights: file of its state dict; None: it has its values already.
         input_shape: of one example; None: the module checks for itself.
+        value_range: the least and the greatest value of the examples that it was trained on, for instance
+            [0, 1]: bytes are then scaled to it, and values outside refused. None: not known.
 
     Raises:
-        AdaptError: weights of another network, or a file that cannot be read.
+        AdaptError: weights of another network, a file that cannot be read, or a range that is none.
 
     Example:
         >>> backbone, info = own(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), input_shape=[1, 2, 2])
         >>> info.name, info.input_shape
         ('Sequential', (1, 2, 2))
     """
+    limits = None if value_range is None else tuple(check_setting("value_range", value_range, each(Number())))
+    if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
+        raise AdaptError(f"value_range={limits}: give the least and the greatest value, such as [0, 1]")
     if weights is not None:
         load_file(module, weights)
     network = frozen(module)
     name = type(module).__name__
     shape = None if input_shape is None else tuple(input_shape)
-    info = BackboneInfo(name, "own", {}, shape, fingerprint(network), settings=None)
+    info = BackboneInfo(name, "own", {}, shape, fingerprint(network), settings=None, value_range=limits)
     return remember(network, info), info

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks import _cache
+from tasks._settings import check_setting, least
 from tasks.images import _characters, _fonts, _lookalikes
 from tasks.source import ArraySource, Card, TaskError
 
@@ -54,8 +55,7 @@ class Glyphs(ArraySource):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        if size < 8:
-            raise TaskError(f"glyphs: size={size} is too small to tell characters apart: use size>=8")
+        check_setting("glyphs: size", size, least(8, most=1024))
         if max_classes is not None and max_classes < 20:
             raise TaskError(
                 f"glyphs: max_classes={max_classes} is too few for four splits: use max_classes>=20"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from readers.pictures import pixels
 from tasks import _cache
 from tasks.data import DataFile, fetch, remembered_sha256
 from tasks.images import _archives, _pictures
@@ -112,8 +113,8 @@ def _read(archives: list[Path], size: int) -> dict[str, np.ndarray]:
             for member in sorted(archive.namelist()):
                 if found := MEMBER.fullmatch(member):
                     with image.open(io.BytesIO(_archives.read_member(archive, member))) as opened:
-                        scaled = _pictures.scaled(opened.convert("L"), size)
-                    drawings.setdefault((part, found[1]), []).append(255 - _pictures.pixels(scaled))
+                        drawn = pixels(opened, 1, (size, size))
+                    drawings.setdefault((part, found[1]), []).append(255 - drawn)
     if len(drawings) != CHARACTERS or {len(of_class) for of_class in drawings.values()} != {20}:
         raise TaskError(
             f"{archives[0].parent} does not hold {CHARACTERS} characters with 20 drawings each: get it again"

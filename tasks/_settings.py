@@ -1,0 +1,38 @@
+"""Settings of sources and tasks, checked for type and range (`readers/settings.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from readers.settings import SEED, Number, between, check, checked, each, least, optional, positive
+from tasks.source import TaskError
+
+__all__ = [
+    "SEED",
+    "Number",
+    "between",
+    "check_setting",
+    "check_settings",
+    "each",
+    "least",
+    "optional",
+    "positive",
+]
+
+
+def check_setting(name: str, value: Any, number: Number) -> Any:
+    """`value`, a number that `number` allows, as one of Python.
+
+    Raises:
+        TaskError: it is none; the message gives name, value and range.
+    """
+    return checked(name, value, number, TaskError)
+
+
+def check_settings(settings: Any, prefix: str, **rules: Number) -> None:
+    """Check fields of a dataclass, frozen or not, by name; messages call them `prefix.name`.
+
+    Raises:
+        TaskError: a field that its rule does not allow.
+    """
+    check(settings, prefix, TaskError, rules)
