@@ -19,8 +19,9 @@ def check_listed(x: Any, error: type[ValueError], name: str = "x") -> None:
     Raises:
         error: names what it is and what to pass.
     """
+    short = name.rpartition(" ")[2]  # of "demo: texts"
     if isinstance(x, str):
-        raise error(f"{name} is one text: pass a list of texts, [{name}]")
+        raise error(f"{name} is one text (a string): pass a list of texts, [{short}]")
     if isinstance(x, bytes | bytearray):
         raise error(f"{name} is bytes: pass a list of texts, decoded, or an array of numbers")
     if isinstance(x, Mapping):
@@ -29,16 +30,16 @@ def check_listed(x: Any, error: type[ValueError], name: str = "x") -> None:
         )
         also = ", or the texts themselves" if column == "input_ids" else ""
         raise error(
-            f"{name} is a {type(x).__name__}, whose keys are no examples: pass {name}[{column!r}]{also}"
+            f"{name} is a {type(x).__name__}, whose keys are no examples: pass {short}[{column!r}]{also}"
         )
     if isinstance(x, Set):
         raise error(f"{name} is a {type(x).__name__}, which has no order: pass a list")
     if isinstance(x, Iterator):
-        raise error(f"{name} is a {type(x).__name__}, which can be read only once: pass list({name})")
+        raise error(f"{name} is a {type(x).__name__}, which can be read only once: pass list({short})")
     columns = getattr(x, "columns", getattr(x, "column_names", None))
     if columns is not None and getattr(x, "ndim", 2) == 2 and not _numeric(x):
         first = str(next(iter(columns), "text"))
-        raise error(f"{name} is a {type(x).__name__}, a table: pass one column of it, {name}[{first!r}]")
+        raise error(f"{name} is a {type(x).__name__}, a table: pass one column of it, {short}[{first!r}]")
 
 
 def holds_texts(x: Any) -> bool:

@@ -60,6 +60,10 @@ def as_examples(
     if is_loader(x):
         x = parts_of(x, ordered=True)[0]
     check_listed(x, AdaptError)
+    if hasattr(x, "__len__") and getattr(x, "ndim", 1) and not len(x):
+        if not fewest:
+            return like.new_zeros(0)
+        raise AdaptError("x holds no examples: pass an array [n, …] with at least one")
     if holds_texts(x):
         if tokenise is None:
             raise AdaptError("x holds texts, but this backbone takes numbers: it has no tokeniser")
@@ -67,9 +71,7 @@ def as_examples(
     examples = _numbers(x, shape, pictures)
     if examples.is_complex():
         raise AdaptError("x holds complex numbers: pass real ones, for instance x.real")
-    if not fewest and examples.ndim and not len(examples):
-        return like.new_zeros(0)
-    if examples.ndim == 0 or len(examples) == 0:
+    if examples.ndim == 0:
         raise AdaptError("x holds no examples: pass an array [n, …] with at least one")
     examples = channels_first(examples, pictures.shapes)
     if shape is not None and tuple(examples.shape[1:]) != shape:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.errors import AdaptError
+from readers.texts import read_texts
 
 __all__ = ["Masking", "Pooling", "Texts"]
 
@@ -65,8 +66,13 @@ class Texts(nn.Module):
             self.prompt = nn.Parameter(table[rows].clone())
 
     def tokenise(self, texts: Sequence[str]) -> np.ndarray:
-        """Token ids int64 ``[n, L]``, padded to the longest of ``texts``, cut after ``max_tokens``."""
-        rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        """Token ids int64 ``[n, L]``, padded to the longest of ``texts``, cut after ``max_tokens``.
+
+        Raises:
+            AdaptError: no list of texts.
+        """
+        texts = read_texts(texts, AdaptError, "texts")
+        rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
         ids = np.full((len(rows), max([1, *map(len, rows)])), self.pad, dtype=np.int64)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens

@@ -191,7 +191,7 @@ def test_bytes_are_scaled_to_whatever_range_was_trained() -> None:
     adapter = FewShotAdapter(network, space, layered_state(space, 1), input_shape=(1, 4, 4))
     x = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4) * 8
     assert torch.allclose(adapter.examples(x), x.float() / 127.5 - 1, atol=1e-6)
-    with pytest.raises(AdaptError, match="from 0 to 248, but .* values from -1 to 1"):
+    with pytest.raises(AdaptError, match=r"from 0 to 248, but .* values from -1 to 1"):
         adapter.examples(x.float())
 
 
