@@ -60,7 +60,7 @@ def as_examples(
     if is_loader(x):
         x = parts_of(x, ordered=True)[0]
     check_listed(x, AdaptError)
-    if hasattr(x, "__len__") and getattr(x, "ndim", 1) and not len(x):
+    if hasattr(x, "__len__") and getattr(x, "ndim", True) and not len(x):
         if not fewest:
             return like.new_zeros(0)
         raise AdaptError("x holds no examples: pass an array [n, …] with at least one")
