@@ -6,8 +6,9 @@ numpy become those of Python, which is what JSON and hashing want.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import operator
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,20 +38,19 @@ class Number:
     none: bool = False
     several: bool = False
 
-    def range(self) -> str:
-        """The bounds in words, to follow the name of the setting: `>=1 and <2`."""
-        bounds = ((">=", self.least), (">", self.above), ("<=", self.most), ("<", self.below))
-        return " and ".join(f"{sign}{_shown(bound)}" for sign, bound in bounds if bound is not None)
+    def bounds(self) -> list[tuple[str, float]]:
+        """Sign and bound, as they follow the name of the setting."""
+        signs = {">=": self.least, ">": self.above, "<=": self.most, "<": self.below}
+        return [(sign, bound) for sign, bound in signs.items() if bound is not None]
 
-    def outside(self, value: float) -> bool:
-        """Whether a number lies outside the bounds."""
-        return (
-            (self.least is not None and value < self.least)
-            or (self.above is not None and value <= self.above)
-            or (self.most is not None and value > self.most)
-            or (self.below is not None and value >= self.below)
-        )
 
+HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+LARGEST = sys.float_info.max
 
 #: Of a random generator: what torch and numpy both take.
 SEED = Number(whole=True, least=0, most=2**63 - 1)
@@ -103,23 +103,22 @@ def checked(name: str, value: Any, number: Number, error: type[ValueError]) -> A
         return tuple(checked(name, item, one, error) for item in value)
     if isinstance(value, np.generic):
         value = value.item()
-    use = f"use {_bounds(name, number)}" if number.range() else "give one"
+    short = name.rpartition(" ")[2]  # of "digits: size"
+    # A bound that only keeps out what no machine holds is told to whoever breaks it.
+    near = [f"{short}{sign}{bound:g}" for sign, bound in number.bounds() if abs(bound) < 10**9]
+    use = f"use {' and '.join(near)}" if near else "give one"
     if number.none:
         use += ", or None (null in a config)"
     if number.whole and (not isinstance(value, int) or isinstance(value, bool)):
         raise error(f"{name}={value!r} is no whole number: {use}")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise error(f"{name}={value!r} is no number: {use}")
-    if isinstance(value, float) and not math.isfinite(value):
+    if not number.whole and not -LARGEST <= value <= LARGEST:
         raise error(f"{name}={value} is no finite number: {number.why or use}")
-    if number.outside(value):
-        low = number.least if number.least is not None else number.above
-        small = low is not None and value <= low
-        raise error(
-            f"{name}={value}: {number.why}"
-            if number.why
-            else f"{name}={value} is too {'small' if small else 'large'}: {use}"
-        )
+    for sign, bound in number.bounds():
+        if not HOLDS[sign](value, bound):
+            fault = f"too {'small' if '>' in sign else 'large'}: use {short}{sign}{_shown(bound)}"
+            raise error(f"{name}={value}: {number.why}" if number.why else f"{name}={value} is {fault}")
     return value
 
 
@@ -134,16 +133,7 @@ def check(settings: Any, prefix: str, error: type[ValueError], rules: dict[str, 
         object.__setattr__(settings, name, value)
 
 
-def _bounds(name: str, number: Number) -> str:
-    short = name.rpartition(" ")[2]  # of "digits: size"
-    return " and ".join(f"{short}{bound}" for bound in number.range().split(" and "))
-
-
 def _shown(bound: float) -> str:
-    return (
-        f"2**{bound.bit_length()} - 1"
-        if isinstance(bound, int) and bound > 2**53
-        else f"{bound:g}"
-        if abs(bound) < 1e6
-        else f"{bound:,}"
-    )
+    if bound == 2**63 - 1:
+        return "2**63 - 1"
+    return f"{bound:g}" if abs(bound) < 10**6 else f"{bound:,}"

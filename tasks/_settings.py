@@ -9,8 +9,10 @@ from tasks.source import TaskError
 
 __all__ = [
     "SEED",
+    "SIZE",
     "Number",
     "between",
+    "check_index",
     "check_setting",
     "check_settings",
     "each",
@@ -18,6 +20,10 @@ __all__ = [
     "optional",
     "positive",
 ]
+
+#: Points, or examples of a class, in one task.
+SIZE = least(1, most=10**9)
+EPISODE = least(0, most=2**63 - 1)
 
 
 def check_setting(name: str, value: Any, number: Number) -> Any:
@@ -36,3 +42,14 @@ def check_settings(settings: Any, prefix: str, **rules: Number) -> None:
         TaskError: a field that its rule does not allow.
     """
     check(settings, prefix, TaskError, rules)
+
+
+def check_index(index: Any) -> int:
+    """The number of an episode, as one of Python.
+
+    Raises:
+        TaskError: it is negative, or no whole number.
+    """
+    if isinstance(index, int) and not isinstance(index, bool) and index < 0:
+        raise TaskError(f"episode index {index} is negative: use an index >= 0")
+    return int(checked("episode index", index, EPISODE, TaskError))

@@ -82,7 +82,7 @@ class ImageFolder(ArraySource):
         if not root or root == "???":
             raise TaskError("image_folder needs the folder of the images: set task.root (root= in Python)")
         _pictures.check_size("image_folder", size)
-        if channels not in (1, 3):
+        if channels not in (1, 3) or isinstance(channels, bool | float):
             raise TaskError(f"image_folder: channels={channels} is unknown: use 3 for colour or 1 for grey")
         check(split_by, seed)
         image = _pictures.pillow()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks import _cache
-from tasks._settings import check_setting, least
+from tasks._settings import SEED, check_setting, least, optional
 from tasks.images import _characters, _fonts, _lookalikes
 from tasks.source import ArraySource, Card, TaskError
 
@@ -56,10 +56,8 @@ class Glyphs(ArraySource):
         progress: Progress | None = None,
     ) -> None:
         check_setting("glyphs: size", size, least(8, most=1024))
-        if max_classes is not None and max_classes < 20:
-            raise TaskError(
-                f"glyphs: max_classes={max_classes} is too few for four splits: use max_classes>=20"
-            )
+        check_setting("glyphs: max_classes", max_classes, optional(least(20)))  # for four splits
+        check_setting("glyphs: seed", seed, SEED)
         try:
             fonts = _fonts.load_fonts()
         except ImportError as error:
