@@ -15,6 +15,7 @@ import torch
 from readers.settings import SEED, checked, least, optional
 
 from ._examples import read_examples, rows_of_classes
+from .sizes import positive_weights
 from .source import ArraySource, Card, TaskError
 from .text.source import TextSource
 
@@ -244,10 +245,11 @@ def _divided(
         return {"train": dict(rows)}
     if by not in DIVIDED_BY:
         raise TaskError(f"by={by!r} is unknown: use {' or '.join(map(repr, DIVIDED_BY))}")
-    if not splits or not all(0 < share < np.inf for share in splits.values()):
+    given = positive_weights([*splits.values()])
+    if not given:
         raise TaskError(f"splits={dict(splits)}: give each split a positive share")
     rng = np.random.default_rng(seed)
-    shares = np.cumsum([*splits.values()]) / sum(splits.values())
+    shares = np.cumsum(given) / sum(given)
     names = [*rows]
     if by == "classes":
         chosen = _cut(rng.permutation(len(names)), shares, "classes")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapt.checks import Number, check_setting, each, least, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["Images"]
@@ -48,16 +49,16 @@ class Images(nn.Module):
         channels: int = 3,
     ) -> None:
         super().__init__()
-        if size is not None and size < 1:
-            raise AdaptError(f"size={size}: an image has at least one pixel")
+        size = check_setting("size", size, optional(least(1, "an image has at least one pixel", most=65_536)))
+        channels = check_setting("channels", channels, least(1))
+        mean = check_setting("mean", list(mean), each(Number()))
+        std = check_setting("std", list(std), each(positive("standard deviations are positive")))
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise AdaptError(
                     f"{name} has {len(values)} values, but this network takes images of {channels} channels: "
                     "give one value, or one per channel"
                 )
-        if not all(value > 0 for value in std):
-            raise AdaptError(f"std={list(std)}: standard deviations are positive")
         self.network, self.size, self.channels = network, size, channels
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1).expand(channels, 1, 1).clone())
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1).expand(channels, 1, 1).clone())

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapt.checks import SEED, check_setting, least
 from adapt.errors import AdaptError
 from readers.texts import read_texts
 
@@ -54,10 +55,9 @@ class Texts(nn.Module):
         super().__init__()
         if pooling not in get_args(Pooling):
             raise AdaptError(f"pooling={pooling}: of texts choose {', '.join(get_args(Pooling))}")
-        if max_tokens < 1 or prompts < 0:
-            raise AdaptError(
-                f"max_tokens={max_tokens}, prompts={prompts}: at least one token, and 0 or more prompts"
-            )
+        max_tokens = check_setting("max_tokens", max_tokens, least(1, "at least one token is needed"))
+        prompts = check_setting("prompts", prompts, least(0))
+        seed = check_setting("seed", seed, SEED)
         self.transformer, self.tokenizer = transformer, tokenizer
         self.pad, self.pooling, self.max_tokens, self.masking = pad, pooling, max_tokens, masking
         if prompts:

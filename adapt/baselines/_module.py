@@ -20,7 +20,7 @@ from adapt.adapter.inputs import as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Unfinished, Watch
 from adapt.adapter.problem import can_adapt, helped, model_of
 from adapt.backbones import call
-from adapt.errors import AdaptError
+from adapt.checks import check_setting, least, positive
 from adapt.spaces import Space
 
 __all__ = ["Inner", "SupportLoss", "adapt_by", "at_origin", "check_descent", "movable"]
@@ -118,9 +118,6 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
 
 def check_descent(name: str, lr: float, steps: int) -> None:
     """Refuse settings that are no descent."""
-    if not lr > 0:
-        raise AdaptError(f"{name}.lr={lr}: a learning rate must be positive")
-    if steps < 0:
-        raise AdaptError(
-            f"{name}.steps={steps}: the number of steps cannot be negative (0 stays at the start)"
-        )
+    check_setting(f"{name}.lr", lr, positive("a learning rate must be positive"))
+    none = "the number of steps cannot be negative (0 stays at the start)"
+    check_setting(f"{name}.steps", steps, least(0, none))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.baselines._module import at_origin
 from adapt.baselines._targets import check_outputs, is_regression, targets_of
-from adapt.errors import AdaptError
+from adapt.checks import check_settings, least, optional, positive
 from adapt.heads import Direct, Logistic
 
 __all__ = ["Finetune"]
@@ -41,8 +41,7 @@ class Finetune:
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or self.steps < 1:
-            raise AdaptError(f"finetune: lr={self.lr}, steps={self.steps}: both must be positive")
+        check_settings(self, "finetune", lr=positive(), steps=least(1), max_tasks=optional(least(1)))
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""

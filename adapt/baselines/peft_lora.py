@@ -24,6 +24,7 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import require
 from adapt.baselines._module import at_origin
 from adapt.baselines._targets import check_outputs, is_regression, targets_of
+from adapt.checks import between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Direct, Logistic
 from adapt.spaces.layers import layers_of
@@ -56,11 +57,17 @@ class PeftLora:
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.rank, self.epochs, self.batch) < 1 or not (self.lr > 0 and self.alpha > 0):
-            raise AdaptError(
-                f"peft_lora: rank={self.rank}, alpha={self.alpha}, lr={self.lr}, epochs={self.epochs}, "
-                f"batch={self.batch}: all must be positive"
-            )
+        check_settings(
+            self,
+            "peft_lora",
+            rank=least(1),
+            alpha=positive(),
+            lr=positive(),
+            epochs=least(1),
+            batch=least(1),
+            weight_decay=between(0, None),
+            max_tasks=optional(least(1)),
+        )
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`.

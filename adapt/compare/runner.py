@@ -12,6 +12,7 @@ import torch
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.adapter.method import Adapt, Unfinished
 from adapt.backbones import fingerprint
+from adapt.checks import check_setting, least
 from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
 from adapt.compare.comparison import Comparison, Curve, MethodResult
 from adapt.compare.energy import Cost, Electricity, mean_power
@@ -63,8 +64,7 @@ def compare(
         raise AdaptError(
             "no method to compare: choose at least one, as in method=forward or method=[head,forward]"
         )
-    if tasks < 1:
-        raise AdaptError(f"task.tasks={tasks}: at least one task is needed")
+    tasks = check_setting("task.tasks", tasks, least(1, "at least one task is needed"))
     before = fingerprint(context.backbone)
     first = _to(distribution.episode(0), device)
     metric = metric_of(first.query_y)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
+from adapt.checks import check_settings, positive
 from adapt.heads.base import normalise
 
 __all__ = ["KernelRidge"]
@@ -38,13 +38,15 @@ class KernelRidge:
     supports_regression: bool = True
 
     def __post_init__(self) -> None:
-        if not self.length > 0:
-            raise AdaptError(f"head.length={self.length}: the length of the kernel must be positive")
-        if not self.l2 > 0:
-            raise AdaptError(
-                f"head.l2={self.l2}: the noise variance must be positive (repeated examples make the "
-                "kernel matrix singular)"
-            )
+        check_settings(
+            self,
+            "head",
+            length=positive("the length of the kernel must be positive"),
+            l2=positive(
+                "the noise variance must be positive (repeated examples make the kernel matrix singular)"
+            ),
+            scale=positive(),
+        )
 
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, D + C]``: the normalised examples and, beside them, α; α is 0 where the weight is."""

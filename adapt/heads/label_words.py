@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapt.checks import check_settings, least, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import normalise, with_constant
 from adapt.heads.leave_one_out import leave_one_out
@@ -51,10 +52,13 @@ class LabelWords:
             raise AdaptError(
                 "head.prior: one embedding per class, all of one length, for at least two classes, or none"
             )
-        if not self.scale > 0 or not self.l2 > 0:
-            raise AdaptError(f"head.scale={self.scale}, head.l2={self.l2}: both must be positive")
-        if self.steps < 1:
-            raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
+        check_settings(
+            self,
+            "head",
+            scale=positive("it must be positive"),
+            l2=positive("it must be positive"),
+            steps=least(1, "at least one Newton step is needed"),
+        )
 
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last; without examples, W₀.

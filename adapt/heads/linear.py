@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adapt.errors import AdaptError
+from adapt.checks import Number, between, check_settings, least, positive
 from adapt.heads.base import normalise, with_constant
 
 __all__ = ["Linear"]
@@ -42,15 +42,15 @@ class Linear:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise AdaptError(f"head.lr={self.lr}: a learning rate must be positive")
-        if self.steps < 1:
-            raise AdaptError(f"head.steps={self.steps}: at least one step is needed")
-        if not 0 <= self.momentum < 1 or not self.l2 >= 0:
-            raise AdaptError(
-                f"head.momentum={self.momentum}, head.l2={self.l2}: momentum must be in [0, 1) and l2 zero "
-                "or positive, or the steps do not converge"
-            )
+        converges = "momentum must be in [0, 1) and l2 zero or positive, or the steps do not converge"
+        check_settings(
+            self,
+            "head",
+            lr=positive("a learning rate must be positive"),
+            steps=least(1, "at least one step is needed"),
+            momentum=Number(least=0, below=1, why=converges),
+            l2=between(0, None, converges),
+        )
 
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""

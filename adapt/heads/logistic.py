@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adapt.errors import AdaptError
+from adapt.checks import check_settings, least, positive
 from adapt.heads.base import normalise, with_constant
 from adapt.heads.leave_one_out import leave_one_out
 from adapt.heads.newton_cg import minimiser
@@ -48,13 +48,13 @@ class Logistic:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        if not self.l2 > 0:
-            raise AdaptError(
-                f"head.l2={self.l2}: the regularisation must be positive, or separable classes "
-                "have no finite solution"
-            )
-        if self.steps < 1:
-            raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
+        check_settings(
+            self,
+            "head",
+            l2=positive("the regularisation must be positive, or separable classes have no finite solution"),
+            steps=least(1, "at least one Newton step is needed"),
+            dense=least(0),
+        )
 
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from adapt.checks import check_settings, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import normalise
 
@@ -42,8 +43,7 @@ class Prototype:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise AdaptError(f"head.temperature={self.temperature}: a temperature must be positive")
+        check_settings(self, "head", temperature=positive("a temperature must be positive"))
         if self.metric not in ("euclidean", "cosine"):
             raise AdaptError(f"head.metric={self.metric}: choose euclidean or cosine")
 

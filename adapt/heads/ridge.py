@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
+from adapt.checks import check_settings, positive
 from adapt.heads.base import normalise, with_constant
 
 __all__ = ["Ridge"]
@@ -37,11 +37,13 @@ class Ridge:
     supports_regression: bool = True
 
     def __post_init__(self) -> None:
-        if not self.l2 > 0:
-            raise AdaptError(
-                f"head.l2={self.l2}: the regularisation must be positive (with fewer examples "
-                "than features it is what makes W unique)"
-            )
+        unique = "with fewer examples than features it is what makes W unique"
+        check_settings(
+            self,
+            "head",
+            l2=positive(f"the regularisation must be positive ({unique})"),
+            scale=positive(),
+        )
 
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""

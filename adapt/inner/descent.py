@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from adapt.checks import SEED, Number, check_settings, least, positive
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Estimator, Reverse
 from adapt.inner.losses import Loss
@@ -52,14 +53,14 @@ class Descent:
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "momentum", "adam"):
             raise AdaptError(f"inner.optimizer={self.optimizer}: choose sgd, momentum or adam")
-        if not 0 <= self.momentum < 1:
-            raise AdaptError(f"inner.momentum={self.momentum}: momentum lies between 0 and 1")
-        if self.steps < 0:
-            raise AdaptError(
-                f"inner.steps={self.steps}: the number of steps cannot be negative (0 stays at z = 0)"
-            )
-        if not self.lr > 0:
-            raise AdaptError(f"inner.lr={self.lr}: a learning rate must be positive")
+        check_settings(
+            self,
+            "inner",
+            momentum=Number(least=0, below=1, why="momentum lies between 0 and 1"),
+            steps=least(0, "the number of steps cannot be negative (0 stays at z = 0)"),
+            lr=positive("a learning rate must be positive"),
+            seed=SEED,
+        )
 
     def __call__(
         self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
