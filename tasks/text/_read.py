@@ -140,11 +140,18 @@ def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[Row]:
             )
         objects.append((line, value))
     columns.check(list(dict.fromkeys(key for _, value in objects for key in value)), str(path))
+    kinds: dict[str, tuple[bool, int]] = {}  # label -> whether it is a string, and the line that says so
     for line, value in objects:
         cells = [
             "" if name is None else _cell(value.get(name), f"{path}, line {line}, column {name!r}")
             for name in (columns.text, columns.label, columns.split)
         ]
+        kind, first = kinds.setdefault(cells[1], (isinstance(value.get(columns.label), str), line))
+        if cells[1] and kind != isinstance(value.get(columns.label), str):
+            raise TaskError(
+                f"{path}, line {line}, column {columns.label!r}: {cells[1]} is a string here or in line "
+                f"{first}, and none in the other: write all labels as strings"
+            )
         yield Row(line, *cells)
 
 
