@@ -12,7 +12,8 @@ __all__ = ["check_listed", "holds_texts", "read_texts"]
 
 
 def check_listed(x: Any, error: type[ValueError], name: str = "x") -> None:
-    """Refuse what has no rows, or none in an order: one text, bytes, a dict, a set, a generator, a table.
+    """Refuse what has no rows in an order: one text, bytes, a dict, a set, a generator, a table of texts; and
+    arrays of which something is masked.
 
     A table (of pandas, say) whose columns are all numbers is an array like others, and passes.
 
@@ -34,6 +35,9 @@ def check_listed(x: Any, error: type[ValueError], name: str = "x") -> None:
         )
     if isinstance(x, Set):
         raise error(f"{name} is a {type(x).__name__}, which has no order: pass a list")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        masked = np.ma.getmaskarray(x).reshape(len(x), -1).any(1)
+        raise error(f"{name}[{int(np.flatnonzero(masked)[0])}] is masked: fill it in, or leave it out")
     if isinstance(x, Iterator):
         raise error(f"{name} is a {type(x).__name__}, which can be read only once: pass list({short})")
     columns = getattr(x, "columns", getattr(x, "column_names", None))

@@ -72,7 +72,7 @@ def from_torch(dataset: Pairs, *, size: int | None = None, **more: Any) -> Array
     """A torch dataset whose items are (x, y, …): tensors, arrays, Pillow images or texts.
 
     Args:
-        dataset: is read once, from 0 to its end.
+        dataset: is read once, from 0 to its end; one without a length, as it comes.
         size: side that Pillow images are scaled to; None: as they are, which must be one size.
         more: as for :func:`from_arrays`.
 
@@ -84,7 +84,8 @@ def from_torch(dataset: Pairs, *, size: int | None = None, **more: Any) -> Array
         >>> from_torch(pairs).classes("train")["1"].tolist()
         [2, 3]
     """
-    items = [dataset[index] for index in range(len(dataset))]
+    endless = isinstance(dataset, torch.utils.data.IterableDataset)
+    items: list[Any] = [*iter(dataset)] if endless else [dataset[index] for index in range(len(dataset))]
     for index, item in enumerate(items):
         if not isinstance(item, list | tuple) or len(item) < 2:
             raise TaskError(f"item {index} of the dataset is a {type(item).__name__}: it should be (x, y)")
@@ -150,6 +151,8 @@ def from_hugging_face(
     labels = {split: list(part[label]) for split, part in parts.items()}
     card = card or _of_info(first.info, sum(map(len, labels.values())))
     everything = [value for column in columns.values() for value in column]
+    if type(first.features[example]).__name__.startswith("Array"):  # comes as lists
+        everything = [np.asarray(value, first.features[example].dtype) for value in everything]
     if not everything:
         raise TaskError(f"{card.name} has no examples: load another split")
     x = read_examples(everything, _side(size))

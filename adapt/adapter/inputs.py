@@ -85,6 +85,8 @@ def as_examples(
             "texts: pass strings, or rows of token ids"
         )
     if tokenise is not None:
+        if bool((examples < 0).any()):
+            raise AdaptError(f"x holds the token id {int(examples.min())}: ids start at 0")
         return examples.to(device=like.device, dtype=torch.int64)
     if is_bytes(examples) and (pictures.range is not None or examples.ndim == 4):
         low, high = pictures.range or (0.0, 1.0)
@@ -119,11 +121,11 @@ def _numbers(x: Any, shape: tuple[int, ...] | None, pictures: Pictures) -> Tenso
     """``x`` as a tensor of whatever type; a list of examples is put together."""
     if is_picture(x):
         raise AdaptError("x is one picture: pass a list of them, [x]")
-    if isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1:
+    if hasattr(x, "iloc"):  # a column or table of pandas
+        x = np.asarray(x)
+    if isinstance(x, Sequence) or (isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1):
         x = [*x]
-    if hasattr(x, "__iter__") and not isinstance(x, Tensor | np.ndarray) and hasattr(x, "iloc"):
-        x = np.asarray(x)  # a column or table of pandas
-    if isinstance(x, list | tuple) and x:
+    if isinstance(x, list) and x:
         if any(map(is_picture, x)):
             x = _of_images(x, shape, pictures)
         elif all(isinstance(row, Tensor | np.ndarray) for row in x):
@@ -212,6 +214,8 @@ def as_positions(y: Any, n: int, classes: np.ndarray) -> np.ndarray:
 
 def _values(y: Any, n: int, like: Tensor) -> Tensor:
     """Rows of real values ``[n, C]``; a plain list of n numbers is one column."""
+    if isinstance(y, np.ma.MaskedArray):
+        check_listed(y, AdaptError, "y")
     try:
         array = as_array(y) if isinstance(y, Tensor) else np.asarray(y)
     except ValueError:
@@ -227,5 +231,6 @@ def _values(y: Any, n: int, like: Tensor) -> Tensor:
         )
     values = values.reshape(len(values), -1).to(device=like.device, dtype=like.dtype)
     if not bool(torch.isfinite(values).all()):
-        raise AdaptError("y holds NaN or infinity: every example needs a value")
+        bad = int((~torch.isfinite(values).all(1)).nonzero()[0])
+        raise AdaptError(f"y holds NaN or infinity, at y[{bad}]: every example needs a value")
     return values

@@ -99,6 +99,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     _check_split(config, train.source)
     backbone, info = parts.network
     adapter = untrained(config, backbone.to(device), info, train)
+    adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
     resume = _resumed(config)
     started = time.perf_counter()
     with _tracked(config, session, train.source, adapter.backbone_name, device) as run:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from readers import pictures
-from readers.pictures import pixels
 from tasks import _cache
 from tasks.data import DataFile, fetch_any, remembered_sha256
 from tasks.images import _archives, _pictures
@@ -103,7 +102,7 @@ def _read(path: Path, size: int) -> dict[str, np.ndarray]:
         images = np.empty((len(frames), 3, size, size), np.uint8)
         for row, name in enumerate(frames):
             with image.open(io.BytesIO(_archives.read_member(archive, name))) as opened:
-                images[row] = pixels(opened, 3, (size, size))
+                images[row] = pictures.pixels(opened, 3, (size, size))
             found = MEMBER.fullmatch(name)
             assert found is not None
             labels.append((int(found[1]), int(found[2])))
