@@ -204,7 +204,7 @@ def _plain(label: Any) -> Any:
         return label.item()
     if isinstance(label, np.generic) and label.dtype.kind in "biufUS":
         return label.item()
-    return label
+    return label.as_py() if hasattr(label, "as_py") else label  # of Arrow
 
 
 def _kind(label: Any) -> str:

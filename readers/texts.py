@@ -54,7 +54,7 @@ def holds_texts(x: Any) -> bool:
     if isinstance(dtype, np.dtype) and dtype.kind not in "OST":
         return dtype.kind == "U"
     rows = np.asarray(x).flat if getattr(x, "ndim", 1) > 1 else x
-    return any(isinstance(row, str | bytes) for row in rows)
+    return any(isinstance(row, str | bytes) or type(row).__name__ == "StringScalar" for row in rows)
 
 
 def read_texts(x: Any, error: type[ValueError], name: str = "x") -> list[str]:
@@ -73,6 +73,7 @@ def read_texts(x: Any, error: type[ValueError], name: str = "x") -> list[str]:
         raise error(f"{name} has shape {tuple(x.shape)}: pass one text per example, an array [n]")
     texts = []
     for row, text in enumerate(x):
+        text = text.as_py() if hasattr(text, "as_py") else text  # of Arrow
         if not isinstance(text, str):
             if (
                 text is None

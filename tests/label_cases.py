@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
 __all__ = ["KEPT", "REFUSED"]
@@ -37,6 +38,8 @@ KEPT: dict[str, tuple[Any, list[Any]]] = {
     "array of objects": (np.array(["b", "a", "b", "a"], object), ["a", "b"]),
     "members of an Enum": ([Colour.RED, Colour.BLUE] * 2, ["blue", "red"]),
     "case and space": (["a", "A", " a", "a "], [" a", "A", "a", "a "]),
+    "Arrow": (pa.array(["b", "a", "b", "a"]), ["a", "b"]),
+    "numbers of Arrow": (pa.array([3, 2, 3, 2]), [2, 3]),
     "empty": (["", " ", "", " "], ["", " "]),
     "NUL inside": (["a\0b", "ab"] * 2, ["a\0b", "ab"]),
     "what Unicode calls equivalent": (["é", "e\u0301"] * 2, ["e\u0301", "é"]),

@@ -134,6 +134,10 @@ def _numbers(x: Any, shape: tuple[int, ...] | None, pictures: Pictures) -> Tenso
 
 
 def _tensor(x: Any) -> Tensor:
+    if isinstance(x, Tensor):
+        return (x if x.layout == torch.strided else x.to_dense()).detach()
+    if isinstance(x, np.ndarray) and x.dtype == np.longdouble:  # of which torch has none
+        x = x.astype(np.float64)
     try:
         # torch reads neither negative strides nor foreign byte orders, and warns of read-only arrays: such
         # arrays are copied.

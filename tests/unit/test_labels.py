@@ -45,7 +45,8 @@ def test_labels_are_kept_apart_scored_and_saved(
 def _plain(labels: Any) -> list[Any]:
     if isinstance(labels, torch.Tensor):
         return labels.to_dense().double().tolist()
-    return [label.item() if isinstance(label, torch.Tensor) else label for label in labels]
+    plain = [label.as_py() if hasattr(label, "as_py") else label for label in labels]  # of Arrow
+    return [label.item() if isinstance(label, torch.Tensor) else label for label in plain]
 
 
 @pytest.mark.parametrize(("labels", "message"), REFUSED.values(), ids=REFUSED.keys())

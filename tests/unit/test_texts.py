@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,7 @@ LISTS: dict[str, Any] = {
     "nullable column": pd.Series(TEXTS, dtype="string"),
     "column of categories": pd.Series(TEXTS, dtype="category"),
     "index": pd.Index(TEXTS),
+    "Arrow": pa.array(TEXTS),
 }
 
 
