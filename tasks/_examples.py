@@ -50,6 +50,8 @@ def read_examples(x: Any, size: int | None = None) -> np.ndarray | list[str]:
             )
         x = np.stack(arrays)
     found = _array(x)
+    if found.ndim == 0 or not len(found):
+        raise TaskError(f"x holds no examples ({type(x).__name__}): give an array [n, …] or a list of some")
     if found.dtype.kind not in "biuf":
         raise TaskError(f"x holds {found.dtype}, no numbers: give numbers, texts or pictures")
     if found.dtype == np.int64 and found.ndim > 2:

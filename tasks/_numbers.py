@@ -34,28 +34,35 @@ _ZONE = r"(?:\s*(?:z|utc|gmt|[+-][0-9]{2}:?[0-9]{2}))?"
 _DATE = (
     r"(?:[0-9]{4}([-/.])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([-/.])[0-9]{1,2}\2(?:[0-9]{4}|[0-9]{2})"
     rf"|[0-9]{{1,2}}\.?[ -]{_MONTH},?[ -][0-9]{{2,4}}|{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?,? [0-9]{{4}}"
-    r"|[0-9]{4}-w[0-9]{2}(?:-[0-9])?|[0-9]{4}-(?:0[1-9]|1[0-2])|(?:0?[1-9]|1[0-2])/[0-9]{4})"
+    r"|[0-9]{4}-w[0-9]{2}(?:-[0-9])?|[0-9]{4}-(?:0[1-9]|1[0-2])|(?:0?[1-9]|1[0-2])/[0-9]{4}"
+    rf"|[0-9]{{4}}/(?:0[1-9]|1[0-2])|{_MONTH} [0-9]{{4}})"
 )
 _MARKS = rf"['’{_SPACES}]"
 #: What is recognised, in this order: a pattern of the whole cell, what it is, and what can be done.
 _WAYS = (
     (
-        rf"{_DATE}(?:[T ,]+{_CLOCK})?{_ZONE}|{_CLOCK}{_ZONE}",
+        rf"{_DATE}(?:[T ,]+(?:{_CLOCK}|[0-9]{{2}}))?{_ZONE}|{_CLOCK}{_ZONE}",
         "a date or time",
         "write numbers, such as days since a first day",
     ),
-    (rf"{_SIGNED}\s*[%‰]|[%‰]\s*{_SIGNED}", "a percentage", "write the number alone"),
+    (rf"{_SIGNED}\s*[%‰]\)?|[%‰]\s*{_SIGNED}", "a percentage", "write the number alone"),
     (
-        rf"[+\-−]?\s*{_MONEY}\s*{_SIGNED}|{_SIGNED}\s*{_MONEY}|\({_NUMBER}\)",
+        rf"[+\-−]?\s*{_MONEY}\s*{_SIGNED}|{_SIGNED}\s*{_MONEY}|\({_NUMBER}\)|{_NUMBER}-",
         "an amount of money",
         "write the number alone",
     ),
     (
-        r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
+        r"[+-]?[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?:\.[0-9]+)?"
+        r"|[+-]?[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
         r"|[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+|[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}"
         rf"|[+-]?[0-9]{{1,3}}(?:{_MARKS}[0-9]{{3}})+(?:[.,][0-9]+)?",
         "a number with marks between thousands",
         "leave the marks out",
+    ),
+    (
+        rf"[<>≤≥~≈±]=?\s*{_SIGNED}|{_SIGNED}\s*(?:±|\+/-)\s*{_NUMBER}",
+        "a bound or an interval",
+        "write one number",
     ),
 )
 _PATTERNS = tuple((re.compile(pattern, re.IGNORECASE), what, fix) for pattern, what, fix in _WAYS)

@@ -164,6 +164,8 @@ def test_what_sources_cannot_read_is_named() -> None:
         (lambda: from_arrays(np.zeros((2, 1, 4, 4), np.int64), [0, 1]), r"whole numbers .* token ids"),
         (lambda: from_arrays([SMALL, RAMP], [0, 1]), r"x mixes pictures with a ndarray, at x\[1\]"),
         (lambda: from_torch([(RAMP, 0), 3]), r"item 1 of the dataset is a int: it should be \(x, y\)"),
+        (lambda: from_arrays(3, [0]), r"x holds no examples \(int\)"),  # type: ignore[arg-type]
+        (lambda: from_torch([]), r"x holds no examples \(list\)"),
         (lambda: from_torch([({"pixels": RAMP}, 0)] * 2), "x holds object, no numbers"),
         (lambda: from_torch([(SMALL, 0), (WIDE, 1)]), r"\(1, 4, 4\) .*give images one size=<side>"),
         (lambda: from_torch([(SMALL, 0)] * 2, size=2.0), "size=2.0 is no whole number"),  # type: ignore[arg-type]
