@@ -78,9 +78,7 @@ class MetaTraining:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learn", tuple(self.learn))  # configs bring lists
-        counts = dict.fromkeys(
-            COUNTS, least(1, f"{', '.join(COUNTS[:-1])} and {COUNTS[-1]} must be at least 1")
-        )
+        counts = dict.fromkeys(COUNTS, least(1))
         rates = dict.fromkeys(("lr", "clip", "radius", "basis_lr"), positive("must be positive"))
         check_settings(
             self,
