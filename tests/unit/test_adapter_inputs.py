@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import adapt
 from adapt import AdaptError, FewShotAdapter
 from adapt.adapter import layered_state
-from adapt.backbones import Images, info_of, load_backbone, own
+from adapt.backbones import Images, info_of, load_backbone, own, save_backbone
 from adapt.heads import Direct, KernelRidge, Ridge
 from adapt.inner import SquaredError
 from adapt.spaces import bias
@@ -238,3 +239,19 @@ def test_of_nothing_no_values_are_predicted(head: Any, tmp_path: Any) -> None:
         assert found.predict([]).shape == (0, 3)
         assert found.predict(np.empty((0, 2))).dtype == found.predict(torch.rand(1, 2)).dtype
         assert found.predict(torch.rand(2, 2)).shape == (2, 3)
+
+
+def test_a_saved_backbone_keeps_its_range(tmp_path: Any) -> None:
+    network, info = load_backbone("conv4_glyphs")
+    arguments: dict[str, Any] = {"architecture": "conv4", "arguments": info.arguments, "training": {}}
+    for limits in ((-1.0, 1.0), None):
+        folder = tmp_path / f"{limits}"
+        save_backbone(folder, network, input_shape=(1, 32, 32), value_range=limits, **arguments)
+        assert load_backbone(folder)[1].value_range == limits
+    described = json.loads((folder / "backbone.json").read_text())
+    del described["value_range"]  # as earlier versions wrote it
+    (folder / "backbone.json").write_text(json.dumps(described))
+    assert load_backbone(folder)[1].value_range is None
+    (folder / "backbone.json").write_text(json.dumps(described | {"value_range": [1]}))
+    with pytest.raises(AdaptError, match="does not describe a known backbone"):
+        load_backbone(folder)
