@@ -255,3 +255,18 @@ def test_a_saved_backbone_keeps_its_range(tmp_path: Any) -> None:
     (folder / "backbone.json").write_text(json.dumps(described | {"value_range": [1]}))
     with pytest.raises(AdaptError, match="does not describe a known backbone"):
         load_backbone(folder)
+
+
+def test_tasks_of_earlier_versions_load_and_predict_nothing_of_nothing(
+    shipped: FewShotAdapter, tmp_path: Any
+) -> None:
+    """They did not say how many outputs they have."""
+    task = shipped.fit(X, Y)
+    task.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text())
+    del config["outputs"]
+    path.write_text(json.dumps(config))
+    loaded = adapt.load(tmp_path)
+    assert torch.equal(loaded.logits(X), task.logits(X)) and loaded.score(X, Y) == task.score(X, Y)
+    assert loaded.predict_proba([]).shape == (0, 2)
