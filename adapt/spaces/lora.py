@@ -62,10 +62,7 @@ def lora(
         {'0.weight': (3, 8)}
     """
     layers = layers_of("lora", backbone, targets)
-    widest = max(max(layer.inputs, layer.outputs) for layer in layers)
-    rank = check_setting(
-        "space.rank", rank, least(1, f"the rank of the change must be at least 1, at most {widest}", widest)
-    )
+    rank = check_setting("space.rank", rank, least(1, "the rank of the change must be at least 1", 65_536))
     alpha = check_setting("space.alpha", alpha, optional(positive()))
     seed = check_setting("space.seed", seed, SEED)
     generator = torch.Generator().manual_seed(seed)

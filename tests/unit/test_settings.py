@@ -95,7 +95,7 @@ WHOLE: dict[str, tuple[Make, str, int, list[int]]] = {
     "folds": (lambda v: Auto(folds=v), "inner.folds", 2, [1]),
     "Newton steps": (lambda v: Logistic(steps=v), "head.steps", 2, [0]),
     "steps of a linear head": (lambda v: Linear(steps=v), "head.steps", 2, [0]),
-    "rank": (lambda v: lora(LINEAR, rank=v), "space.rank", 2, [0, -1, 5]),
+    "rank": (lambda v: lora(LINEAR, rank=v), "space.rank", 2, [0, -1, 10**6]),
     "seed of LoRA": (lambda v: lora(LINEAR, rank=1, seed=v), "space.seed", 2, [-1, 2**63]),
     "rows": (lambda v: ADAPTER.with_(rows=v), "rows", 2, [0, -1]),
     "k": (ADAPTER.state.leading, "k", 2, [-1, 4]),
