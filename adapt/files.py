@@ -68,7 +68,9 @@ def json_text(value: Any) -> str:
         AdaptError: it holds something that JSON has no word for, NaN and infinity included.
     """
     try:
-        return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        text.encode()  # half a character (a lone surrogate) is none that a file can hold
+        return text
     except (TypeError, ValueError) as error:
         raise AdaptError(
             f"cannot be written as JSON ({error}): use plain strings, finite numbers, lists and dicts"

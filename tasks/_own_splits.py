@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks._settings import SEED, check_setting
 from tasks.source import TaskError
 
 __all__ = ["ENOUGH", "WAYS", "Divided", "Words", "check", "divide"]
@@ -60,8 +61,7 @@ def check(split_by: str, seed: int) -> None:
     """Raise TaskError for settings that make no sense."""
     if split_by not in WAYS:
         raise TaskError(f"task.source.split_by={split_by} is unknown: use one of {', '.join(WAYS)}")
-    if seed < 0:
-        raise TaskError(f"task.source.seed={seed} is negative: use 0 or more")
+    check_setting("task.source.seed", seed, SEED)
 
 
 def divide(given: Given, split_by: str, seed: int, words: Words) -> Divided:

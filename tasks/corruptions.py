@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ._settings import check_settings, least
 from .distribution import Episode
 from .source import TaskError
 from .wrapped import Wrapped
@@ -58,8 +59,7 @@ class Corruption:
     def __post_init__(self) -> None:
         if self.kind not in STRENGTHS:
             raise TaskError(f"corruption.kind={self.kind!r} is unknown: use one of {', '.join(KINDS)}")
-        if self.severity not in range(1, 6):
-            raise TaskError(f"corruption.severity={self.severity} is out of range: use 1, 2, 3, 4 or 5")
+        check_settings(self, "corruption", severity=least(1, most=5))
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """x [n, C, H, W] -> [n, C, H, W], a new tensor."""

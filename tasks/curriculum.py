@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._settings import check_index, check_setting, least
 from .distribution import Episode
 from .functions import Tasks
 from .sizes import Size, summary
@@ -41,6 +42,8 @@ class Curriculum:
     stages: Mapping[int, Tasks]
 
     def __post_init__(self) -> None:
+        for start in self.stages:
+            check_setting("task.curriculum: the first index of a stage", start, least(0))
         if min(self.stages, default=1) != 0:
             raise TaskError(f"task.curriculum starts at {sorted(self.stages)}: give a stage for index 0")
         first = self.stages[0]
@@ -88,8 +91,7 @@ class Curriculum:
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""
-        if index < 0:
-            raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        index = check_index(index)
         return self.stages[max(start for start in self.stages if start <= index)].episode(index)
 
     def episodes(self, start: int, stop: int) -> Iterator[Episode]:

@@ -11,9 +11,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from ._settings import SEED, check_index, check_settings, least
 from .meta_dataset import MetaDataset
 from .pools import Pools, check_outside, check_sizes, common_classes, outside_indices
-from .sizes import Size, draw_size
+from .sizes import Size, checked_size, draw_size
 from .source import Source, TaskError
 from .transforms import Transform
 from .vectorised import Table, draw_block
@@ -139,18 +140,16 @@ class Distribution:
     _tables: tuple[Table, Table] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise TaskError(f"task.seed={self.seed} is too small: use task.seed>=0")
+        check_settings(self, "task", seed=SEED, outside=least(0))
         if self.replace and self.transform is None:
             raise TaskError(
                 "task.replace=true without a transform would repeat identical examples: "
                 "set task.transform, or use task.replace=false"
             )
         if self.sizes is None:  # else they are results
-            for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
-                value: Size = getattr(self, name)
-                if value < least:
-                    raise TaskError(f"task.{name}={value} is too small: use task.{name}>={least}")
+            for name, fewest in (("ways", 2), ("shots", 1), ("queries", 1)):
+                size = checked_size(f"task.{name}", getattr(self, name), fewest)
+                object.__setattr__(self, name, size)
         pools = common_classes(self.source, self.support_split, self.query_split)
         counts = tuple(np.array([len(pair[side]) for pair in pools.values()]) for side in (0, 1))
         object.__setattr__(self, "_pools", pools)
@@ -192,8 +191,7 @@ class Distribution:
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""
-        if index < 0:
-            raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        index = check_index(index)
         if self.vectorised:
             return next(self._block(index, index + 1))
         rng = np.random.default_rng([self.seed, index])

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from ._settings import SEED, SIZE, check_index, check_settings
 from .distribution import Episode, EpisodeMeta
 from .sizes import Size
 from .source import AnySource, TaskError
@@ -100,10 +101,7 @@ class FunctionTasks:
     regression: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, least in (("shots", 1), ("queries", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise TaskError(f"task.{name}={value} is too small: use task.{name}>={least}")
+        check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
         if self.support_split not in self.source.splits:
             known = ", ".join(self.source.splits)
             raise TaskError(f"{self.source.name} has no split {self.support_split!r}: use one of {known}")
@@ -130,8 +128,7 @@ class FunctionTasks:
         return self._as_episode([np.stack(column) for column in columns], start, parameters[0])
 
     def _draw(self, index: int) -> Drawn:
-        if index < 0:
-            raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        index = check_index(index)
         rng = np.random.default_rng([self.seed, self.source.splits.index(self.support_split), index])
         return self.source.draw(rng, self.shots, self.queries)
 

@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from ._settings import SEED, SIZE, check_index, check_settings
 from .distribution import Episode, EpisodeMeta
 from .source import AnySource, Card, TaskError, TaskWarning
 
@@ -98,10 +99,7 @@ class GroupedTasks:
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, least in (("shots", 1), ("queries", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise TaskError(f"task.{name}={value} is too small: use task.{name}>={least}")
+        check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
         if self.query_split not in (None, self.support_split):
             raise TaskError(
                 f"task.query_split={self.query_split} is not task.support_split={self.support_split}, but "
@@ -131,8 +129,7 @@ class GroupedTasks:
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call and worker. `meta.parameters["group"]` is the
         position of its group in `names`."""
-        if index < 0:
-            raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        index = check_index(index)
         split = self.source.splits.index(self.support_split)
         rng = np.random.default_rng([self.seed, split, index])
         group = int(rng.integers(len(self.names)))

@@ -7,16 +7,17 @@ of the data is not known: the card then says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from tasks.readers.settings import SEED, checked, least, optional
+
+from ._examples import read_examples, rows_of_classes
+from .sizes import positive_weights
 from .source import ArraySource, Card, TaskError
 from .text.source import TextSource
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["from_arrays", "from_hugging_face", "from_learn2learn", "from_torch", "hugging_face"]
 
@@ -33,7 +34,7 @@ class Pairs(Protocol):
 
 
 def from_arrays(
-    x: np.ndarray | torch.Tensor | Sequence[str],
+    x: np.ndarray | torch.Tensor | Sequence[Any],
     y: np.ndarray | torch.Tensor | Sequence[Any],
     *,
     splits: Mapping[str, float] | None = None,
@@ -45,8 +46,9 @@ def from_arrays(
     """Examples and their labels.
 
     Args:
-        x: [n, *shape] numbers, not copied; uint8 is read as fractions of 255, int64 as token ids. Or n texts.
-        y: n labels: whole numbers or strings.
+        x: [n, *shape] numbers, not copied; uint8 is read as fractions of 255, int64 as token ids. Or a list
+            of examples: texts, Pillow images of one size, arrays or tensors. Bytes may have channels last.
+        y: n labels: whole numbers, strings or booleans, one kind of them.
         splits: split -> its share; shares are relative. None: one split, "train".
         by: what is divided between the splits: "classes" (new concepts in each), or "examples" (every class
             in every split, which needs as many examples of each class as there are splits).
@@ -55,7 +57,7 @@ def from_arrays(
         card: the data sheet; None: one that says that nothing is known.
 
     Raises:
-        TaskError: lengths that differ, labels that are neither numbers nor strings, a division that is not
+        TaskError: lengths that differ, examples or labels that cannot be read, a division that is not
             possible.
 
     Example:
@@ -63,38 +65,35 @@ def from_arrays(
         >>> {split: sorted(source.classes(split)) for split in source.splits}
         {'train': ['0', '2'], 'test': ['1']}
     """
-    rows = _by_label(y, names)
-    total = sum(map(len, rows.values()))
-    if total != len(x):
-        raise TaskError(f"from_arrays: {len(x)} examples and {total} labels: give one label per example")
-    members = _divided(rows, splits, by, seed)
-    card = card or _unknown("arrays", total, len(rows))
-    if isinstance(x, np.ndarray | torch.Tensor):
-        return ArraySource(card, _array(x), members)
-    return TextSource(card, list(x), members)
+    return _source(read_examples(x), y, splits=splits, by=by, seed=seed, names=names, card=card)
 
 
-def from_torch(dataset: Pairs, *, size: int | None = None, **more: Any) -> ArraySource:
-    """A torch dataset whose items are (x, y, …): tensors, arrays or Pillow images of one size.
+def from_torch(dataset: Pairs, *, size: int | None = None, **more: Any) -> ArraySource | TextSource:
+    """A torch dataset whose items are (x, y, …): tensors, arrays, Pillow images or texts.
 
     Args:
-        dataset: is read once, from 0 to its end.
-        size: side that Pillow images are scaled to; None: as they are.
+        dataset: is read once, from 0 to its end; one without a length, as it comes.
+        size: side that Pillow images are scaled to; None: as they are, which must be one size.
         more: as for :func:`from_arrays`.
+
+    Raises:
+        TaskError: items of another form, and what :func:`from_arrays` raises.
 
     Example:
         >>> pairs = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1]))
         >>> from_torch(pairs).classes("train")["1"].tolist()
         [2, 3]
     """
-    items = [dataset[index] for index in range(len(dataset))]
-    labels = [item[1].item() if isinstance(item[1], torch.Tensor) else item[1] for item in items]
-    source = from_arrays(_stacked([item[0] for item in items], size), labels, **more)
-    assert isinstance(source, ArraySource)
-    return source
+    endless = isinstance(dataset, torch.utils.data.IterableDataset)
+    items: list[Any] = [*iter(dataset)] if endless else [dataset[index] for index in range(len(dataset))]
+    for index, item in enumerate(items):
+        if not isinstance(item, list | tuple) or len(item) < 2:
+            raise TaskError(f"item {index} of the dataset is a {type(item).__name__}: it should be (x, y)")
+    x = [item[0] for item in items]
+    return _source(read_examples(x, _side(size)), [_label(item[1]) for item in items], **more)
 
 
-def from_learn2learn(dataset: Any, *, size: int | None = None, **more: Any) -> ArraySource:
+def from_learn2learn(dataset: Any, *, size: int | None = None, **more: Any) -> ArraySource | TextSource:
     """A ``MetaDataset`` of learn2learn, or the one inside a ``Taskset``, by its own labels.
 
     Its task transforms are not taken over: ways, shots and queries belong to a :class:`Distribution`.
@@ -115,10 +114,8 @@ def from_learn2learn(dataset: Any, *, size: int | None = None, **more: Any) -> A
         )
     label_of = {int(index): label for label, indices in found.items() for index in indices}
     kept = sorted(label_of)  # a filtered data set leaves some out
-    x = _stacked([meta[index][0] for index in kept], size)
-    source = from_arrays(x, [label_of[index] for index in kept], **more)
-    assert isinstance(source, ArraySource)
-    return source
+    x = read_examples([meta[index][0] for index in kept], _side(size))
+    return _source(x, [_label(label_of[index]) for index in kept], **more)
 
 
 def from_hugging_face(
@@ -154,16 +151,18 @@ def from_hugging_face(
     labels = {split: list(part[label]) for split, part in parts.items()}
     card = card or _of_info(first.info, sum(map(len, labels.values())))
     everything = [value for column in columns.values() for value in column]
+    if type(first.features[example]).__name__.startswith("Array"):  # comes as lists
+        everything = [np.asarray(value, first.features[example].dtype) for value in everything]
     if not everything:
         raise TaskError(f"{card.name} has no examples: load another split")
-    x = everything if isinstance(everything[0], str) else _stacked(everything, size)
+    x = read_examples(everything, _side(size))
     if not isinstance(dataset, Mapping):
-        return from_arrays(x, labels["train"], names=names, card=card, **division)
+        return _source(x, labels["train"], names=names, card=card, **division)
     if division:
         raise TaskError(f"{card.name} has splits: leave {', '.join(division)} out, or pass one of its splits")
     starts = np.cumsum([0, *map(len, labels.values())])
     members = {
-        split: {name: rows + start for name, rows in _by_label(labels[split], names).items()}
+        split: {name: rows + start for name, rows in rows_of_classes(labels[split], None, names).items()}
         for split, start in zip(labels, starts.tolist(), strict=False)
     }
     if isinstance(x, np.ndarray):
@@ -212,23 +211,33 @@ def hugging_face(
     return from_hugging_face(found, example=example, label=label, size=size, **division)
 
 
-def _by_label(y: Any, names: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Class name -> rows [m], classes in the order of their labels (numbers as numbers)."""
-    labels = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
-    if labels.ndim != 1 or labels.dtype.kind not in "biuU":
-        raise TaskError(
-            f"labels of type {labels.dtype} and shape {labels.shape} are no classes: give one whole number "
-            "or string per example"
-        )
-    values, which = np.unique(labels, return_inverse=True)
-    if names is not None and (labels.dtype.kind == "U" or values[0] < 0 or values[-1] >= len(names)):
-        raise TaskError(
-            f"labels {values[0]} to {values[-1]} are not numbers of the {len(names)} names: leave names out"
-        )
-    order = np.argsort(which, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(which))[:-1])
-    called = [str(value) if names is None else names[int(value)] for value in values]
-    return dict(zip(called, parts, strict=True))
+def _source(
+    x: np.ndarray | list[str],
+    y: Any,
+    *,
+    splits: Mapping[str, float] | None = None,
+    by: str = "classes",
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    card: Card | None = None,
+) -> ArraySource | TextSource:
+    """The source of examples that have been read; see :func:`from_arrays`."""
+    rows = rows_of_classes(y, None, names)
+    total = sum(map(len, rows.values()))
+    if total != len(x):
+        raise TaskError(f"from_arrays: {len(x)} examples and {total} labels: give one label per example")
+    members = _divided(rows, splits, by, checked("seed", seed, SEED, TaskError))
+    card = card or _unknown("arrays", total, len(rows))
+    return TextSource(card, x, members) if isinstance(x, list) else ArraySource(card, x, members)
+
+
+def _side(size: int | None) -> int | None:
+    return checked("size", size, optional(least(1)), TaskError)
+
+
+def _label(value: Any) -> Any:
+    """A label that stands alone in a tensor, without the tensor's axes."""
+    return value.reshape(()) if isinstance(value, torch.Tensor) and value.numel() == 1 else value
 
 
 def _divided(
@@ -239,10 +248,11 @@ def _divided(
         return {"train": dict(rows)}
     if by not in DIVIDED_BY:
         raise TaskError(f"by={by!r} is unknown: use {' or '.join(map(repr, DIVIDED_BY))}")
-    if not splits or not all(0 < share < np.inf for share in splits.values()):
+    given = positive_weights([*splits.values()])
+    if not given:
         raise TaskError(f"splits={dict(splits)}: give each split a positive share")
     rng = np.random.default_rng(seed)
-    shares = np.cumsum([*splits.values()]) / sum(splits.values())
+    shares = np.cumsum(given) / sum(given)
     names = [*rows]
     if by == "classes":
         chosen = _cut(rng.permutation(len(names)), shares, "classes")
@@ -267,29 +277,6 @@ def _cut(items: np.ndarray, shares: np.ndarray, what: str) -> list[np.ndarray]:
         before = ends[number - 1] if number else 0
         ends[number] = min(max(ends[number], before + 1), n - (parts - 1 - number))
     return np.split(items, ends[:-1])
-
-
-def _stacked(examples: Sequence[Any], size: int | None) -> np.ndarray:
-    """Tensors, arrays, lists of numbers or Pillow images as one array [n, *shape]."""
-    arrays = [_image(value, size) if hasattr(value, "convert") else _array(value) for value in examples]
-    if shapes := sorted({array.shape for array in arrays})[1:]:
-        raise TaskError(
-            f"examples differ in shape ({arrays[0].shape} and {shapes[-1]}): give images one size=<side>"
-        )
-    return np.stack(arrays)
-
-
-def _array(value: Any) -> np.ndarray:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def _image(image: Image, size: int | None) -> np.ndarray:
-    """[C, H, W] uint8, one channel for what is grey, else three."""
-    image = image.convert("L" if image.mode in ("1", "L", "I", "I;16", "F") else "RGB")
-    if size is not None:
-        image = image.resize((size, size))
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _unknown(name: str, examples: int, classes: int) -> Card:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ._settings import between, check_setting
 from .distribution import Episode
 from .sizes import most
 from .source import TaskError
@@ -46,8 +47,8 @@ class NoisyLabels(Wrapped):
     fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise TaskError(f"task.label_noise={self.fraction} is no fraction: use a number from 0 to 1")
+        share = check_setting("task.label_noise", self.fraction, between(0, 1))
+        object.__setattr__(self, "fraction", share)
         if self.regression:
             raise TaskError(
                 f"task.label_noise={self.fraction}: {self.source.name} has numbers, no labels: leave it out"

@@ -21,6 +21,7 @@ from math import log
 
 import numpy as np
 
+from ._settings import Number, check_settings, least
 from .sizes import Uniform
 from .source import TaskError
 
@@ -55,13 +56,22 @@ class MetaDataset:
     least_shots: int = 1
 
     def __post_init__(self) -> None:
+        once = least(1)
+        check_settings(
+            self,
+            "MetaDataset",
+            least_ways=Number(whole=True),
+            most_ways=Number(whole=True),
+            most_support=Number(whole=True),
+            most_queries=once,
+            most_per_class=once,
+            least_shots=once,
+        )
         if not 2 <= self.least_ways <= self.most_ways:
             raise TaskError(
                 f"MetaDataset: least_ways={self.least_ways} and most_ways={self.most_ways} are no range: use "
                 "2<=least_ways<=most_ways"
             )
-        if min(self.most_queries, self.most_per_class, self.least_shots) < 1:
-            raise TaskError("MetaDataset: most_queries, most_per_class and least_shots must be at least 1")
         if self.most_support < self.most_ways * self.least_shots:
             raise TaskError(
                 f"MetaDataset: most_support={self.most_support} is too small for most_ways={self.most_ways}: "

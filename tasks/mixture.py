@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from ._settings import SEED, check_index, check_settings
 from .distribution import Episode
 from .functions import Tasks
-from .sizes import Size, summary
+from .sizes import Size, positive_weights, summary
 from .source import Card, Source, TaskError
 
 __all__ = ["Combined", "Mixture"]
@@ -55,10 +56,9 @@ class Mixture:
     def __post_init__(self) -> None:
         if len(self.components) < 2:
             raise TaskError(f"task.mixture has {len(self.components)} components: give at least two")
-        if self.seed < 0:
-            raise TaskError(f"task.seed={self.seed} is too small: use task.seed>=0")
+        check_settings(self, "task", seed=SEED)
         weights = dict.fromkeys(self.components, 1.0) if self.weights is None else dict(self.weights)
-        if {*weights} != {*self.components} or not all(0 < w < np.inf for w in weights.values()):
+        if {*weights} != {*self.components} or positive_weights([*weights.values()]) is None:
             raise TaskError(
                 f"task.mixture: weights {weights} do not fit components {', '.join(self.components)}: give "
                 "a positive weight for each"
@@ -88,8 +88,7 @@ class Mixture:
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""
-        if index < 0:
-            raise TaskError(f"episode index {index} is negative: use an index >= 0")
+        index = check_index(index)
         assert self.weights is not None
         shares = np.array([self.weights[name] for name in self.components])
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=(PICK,)))
@@ -185,7 +184,12 @@ class Combined:
         for name, source in self._sources.items():
             own = split if split in source.splits else self._instead.get(name)
             members = {} if own is None else source.classes(own)
-            found |= {f"{name}/{label}": rows + self.offsets[name] for label, rows in members.items()}
+            more = {f"{name}/{label}": rows + self.offsets[name] for label, rows in members.items()}
+            if twice := found.keys() & more.keys():
+                raise TaskError(
+                    f"{self.name}: two classes would be called {min(twice)!r}: give names without '/'"
+                )
+            found |= more
         return found
 
     def load(self, indices: np.ndarray) -> torch.Tensor:

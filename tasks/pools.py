@@ -86,8 +86,6 @@ def _check_smallest(
 
 def check_outside(tasks: Distribution) -> None:
     """Raise if the classes that a task leaves out may have fewer examples than it asks for."""
-    if tasks.outside < 0:
-        raise TaskError(f"task.outside={tasks.outside} is negative: use task.outside>=0")
     left = np.sort(tasks._counts[1])[: max(len(tasks._pools) - most(tasks.ways), 0)].sum()
     if tasks.outside > left:
         raise TaskError(

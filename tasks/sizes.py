@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ._settings import check_setting, each, least, positive
 from .source import TaskError
 
-__all__ = ["Choice", "Size", "Uniform", "draw_size", "fewest", "most", "summary"]
+#: Examples of a class, or classes, that nobody has.
+MOST = 10**9
+
+__all__ = [
+    "Choice",
+    "Size",
+    "Uniform",
+    "checked_size",
+    "draw_size",
+    "fewest",
+    "most",
+    "positive_weights",
+    "summary",
+]
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,11 @@ class Uniform:
     high: int
 
     def __post_init__(self) -> None:
-        if not (_whole(self.low) and _whole(self.high) and self.low <= self.high):
+        low, high = _plain(self.low), _plain(self.high)
+        if not (_whole(low) and _whole(high) and low <= high):
             raise TaskError(f"Uniform(low={self.low}, high={self.high}): give whole numbers with low<=high")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
 
     @property
     def least(self) -> int:
@@ -68,15 +86,17 @@ class Choice:
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not self.values or not all(map(_whole, self.values)):
+        listed = isinstance(self.values, Sequence | np.ndarray) and not isinstance(self.values, str)
+        values = tuple(map(_plain, self.values)) if listed else ()
+        if not values or not all(map(_whole, values)):
             raise TaskError(f"Choice(values={self.values}): give at least one whole number")
-        if self.weights is not None:
-            good = len(self.weights) == len(self.values) and all(0 < w < np.inf for w in self.weights)
-            if not good:
-                raise TaskError(f"Choice(weights={self.weights}): give a positive weight for each value")
         # Lists, as configs have them, would make the object unhashable.
-        object.__setattr__(self, "values", tuple(self.values))
-        object.__setattr__(self, "weights", None if self.weights is None else tuple(self.weights))
+        object.__setattr__(self, "values", values)
+        if self.weights is not None:
+            weights = positive_weights(self.weights)
+            if weights is None or len(weights) != len(values):
+                raise TaskError(f"Choice(weights={self.weights}): give a positive weight for each value")
+            object.__setattr__(self, "weights", weights)
 
     @property
     def least(self) -> int:
@@ -126,6 +146,31 @@ def summary(sizes: Sequence[Size]) -> Size:
     if len(ends) == 1:
         return ends.pop()
     return sizes[0] if len(set(sizes)) == 1 else Choice(sorted(ends))
+
+
+def checked_size(name: str, size: Size, fewest: int) -> Size:
+    """A number of at least `fewest` as one of Python, or a distribution of such.
+
+    Raises:
+        TaskError: neither; the message gives name, value and range.
+    """
+    if isinstance(size, Uniform | Choice):
+        if size < fewest:
+            raise TaskError(f"{name}={size} is too small: use {name}>={fewest}")
+        return size
+    return int(check_setting(name, size, least(fewest, most=MOST)))
+
+
+def positive_weights(weights: Sequence[float]) -> tuple[float, ...] | None:
+    """Weights as numbers of Python; None if one of them is no positive, finite number."""
+    try:
+        return tuple(check_setting("weights", list(weights), each(positive())))
+    except (TaskError, TypeError):
+        return None
+
+
+def _plain(value: object) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _whole(value: object) -> bool:

@@ -122,6 +122,11 @@ class ArraySource:
         for split, classes in members.items():
             frozen = {name: np.array(indices, dtype=np.int64) for name, indices in classes.items()}
             for name, indices in frozen.items():
+                if any("\ud800" <= letter <= "\udfff" for letter in str(name)):
+                    raise TaskError(
+                        f"{card.name}: the class {name!r} of split {split!r} holds half a character (a lone "
+                        "surrogate), which no file can hold: rename it"
+                    )
                 if indices.size and not 0 <= indices.min() <= indices.max() < len(examples):
                     raise TaskError(
                         f"{card.name}: class {name!r} of split {split!r} points outside the "

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from ._settings import Number, check_settings
 from .source import TaskError
 
 __all__ = ["Style", "Transform"]
@@ -85,10 +86,8 @@ class Style:
         for f in fields(self):
             if f.name == "padding":
                 continue
-            value, most = getattr(self, f.name), LARGEST.get(f.name, math.inf)
-            if not 0 <= value <= most or math.isinf(value):
-                bound = f">=0 and <={most:g}" if most < math.inf else ">=0"
-                raise TaskError(f"style.{f.name}={value} is out of range: use a number {bound}")
+            whole, most = f.name == "resolution_min", LARGEST.get(f.name)
+            check_settings(self, "style", **{f.name: Number(whole, least=0, most=most)})
         if self.padding not in ("zeros", "border"):
             raise TaskError(f"style.padding={self.padding!r} is unknown: use 'zeros' or 'border'")
 

@@ -1,17 +1,17 @@
 """The adapter: a frozen backbone, what meta-training learned about moving it, an inner solver and a head."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.inputs import as_examples, as_targets
+from adapt.adapter.inputs import Examples, Labels, as_examples, as_targets
+from adapt.adapter.loaders import paired
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.problem import (
     Problem,
@@ -21,7 +21,15 @@ from adapt.adapter.problem import (
     model_of,
 )
 from adapt.adapter.state import AdapterState
-from adapt.backbones import check_contract, check_state, check_structure, input_dtype, tokeniser
+from adapt.backbones import (
+    check_contract,
+    check_state,
+    check_structure,
+    input_dtype,
+    pictures_of,
+    tokeniser,
+)
+from adapt.checks import check_setting, least, optional
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -79,8 +87,8 @@ class FewShotAdapter:
         check_structure(self.backbone)
         check_state(self.backbone)  # by which a saved adapter knows it
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
-        if self.rows is not None and self.rows < 1:
-            raise AdaptError(f"rows={self.rows}: at least one example at a time, or None for all")
+        rows = least(1, "at least one example at a time, or None for all")
+        object.__setattr__(self, "rows", check_setting("rows", self.rows, optional(rows)))
         if self.loss.regression:
             for role, head in (("head", self.head), ("support_head", self.support_head)):
                 check_regression(head, role)
@@ -92,9 +100,7 @@ class FewShotAdapter:
         """How tasks are judged."""
         return Problem(self.loss, self.support_head, self.head)
 
-    def fit(
-        self, x: Tensor | np.ndarray | Sequence[str], y: Tensor | np.ndarray | Sequence[Any]
-    ) -> FittedTask:
+    def fit(self, x: Examples, y: Labels | None = None) -> FittedTask:
         """Adapt to the task given by its labelled examples.
 
         The backbone stays at its meta-learned starting point φ₀ (z = 0), and only the head is fitted, where
@@ -103,13 +109,16 @@ class FewShotAdapter:
         with, or at values that are not finite. ``task.trace.choice`` says so.
 
         Args:
-            x: support examples ``[n, *input_shape]``, numbers; n texts where the backbone reads texts.
+            x: support examples ``[n, *input_shape]``, numbers; n texts where the backbone reads texts; n
+                Pillow images, arrays or tensors; or a torch ``Dataset`` or ``DataLoader`` of them. What
+                becomes of them: :func:`~adapt.adapter.inputs.as_examples`.
             y: classification: n labels of any kind (strings, numbers), two classes or more. Regression: n
-                numbers, or rows of them ``[n, C]``.
+                numbers, or rows of them ``[n, C]``. None: ``x`` gives pairs (x, y).
 
         Raises:
             AdaptError: shapes, values or labels that cannot be used.
         """
+        x, y = paired(x, y)
         examples = self.examples(x)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
         with torch.no_grad():  # forward tangents do not need the autograd graph
@@ -125,18 +134,25 @@ class FewShotAdapter:
             parameters = Subspace(self.space, self.state.origin, self.state.basis).parameters(z)
             state = self.head.fit(features, targets)
             check_outputs(self.head.logits(state, features), targets)
-        return FittedTask(self, parameters, state, classes, z, trace)
+        return FittedTask(self, parameters, state, classes, z, trace, targets.shape[1])
 
-    def examples(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
+    def examples(self, x: Examples, fewest: int = 1) -> Tensor:
         """``x`` as the backbone takes it: texts tokenised, numbers in the dtype of its first layer, on its
-        device.
+        device; ``[0]`` for none, if ``fewest`` is 0.
 
         Raises:
             AdaptError: shapes or values that cannot be used, or a backbone that is no function of single
                 examples (:func:`adapt.backbones.check_contract`).
         """
-        dtype_for = partial(input_dtype, self.backbone)
-        found = as_examples(x, self.input_shape, self.state.origin, tokeniser(self.backbone), dtype_for)
+        found = as_examples(
+            x,
+            self.input_shape,
+            self.state.origin,
+            tokeniser(self.backbone),
+            pictures_of(self.backbone, self.input_shape),
+            fewest,
+            partial(input_dtype, self.backbone),
+        )
         check_contract(self.backbone, found, x)
         return found
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter.inputs import as_targets
+from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
+from adapt.adapter.loaders import paired
 from adapt.adapter.moved import Target
 from adapt.adapter.r_squared import r_squared
 from adapt.backbones import call
@@ -37,6 +37,7 @@ class FittedTask:
             Empty in regression.
         z: where the solver arrived ``[k]``.
         trace: the support loss on the way, and the cost.
+        outputs: numbers that are predicted of an example, C.
     """
 
     adapter: FewShotAdapter
@@ -45,17 +46,20 @@ class FittedTask:
     classes_: np.ndarray
     z: Tensor
     trace: Trace
+    outputs: int
 
-    def logits(self, x: Tensor | np.ndarray | Sequence[str]) -> Tensor:
+    def logits(self, x: Examples) -> Tensor:
         """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
-        predicted values."""
-        examples = self.adapter.examples(x)
+        predicted values. Of no examples there are none, ``[0, C]``."""
+        examples = self.adapter.examples(x, fewest=0)
+        if not len(examples):
+            return self.z.new_zeros(0, self.outputs)
         with torch.no_grad():
             features = call(self.adapter.backbone, self.parameters, examples)
             with outside_autocast(features.device):
                 return self.adapter.head.logits(self.head_state, features)
 
-    def predict_proba(self, x: Tensor | np.ndarray | Sequence[str]) -> np.ndarray:
+    def predict_proba(self, x: Examples) -> np.ndarray:
         """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
 
         Raises:
@@ -65,31 +69,34 @@ class FittedTask:
             raise AdaptError("a regression task has no classes: use predict, which returns values")
         return self.logits(x).softmax(-1).cpu().numpy()
 
-    def predict(self, x: Tensor | np.ndarray | Sequence[str]) -> np.ndarray:
+    def predict(self, x: Examples) -> np.ndarray:
         """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``."""
         if self.adapter.loss.regression:
             return self.logits(x).cpu().numpy()
         return self.classes_[self.logits(x).argmax(-1).cpu().numpy()]
 
-    def score(self, x: Tensor | np.ndarray | Sequence[str], y: Tensor | np.ndarray | Sequence[Any]) -> float:
+    def score(self, x: Examples, y: Labels | None = None) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
         variance of ``y`` that is explained (1 is perfect, 0 as good as the mean; of a constant ``y``, which
-        has none, 1 if it is predicted, else 0).
+        has none, 1 if it is predicted, else 0). A label that is no class of the task counts as wrong.
 
         Raises:
-            AdaptError: a number of labels other than the number of examples.
+            AdaptError: no examples, a number of labels other than theirs, labels of another kind than in
+                ``fit``, or none that is a class.
         """
-        predicted = self.predict(x)
-        if self.adapter.loss.regression:
-            truth = as_targets(y, len(predicted), torch.as_tensor(predicted), self.adapter.loss)[1].numpy()
-        else:
-            truth = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        x, y = paired(x, y)
+        outputs = self.logits(x)
+        if not len(outputs):
+            raise AdaptError("x holds no examples: of none there is no score")
+        if not self.adapter.loss.regression:
+            truth = as_positions(y, len(outputs), self.classes_)
+            return float((outputs.argmax(-1).cpu().numpy() == truth).mean())
+        predicted = outputs.cpu().numpy()
+        truth = as_targets(y, len(predicted), torch.as_tensor(predicted), self.adapter.loss)[1].numpy()
         if truth.shape != predicted.shape:
             raise AdaptError(
                 f"y has shape {truth.shape} but x has {len(predicted)} examples: pass one label per example"
             )
-        if not self.adapter.loss.regression:
-            return float((predicted == truth).mean())
         return r_squared(truth, predicted)
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> FittedTask:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adapt.checks import check_setting, least, positive
 from adapt.errors import AdaptError
 from adapt.inner import Learned
 from adapt.spaces import Space
@@ -52,8 +53,8 @@ class AdapterState(NamedTuple):
             raise AdaptError(
                 f"k={k}: this adapter moves every parameter by itself, it has no leading directions"
             )
-        if not 0 <= k <= self.k:
-            raise AdaptError(f"k={k}: this adapter has {self.k} directions, choose 0 … {self.k}")
+        have = f"this adapter has {self.k} directions, choose 0 … {self.k}"
+        check_setting("k", k, least(0, have, most=self.k))
         return self._replace(
             basis=self.basis[:, :k], log_precision=self.log_precision[:k], log_rates=self.log_rates[:k]
         )
@@ -88,8 +89,8 @@ def layered_state(space: Space, k: int, share: float = 0.1) -> AdapterState:
     Raises:
         AdaptError: k is less than 1.
     """
-    if k < 1:
-        raise AdaptError(f"k={k}: at least one direction is needed")
+    k = check_setting("k", k, least(1, "at least one direction is needed"))
+    share = check_setting("share", share, positive())
     sizes = [prod(shape) for shape in space.shapes.values()]
     part = [number * min(k, len(sizes)) // len(sizes) for number in range(len(sizes))]
     parts = torch.tensor(part, device=space.initial.device).repeat_interleave(

@@ -91,6 +91,7 @@ def save_task(task: FittedTask, folder: str | os.PathLike[str]) -> None:
     config = _config(task.adapter, "task") | {
         "classes": task.classes_.tolist(),
         "classes_dtype": task.classes_.dtype.str,
+        "outputs": task.outputs,
     }
     tensors = task.adapter.state._asdict() | {
         "z": task.z,
@@ -117,7 +118,10 @@ def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None)
             parameters = adapter.space.merged(parameters)
         classes = np.array(config["classes"], dtype=np.dtype(config["classes_dtype"]))
         trace = Trace(tensors["losses"], float(config["forward_equivalents"]), str(config["choice"]))
-        return FittedTask(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace)
+        state = tensors["head_state"]
+        # Earlier versions did not say. Ridge, their default for regression, has one column per output.
+        outputs = int(config.get("outputs", len(classes) or state.shape[-1]))
+        return FittedTask(adapter, parameters, state, classes, tensors["z"], trace, outputs)
     except (KeyError, TypeError, ValueError) as error:
         raise AdaptError(f"{path} is not a complete fitted task ({error}): save it again") from None
 

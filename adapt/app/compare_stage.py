@@ -88,7 +88,7 @@ def context_of(
     """What all methods share: the network, the adapter, the pool for retraining.
 
     Raises:
-        AdaptError: examples of another shape than the network takes, or an adapter for another space.
+        AdaptError: examples of another shape or range than the network takes, or another space.
     """
     source = tasks.source
     if info.input_shape is not None and source.shape != tuple(info.input_shape):
@@ -97,6 +97,7 @@ def context_of(
             f"'{info.name}' takes {info.input_shape}"
         )
     adapter = adapter_of(config, backbone, info, tasks)
+    adapter.examples(tasks.episode(0).support_x)  # of the range that the backbone was trained on
     pool = _pool(source, config.task.support_split, device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
 

@@ -21,6 +21,7 @@ from adapt.app.progress import console
 from adapt.app.session import Session
 from adapt.app.state import State, Sweep, begin, sweep_of
 from adapt.app.train_stages import CHECKPOINT, run_meta, run_pretrain
+from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.memory import keep_freed_memory
 from tasks import TaskError
@@ -62,6 +63,7 @@ def run(config: DictConfig) -> float | None:
 
 def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) -> float | None:
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
+    check_setting("seed", config.seed, SEED)
     for key, node in plain.items():
         build.check(node, key, list(config.allow))
     state, goes_on = begin(folder, replace(state, config=plain))

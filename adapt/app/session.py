@@ -13,6 +13,7 @@ from torch import nn
 from adapt.app.build import build
 from adapt.app.config import TaskConfig
 from adapt.backbones import BackboneInfo, tokeniser
+from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
 from adapt.tracking import DatasetInput, Run, TrackingSettings, track
 from tasks import (
@@ -122,8 +123,7 @@ def distribution(
         AdaptError: settings that do not fit together.
     """
     task = config.task
-    if task.tasks < 1:
-        raise AdaptError(f"task.tasks={task.tasks}: at least one task is needed")
+    check_setting("task.tasks", task.tasks, least(1, "at least one task is needed"))
     if split is not None and task.get("validation"):
         roles = {"support_split": split, "query_split": None, "mixture": None, "curriculum": None}
         task, split = _changed(task, {**roles, **task.validation, "validation": None}), None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from adapt.adapter import AdapterState, FewShotAdapter
 from adapt.app.adapters import untrained
@@ -73,12 +73,19 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
             arguments={**info.arguments, "frozen": True},
             input_shape=tasks.source.shape,
             training=training,
+            value_range=_range_of(batches(0)[0]),
         )
     console.print(
         f"backbone written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
     )
     session.metric = "accuracy"
     return metrics["validation/accuracy_logistic"]
+
+
+def _range_of(x: Tensor) -> tuple[float, float] | None:
+    """That of the examples ``x``, if they are pictures as our sources give them."""
+    low, high = (float(value) for value in x.aminmax())
+    return (0.0, 1.0) if 0 <= low < high <= 1 else None
 
 
 def run_meta(config: DictConfig, session: Session) -> float:
@@ -92,6 +99,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     _check_split(config, train.source)
     backbone, info = parts.network
     adapter = untrained(config, backbone.to(device), info, train)
+    adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
     resume = _resumed(config)
     started = time.perf_counter()
     with _tracked(config, session, train.source, adapter.backbone_name, device) as run:

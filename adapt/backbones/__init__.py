@@ -15,6 +15,7 @@ from adapt.backbones.mlp import Mlp
 from adapt.backbones.named import FAMILIES
 from adapt.backbones.own import own
 from adapt.backbones.prefix import FrozenPrefix
+from adapt.backbones.ranges import Pictures, pictures_of
 from adapt.backbones.resnet12 import ResNet12
 from adapt.backbones.rows import by_rows
 from adapt.backbones.structure import check_structure, device_of
@@ -30,6 +31,7 @@ __all__ = [
     "FrozenPrefix",
     "Images",
     "Mlp",
+    "Pictures",
     "ResNet12",
     "Texts",
     "Tokenise",
@@ -49,6 +51,7 @@ __all__ = [
     "inputs_for",
     "load_backbone",
     "own",
+    "pictures_of",
     "plain_call",
     "require",
     "save_backbone",

@@ -32,8 +32,10 @@ def save_backbone(
     arguments: Mapping[str, Any],
     input_shape: tuple[int, ...],
     training: Mapping[str, Any],
+    value_range: tuple[float, float] | None = None,
 ) -> BackboneInfo:
-    """Write ``backbone`` (its batch norms frozen) to ``folder``, whose last part becomes its name."""
+    """Write ``backbone`` (its batch norms frozen) to ``folder``, whose last part becomes its name;
+    ``value_range`` is that of the examples that it was trained on, where it is known."""
     folder = Path(folder)
     info = BackboneInfo(
         folder.name,
@@ -43,6 +45,7 @@ def save_backbone(
         fingerprint(backbone),
         dict(training),
         settings=None,
+        value_range=value_range,
     )
     write_tensors(folder / "backbone.safetensors", backbone.state_dict())
     described = {key: value for key, value in vars(info).items() if key not in ("settings", "input_dtype")}
@@ -88,9 +91,12 @@ def load_backbone(name: str | os.PathLike[str], **settings: Any) -> tuple[nn.Mod
     try:
         # What ships is found by its name everywhere, a folder is not.
         again: dict[str, Any] = {"settings": None if Path(name).is_dir() else {}}
+        if config.get("value_range") is not None:  # files of earlier versions do not say
+            low, high = config["value_range"]
+            again["value_range"] = (float(low), float(high))
         info = BackboneInfo(**{**config, "input_shape": tuple(config["input_shape"]), **again})
         backbone = ARCHITECTURES[info.architecture](**info.arguments)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise AdaptError(
             f"{folder / 'backbone.json'} does not describe a known backbone ({error}): known are "
             f"{', '.join(ARCHITECTURES)}"

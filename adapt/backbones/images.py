@@ -7,11 +7,13 @@ them. Nothing here moves while a task is adapted to: the frozen prefix computes 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapt.checks import Number, check_setting, each, least, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["Images"]
@@ -34,6 +36,8 @@ class Images(nn.Module):
 
     mean: Tensor
     std: Tensor
+    #: The least and the greatest value that a picture may hold.
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __init__(
         self,
@@ -45,16 +49,16 @@ class Images(nn.Module):
         channels: int = 3,
     ) -> None:
         super().__init__()
-        if size is not None and size < 1:
-            raise AdaptError(f"size={size}: an image has at least one pixel")
+        size = check_setting("size", size, optional(least(1, "an image has at least one pixel", most=65_536)))
+        channels = check_setting("channels", channels, least(1))
+        mean = check_setting("mean", list(mean), each(Number()))
+        std = check_setting("std", list(std), each(positive("standard deviations are positive")))
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise AdaptError(
                     f"{name} has {len(values)} values, but this network takes images of {channels} channels: "
                     "give one value, or one per channel"
                 )
-        if not all(value > 0 for value in std):
-            raise AdaptError(f"std={list(std)}: standard deviations are positive")
         self.network, self.size, self.channels = network, size, channels
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1).expand(channels, 1, 1).clone())
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1).expand(channels, 1, 1).clone())
@@ -74,9 +78,14 @@ class Images(nn.Module):
                 f"this backbone takes images [n, 1 or 3, H, W] of numbers in [0, 1], got {x.dtype} of shape "
                 f"{tuple(x.shape)}: put the channels first, and divide bytes by 255"
             )
-        if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
-            shrinks = max(x.shape[2:]) > self.size  # where nothing shrinks there is nothing to smooth
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)
+        x = self.scaled(x)
         if x.shape[1] > self.channels:
             x = x.mean(1, keepdim=True)
         return (x - self.mean) / self.std  # grey becomes colour by broadcasting
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Images ``x [n, C, H, W]`` of the size that the network takes."""
+        if self.size is None or tuple(x.shape[2:]) == (self.size, self.size):
+            return x
+        shrinks = max(x.shape[2:]) > self.size  # where nothing shrinks there is nothing to smooth
+        return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)

@@ -26,6 +26,7 @@ class BackboneInfo:
         settings: with which ``load_backbone(name, **settings)`` makes it again, JSON; None: nothing does on
             another machine (a file or folder of this one, a module of the caller's).
         input_dtype: in which it takes its input, such as ``float64``; None: that of its first layer.
+        value_range: the least and the greatest value of the examples that it was trained on; None: not known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class BackboneInfo:
     training: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] | None = field(default_factory=dict)
     input_dtype: str | None = None
+    value_range: tuple[float, float] | None = None
 
 
 def remember(network: nn.Module, info: BackboneInfo) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.backbones.built import Built
+from adapt.checks import SEED, Number, check_setting, each
 from adapt.errors import AdaptError
 
 __all__ = ["Mlp", "from_sizes"]
@@ -36,6 +37,8 @@ class Mlp(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], activation: str = "relu", seed: int = 0) -> None:
         super().__init__()
+        check_setting("mlp: sizes", list(sizes), each(Number(whole=True)))
+        seed = check_setting("mlp: seed", seed, SEED)
         if len(sizes) < 2 or min(sizes) < 1:
             raise AdaptError(f"mlp: sizes={tuple(sizes)}: at least inputs and outputs, all positive")
         if activation not in ACTIVATIONS:

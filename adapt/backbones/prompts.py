@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapt.checks import SEED, check_setting, least
 from adapt.errors import AdaptError
 
 __all__ = ["Prompted", "prompted"]
@@ -57,8 +58,8 @@ def prompted(network: nn.Module, prompts: int, seed: int = 0) -> nn.Module:
         >>> dict(prompted(ViT(width=32), 3).named_parameters())["prompt"].shape
         torch.Size([3, 32])
     """
-    if prompts < 0:
-        raise AdaptError(f"prompts={prompts}: 0 or more")
+    prompts = check_setting("prompts", prompts, least(0))
+    seed = check_setting("seed", seed, SEED)
     if not prompts:
         return network
     stacks = (list(part.children()) for path, part in network.named_modules() if f".{path}".endswith(BLOCKS))

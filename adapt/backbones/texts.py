@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapt.checks import SEED, check_setting, least
 from adapt.errors import AdaptError
+from tasks.readers.texts import read_texts
 
 __all__ = ["Masking", "Pooling", "Texts"]
 
@@ -53,10 +55,9 @@ class Texts(nn.Module):
         super().__init__()
         if pooling not in get_args(Pooling):
             raise AdaptError(f"pooling={pooling}: of texts choose {', '.join(get_args(Pooling))}")
-        if max_tokens < 1 or prompts < 0:
-            raise AdaptError(
-                f"max_tokens={max_tokens}, prompts={prompts}: at least one token, and 0 or more prompts"
-            )
+        max_tokens = check_setting("max_tokens", max_tokens, least(1, "at least one token is needed"))
+        prompts = check_setting("prompts", prompts, least(0))
+        seed = check_setting("seed", seed, SEED)
         self.transformer, self.tokenizer = transformer, tokenizer
         self.pad, self.pooling, self.max_tokens, self.masking = pad, pooling, max_tokens, masking
         if prompts:
@@ -65,8 +66,13 @@ class Texts(nn.Module):
             self.prompt = nn.Parameter(table[rows].clone())
 
     def tokenise(self, texts: Sequence[str]) -> np.ndarray:
-        """Token ids int64 ``[n, L]``, padded to the longest of ``texts``, cut after ``max_tokens``."""
-        rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        """Token ids int64 ``[n, L]``, padded to the longest of ``texts``, cut after ``max_tokens``.
+
+        Raises:
+            AdaptError: no list of texts.
+        """
+        texts = read_texts(texts, AdaptError, "texts")
+        rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
         ids = np.full((len(rows), max([1, *map(len, rows)])), self.pad, dtype=np.int64)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens

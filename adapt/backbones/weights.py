@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.files import read_tensors
 
@@ -35,7 +36,7 @@ def is_local(weights: str) -> bool:
 def drawn(seed: int) -> Iterator[None]:
     """Random numbers of torch from ``seed``; the caller's own are left as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_setting("seed", seed, SEED))
         yield
 
 

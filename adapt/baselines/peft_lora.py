@@ -24,6 +24,7 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call, require
 from adapt.baselines._module import at_origin, trainable_copy
 from adapt.baselines._targets import is_regression, support_for, targets_of
+from adapt.checks import between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Logistic
 from adapt.heads.base import check_outputs
@@ -58,11 +59,17 @@ class PeftLora:
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.rank, self.epochs, self.batch) < 1 or not (self.lr > 0 and self.alpha > 0):
-            raise AdaptError(
-                f"peft_lora: rank={self.rank}, alpha={self.alpha}, lr={self.lr}, epochs={self.epochs}, "
-                f"batch={self.batch}: all must be positive"
-            )
+        check_settings(
+            self,
+            "peft_lora",
+            rank=least(1),
+            alpha=positive(),
+            lr=positive(),
+            epochs=least(1),
+            batch=least(1),
+            weight_decay=between(0, None),
+            max_tasks=optional(least(1)),
+        )
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`.

@@ -19,6 +19,7 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
 from adapt.baselines._targets import is_regression
+from adapt.checks import between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["Retrain"]
@@ -39,11 +40,16 @@ class Retrain:
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2 or self.watch_every < 1 or not self.lr > 0:
-            raise AdaptError(
-                "retrain: epochs and watch_every must be at least 1, batch at least 2 (batch "
-                "statistics), lr positive"
-            )
+        check_settings(
+            self,
+            "retrain",
+            epochs=least(1),
+            batch=least(2, "batch statistics need at least 2"),
+            watch_every=least(1),
+            lr=positive(),
+            weight_decay=between(0, None),
+            max_tasks=optional(least(1)),
+        )
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""

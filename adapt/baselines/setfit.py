@@ -26,6 +26,7 @@ from adapt.backbones import plain_call, require
 from adapt.backbones.inputs import tokeniser
 from adapt.baselines._module import trainable_copy, trained
 from adapt.baselines._targets import is_regression, support_for, targets_of
+from adapt.checks import check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
 
@@ -49,13 +50,16 @@ class SetFit:
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch) < 1 or self.watches < 0 or not self.lr > 0:
-            raise AdaptError(
-                f"setfit: lr={self.lr}, epochs={self.epochs}, batch={self.batch}, watches={self.watches}: "
-                "positive numbers, watches 0 or more"
-            )
-        if self.max_steps is not None and self.max_steps < 1:
-            raise AdaptError(f"setfit.max_steps={self.max_steps}: at least 1, or null for all pairs")
+        check_settings(
+            self,
+            "setfit",
+            lr=positive(),
+            epochs=least(1),
+            batch=least(1),
+            watches=least(0),
+            max_steps=optional(least(1)),
+            max_tasks=optional(least(1)),
+        )
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`.

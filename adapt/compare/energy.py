@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from adapt.checks import between, check_settings
 from adapt.compare.measure import synchronise
 from adapt.compare.meters import Meter
-from adapt.errors import AdaptError
 
 __all__ = ["Cost", "Electricity", "mean_power"]
 
@@ -55,13 +55,15 @@ class Electricity:
     usd_per_hour: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("grid_g_per_kwh", "usd_per_kwh", "usd_per_hour"):
-            if getattr(self, name) < 0:
-                raise AdaptError(f"energy.{name}={getattr(self, name)}: give a number that is not negative")
-        if self.pue < 1:
-            raise AdaptError(
-                f"energy.pue={self.pue}: a building takes at least what its machines take, give ≥ 1"
-            )
+        price = between(0, None, "give a number that is not negative")
+        check_settings(
+            self,
+            "energy",
+            grid_g_per_kwh=price,
+            usd_per_kwh=price,
+            usd_per_hour=price,
+            pue=between(1, None, "a building takes at least what its machines take, give ≥ 1"),
+        )
 
     def cost(self, watts: float | None, seconds: float) -> Cost:
         """Of ``seconds`` at a mean power of ``watts``; None: the power is not known.

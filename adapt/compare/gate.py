@@ -36,6 +36,7 @@ import numpy as np
 import torch
 
 from adapt.adapter import FewShotAdapter
+from adapt.checks import check_setting, least, positive
 from adapt.compare.examples import Examples
 from adapt.compare.metric import Metric, metric_of
 from adapt.compare.statistics import LEVEL, ROUNDING, Interval, difference_of, holm
@@ -140,6 +141,7 @@ def run_gate(
             f"the champion takes examples of shape {champion.input_shape}, the challenger of "
             f"{challenger.input_shape}, or their tasks differ in kind: no tasks judge both"
         )
+    check_setting("count", count, least(0))
     if count < 2 or not tasks:
         raise AdaptError(f"{count} tasks: at least two are needed to tell chance from difference")
     device = champion.state.origin.device
@@ -207,10 +209,9 @@ def judge(
         >>> [str(found) for found in gate.refusals]
         ['shots 1']
     """
-    if not tolerance > 0:
-        raise AdaptError(
-            f"tolerance {tolerance}: it must be positive; not even equality can be shown exactly"
-        )
+    check_setting(
+        "tolerance", tolerance, positive("it must be positive; not even equality can be shown exactly")
+    )
     order = {kind: place for place, kind in enumerate((TOGETHER, SHOTS, DOMAIN, CLASS))}
     keys = sorted(pairs, key=lambda key: order[key[0]])
     judged = [_slice(key, pairs[key], metric, tolerance, examples.get(key)) for key in keys]

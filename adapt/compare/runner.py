@@ -12,6 +12,7 @@ import torch
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.adapter.method import Adapt, Unfinished
 from adapt.backbones import fingerprint
+from adapt.checks import check_setting, least, optional
 from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
 from adapt.compare.comparison import Comparison, Curve, MethodResult, check_ours
 from adapt.compare.energy import Cost, Electricity, mean_power
@@ -67,8 +68,10 @@ def compare(
         raise AdaptError(
             "no method to compare: choose at least one, as in method=forward or method=[head,forward]"
         )
-    if tasks < 1:
-        raise AdaptError(f"task.tasks={tasks}: at least one task is needed")
+    tasks = check_setting("task.tasks", tasks, least(1, "at least one task is needed"))
+    for name, method in methods.items():
+        some = least(1, "that leaves it no task, give at least 1")
+        check_setting(f"{name}: max_tasks", method.max_tasks, optional(some))
     if ours is not None:
         check_ours(ours, {name: method.role for name, method in methods.items()})
     before = fingerprint(context.backbone)
@@ -143,8 +146,6 @@ def _result(
     name: str, method: Method, kept: Checkpoint, tasks: int, energy: Electricity | None
 ) -> MethodResult:
     found = [results[name] for results in kept.done[:tasks] if name in results]
-    if not found:
-        raise AdaptError(f"{name}: max_tasks={method.max_tasks} leaves it no task, give at least 1")
     assert kept.probes is not None
     probe = kept.probes[name]
     seconds = tuple(result.seconds for result in found)

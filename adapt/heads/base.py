@@ -1,6 +1,5 @@
 """The contract of a head, and what all heads share."""
 
-import math
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +15,6 @@ __all__ = [
     "is_concrete",
     "normalise",
     "one_hot",
-    "positive",
     "with_constant",
 ]
 
@@ -126,13 +124,3 @@ def check_regression(head: Head, role: str = "head") -> None:
             f"{role}.scale={scale} turns outputs into logits, but this task is a regression, whose "
             "predictions it would multiply: use scale=1"
         )
-
-
-def positive(name: str, value: float, reason: str) -> None:
-    """Refuse a setting that is not a positive, finite number; ``reason`` ends the message.
-
-    Raises:
-        AdaptError: it is zero, negative, infinite or NaN.
-    """
-    if not 0 < value < math.inf:
-        raise AdaptError(f"{name}={value}: {reason}")

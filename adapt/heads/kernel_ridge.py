@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.heads.base import check_features, normalise, positive
+from adapt.checks import check_settings, positive
+from adapt.heads.base import check_features, normalise
 from adapt.heads.systems import inverse, regularised, solve
 from adapt.precision import double, full_precision, outside_autocast, wide
 
@@ -40,10 +41,15 @@ class KernelRidge:
     supports_regression: bool = True
 
     def __post_init__(self) -> None:
-        positive("head.length", self.length, "the length of the kernel must be positive and finite")
-        reason = "the noise variance must be positive and finite (repeated examples make the kernel matrix "
-        positive("head.l2", self.l2, reason + "singular)")
-        positive("head.scale", self.scale, "the factor on the outputs must be positive and finite")
+        check_settings(
+            self,
+            "head",
+            length=positive("the length of the kernel must be positive"),
+            l2=positive(
+                "the noise variance must be positive (repeated examples make the kernel matrix singular)"
+            ),
+            scale=positive(),
+        )
 
     @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

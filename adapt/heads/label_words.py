@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapt.checks import check_settings, least, positive
 from adapt.errors import AdaptError
-from adapt.heads.base import check_features, normalise, positive, with_constant
+from adapt.heads.base import check_features, normalise, with_constant
 from adapt.heads.leave_one_out import leave_one_out
 from adapt.heads.logistic import Logistic
 from adapt.precision import full_precision
@@ -55,10 +56,13 @@ class LabelWords:
             )
         if not all(math.isfinite(number) for row in self.prior for number in row):
             raise AdaptError("head.prior holds NaN or infinity: give embeddings that are numbers")
-        positive("head.scale", self.scale, "the factor on the words' scores must be positive and finite")
-        positive("head.l2", self.l2, "the regularisation must be positive and finite")
-        if self.steps < 1:
-            raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
+        check_settings(
+            self,
+            "head",
+            scale=positive("it must be positive"),
+            l2=positive("it must be positive"),
+            steps=least(1, "at least one Newton step is needed"),
+        )
 
     @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

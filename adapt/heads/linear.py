@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adapt.checks import Number, between, check_settings, least, positive
 from adapt.errors import AdaptError
-from adapt.heads.base import check_features, normalise, positive, with_constant
+from adapt.heads.base import check_features, normalise, with_constant
 from adapt.precision import full_precision
 
 __all__ = ["Linear"]
@@ -43,14 +44,15 @@ class Linear:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        positive("head.lr", self.lr, "a learning rate must be positive and finite")
-        if self.steps < 1:
-            raise AdaptError(f"head.steps={self.steps}: at least one step is needed")
-        if not 0 <= self.momentum < 1 or not self.l2 >= 0:
-            raise AdaptError(
-                f"head.momentum={self.momentum}, head.l2={self.l2}: momentum must be in [0, 1) and l2 zero "
-                "or positive, or the steps do not converge"
-            )
+        converges = "momentum must be in [0, 1) and l2 zero or positive, or the steps do not converge"
+        check_settings(
+            self,
+            "head",
+            lr=positive("a learning rate must be positive"),
+            steps=least(1, "at least one step is needed"),
+            momentum=Number(least=0, below=1, why=converges),
+            l2=between(0, None, converges),
+        )
         # Of heavy-ball descent: a rate of 2 (1 + β) over the curvature, which is D l2 at least.
         if not self.lr * self.l2 < 2 * (1 + self.momentum):
             raise AdaptError(

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adapt.errors import AdaptError
-from adapt.heads.base import check_features, normalise, positive, with_constant
+from adapt.checks import check_settings, least, positive
+from adapt.heads.base import check_features, normalise, with_constant
 from adapt.heads.leave_one_out import leave_one_out
 from adapt.heads.newton_cg import minimiser
 from adapt.heads.systems import regularised, solve
@@ -50,12 +50,13 @@ class Logistic:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        reason = (
-            "the regularisation must be positive and finite, or separable classes have no finite solution"
+        check_settings(
+            self,
+            "head",
+            l2=positive("the regularisation must be positive, or separable classes have no finite solution"),
+            steps=least(1, "at least one Newton step is needed"),
+            dense=least(0),
         )
-        positive("head.l2", self.l2, reason)
-        if self.steps < 1:
-            raise AdaptError(f"head.steps={self.steps}: at least one Newton step is needed")
 
     @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

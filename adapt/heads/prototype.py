@@ -18,8 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from adapt.checks import check_settings, positive
 from adapt.errors import AdaptError
-from adapt.heads.base import check_features, normalise, positive
+from adapt.heads.base import check_features, normalise
 from adapt.precision import double, full_precision
 
 __all__ = ["Prototype"]
@@ -43,7 +44,7 @@ class Prototype:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        positive("head.temperature", self.temperature, "a temperature must be positive and finite")
+        check_settings(self, "head", temperature=positive("a temperature must be positive"))
         if self.metric not in ("euclidean", "cosine"):
             raise AdaptError(f"head.metric={self.metric}: choose euclidean or cosine")
 

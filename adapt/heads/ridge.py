@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.heads.base import check_features, normalise, positive, with_constant
+from adapt.checks import check_settings, positive
+from adapt.heads.base import check_features, normalise, with_constant
 from adapt.heads.systems import inverse, regularised, solve
 from adapt.precision import double, full_precision
 
@@ -40,11 +41,13 @@ class Ridge:
     supports_regression: bool = True
 
     def __post_init__(self) -> None:
-        reason = (
-            "the regularisation must be positive and finite (with fewer examples than features it is what "
+        unique = "with fewer examples than features it is what makes W unique"
+        check_settings(
+            self,
+            "head",
+            l2=positive(f"the regularisation must be positive ({unique})"),
+            scale=positive(),
         )
-        positive("head.l2", self.l2, reason + "makes W unique)")
-        positive("head.scale", self.scale, "the factor on the outputs must be positive and finite")
 
     @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

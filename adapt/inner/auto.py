@@ -12,13 +12,13 @@ stage is paid for only if there is something left to gain and the last one helpe
 help, all of them are tried at once before giving up: not every basis has its best directions first.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from adapt.checks import between, check_settings, each, least, positive
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.heads.base import is_concrete
@@ -67,22 +67,26 @@ class Auto:
     engine: Engine = "fast"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "directions", tuple(self.directions))  # configs and JSON bring lists
-        object.__setattr__(self, "strengths", tuple(self.strengths))
+        numbers = "positive numbers, one at least"
+        check_settings(  # configs and JSON bring lists: they become tuples
+            self,
+            "inner",
+            directions=each(least(1, "positive, increasing numbers, one at least")),
+            strengths=each(positive(numbers)),
+            folds=least(2, "at least 2 folds and 1 step"),
+            steps=least(1, "at least 2 folds and 1 step"),
+            enough=between(0, None),
+        )
         object.__setattr__(self, "solvers", tuple(self.solvers))
         increasing = all(a < b for a, b in zip((0, *self.directions), self.directions, strict=False))
         if not self.directions or not increasing:
             raise AdaptError(
                 f"inner.directions={self.directions}: positive, increasing numbers, one at least"
             )
-        if not self.strengths or not all(0 < strength < math.inf for strength in self.strengths):
-            raise AdaptError(f"inner.strengths={self.strengths}: positive numbers, one at least")
+        if not self.strengths:
+            raise AdaptError(f"inner.strengths={self.strengths}: {numbers}")
         if not self.solvers or set(self.solvers) - set(SOLVERS):
             raise AdaptError(f"inner.solvers={self.solvers}: of {', '.join(SOLVERS)}, one at least")
-        if self.folds < 2 or self.steps < 1:
-            raise AdaptError(
-                f"inner.folds={self.folds}, inner.steps={self.steps}: at least 2 folds and 1 step"
-            )
         if self.engine not in ENGINES:
             raise AdaptError(f"inner.engine={self.engine}: choose {', '.join(ENGINES)}")
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from adapt.checks import SEED, Number, check_setting, check_settings, least, positive
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Estimator, Reverse
-from adapt.heads.base import positive
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
@@ -53,9 +53,13 @@ class Descent:
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "momentum", "adam"):
             raise AdaptError(f"inner.optimizer={self.optimizer}: choose sgd, momentum or adam")
-        if not 0 <= self.momentum < 1:
-            raise AdaptError(f"inner.momentum={self.momentum}: momentum lies between 0 and 1")
         check_descent("inner", self.lr, self.steps)
+        check_settings(
+            self,
+            "inner",
+            momentum=Number(least=0, below=1, why="momentum lies between 0 and 1"),
+            seed=SEED,
+        )
 
     @outside
     def __call__(
@@ -101,8 +105,6 @@ def check_descent(name: str, lr: float, steps: int) -> None:
     Raises:
         AdaptError: a rate that is not positive and finite, or a negative number of steps.
     """
-    positive(f"{name}.lr", lr, "a learning rate must be positive and finite")
-    if steps < 0:
-        raise AdaptError(
-            f"{name}.steps={steps}: the number of steps cannot be negative (0 stays at the start)"
-        )
+    check_setting(f"{name}.lr", lr, positive("a learning rate must be positive"))
+    none = "the number of steps cannot be negative (0 stays at the start)"
+    check_setting(f"{name}.steps", steps, least(0, none))

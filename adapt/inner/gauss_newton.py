@@ -9,13 +9,13 @@ its rule of acceptance as in Levenberg (1944) and Marquardt (1963). Difference t
 comes from forward mode, so nothing is stored for a backward pass, and Λ and μ are meta-learned.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from adapt.checks import between, check_setting, least
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
@@ -73,11 +73,10 @@ class GaussNewton:
 
 def check(steps: int, damping: float, engine: Engine) -> None:
     """Raise what is wrong with the settings that Gauss–Newton solvers share."""
-    if steps < 0:
-        raise AdaptError(f"inner.steps={steps}: the number of steps cannot be negative (0 stays at z = 0)")
-    if not 0 <= damping < math.inf:
-        raise AdaptError(
-            f"inner.damping={damping}: damping must be zero or positive, and finite (1 = as learned)"
-        )
+    none = "the number of steps cannot be negative (0 stays at z = 0)"
+    check_setting("inner.steps", steps, least(0, none))
+    check_setting(
+        "inner.damping", damping, between(0, None, "damping must be zero or positive (1 = as learned)")
+    )
     if engine not in ENGINES:
         raise AdaptError(f"inner.engine={engine}: choose {', '.join(ENGINES)}")

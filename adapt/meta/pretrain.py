@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapt.errors import AdaptError
+from adapt.checks import between, check_settings, least, positive
 from tasks import Source, Transform
 
 __all__ = ["Pretraining", "image_batches", "pretrain"]
@@ -40,11 +40,16 @@ class Pretraining:
     autocast: bool = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 2:
-            raise AdaptError(
-                f"meta.steps={self.steps}, meta.batch={self.batch}: at least 1 step, and 2 images "
-                "a batch for batch statistics"
-            )
+        enough = "at least 1 step, and 2 images a batch for batch statistics"
+        check_settings(
+            self,
+            "meta",
+            steps=least(1, enough),
+            batch=least(2, enough),
+            lr=positive(),
+            weight_decay=between(0, None),
+            sharpness=positive(),
+        )
 
 
 def image_batches(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from adapt.adapter.state import AdapterState
+from adapt.checks import Number, check_settings, each, least, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["BASES", "GRADIENTS", "MetaTraining"]
@@ -77,23 +78,24 @@ class MetaTraining:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learn", tuple(self.learn))  # configs bring lists
-        object.__setattr__(self, "nested", tuple(self.nested))
-        if min(getattr(self, name) for name in COUNTS) < 1:
-            raise AdaptError(f"meta: {', '.join(COUNTS[:-1])} and {COUNTS[-1]} must all be at least 1")
-        for name in ("lr", "clip", "radius", "basis_lr"):
-            if not getattr(self, name) > 0:
-                raise AdaptError(f"meta.{name}={getattr(self, name)}: must be positive")
-        if self.chunk is not None and self.chunk < 1:
-            raise AdaptError(f"meta.chunk={self.chunk}: at least 1, or null to fit meta.memory_mb")
-        if not 0 <= self.ema < 1:
-            raise AdaptError(f"meta.ema={self.ema}: the decay lies between 0 (no average) and 1")
+        counts = dict.fromkeys(COUNTS, least(1))
+        rates = dict.fromkeys(("lr", "clip", "radius", "basis_lr"), positive("must be positive"))
+        check_settings(
+            self,
+            "meta",
+            **counts,
+            **rates,
+            nested=each(Number(whole=True)),  # becomes a tuple, as well
+            distinct_tasks=least(0),
+            chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
+            ema=Number(least=0, below=1, why="the decay lies between 0 (no average) and 1"),
+            patience=least(0, "a number of validations, or 0 for never"),
+        )
         if self.distinct_tasks and self.distinct_tasks < self.tasks_per_step:
             raise AdaptError(
                 f"meta.distinct_tasks={self.distinct_tasks}: at least meta.tasks_per_step="
                 f"{self.tasks_per_step}, or 0 for new tasks in every step"
             )
-        if self.patience < 0:
-            raise AdaptError(f"meta.patience={self.patience}: a number of validations, or 0 for never")
         self._check_choices()
 
     def _check_choices(self) -> None:

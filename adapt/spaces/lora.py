@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.errors import AdaptError
+from adapt.checks import SEED, check_setting, least, optional, positive
 from adapt.spaces.base import Space
 from adapt.spaces.layers import Layer, layers_of, left_out
 
@@ -52,7 +52,7 @@ def lora(
         seed: of the initial A.
 
     Raises:
-        AdaptError: a rank below 1, or targets that match nothing.
+        AdaptError: a rank that is none, or targets that match nothing.
 
     Example:
         >>> from torch import nn
@@ -62,9 +62,10 @@ def lora(
         >>> {name: tuple(value.shape) for name, value in space.parameters(space.initial).items()}
         {'0.weight': (3, 8)}
     """
-    if rank < 1:
-        raise AdaptError(f"space.rank={rank}: the rank of the change must be at least 1")
     layers = layers_of("lora", backbone, targets)
+    rank = check_setting("space.rank", rank, least(1, "the rank of the change must be at least 1", 65_536))
+    alpha = check_setting("space.alpha", alpha, optional(positive()))
+    seed = check_setting("space.seed", seed, SEED)
     generator = torch.Generator().manual_seed(seed)
     values: dict[str, Tensor] = {}
     for layer in layers:

@@ -7,8 +7,9 @@ from itertools import combinations
 
 import numpy as np
 
+from tasks._settings import SEED, check_setting, least
 from tasks.grouped import GroupSource
-from tasks.source import AnySource, Source, TaskError
+from tasks.source import AnySource, Source
 
 from .contents import Contents, read
 from .members import Members, check_pairs, held_apart, member_findings
@@ -48,8 +49,8 @@ def audit(
         >>> report.ok, report.splits["query"]["classes"]
         (True, 10)
     """
-    if sample < 1:
-        raise TaskError(f"sample={sample} reads nothing: use sample>=1")
+    check_setting("sample", sample, least(1))
+    check_setting("seed", seed, SEED)
     if not isinstance(source, Source):
         return _drawn(source)
     everything = Members.of(source)

@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from tasks._settings import check_setting, least
 from tasks.control._solver import DISCOUNT, NO_WIND, WIND, action_values
 from tasks.functions import SPLITS
 from tasks.grouped import GroupDraw
@@ -73,8 +74,7 @@ class Gridworld:
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def __init__(self, size: int = 8, view: str = "board", flat: bool = False) -> None:
-        if size < 4:
-            raise TaskError(f"gridworld: size={size} leaves no room: use size>=4")
+        check_setting("gridworld: size", size, least(4, most=256))
         if view not in VIEWS:
             raise TaskError(f"gridworld: view={view} is unknown: use {' or '.join(VIEWS)}")
         self.size, self.view, self.flat = size, view, flat

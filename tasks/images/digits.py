@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tasks._settings import check_setting, least
 from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["Digits"]
@@ -31,8 +32,7 @@ class Digits(ArraySource):
     """
 
     def __init__(self, size: int = 32) -> None:
-        if size < 8:
-            raise TaskError(f"digits: size={size} is smaller than the 8x8 scans: use size>=8")
+        check_setting("digits: size", size, least(8, most=1024))
         try:  # heavy, and needed by this source only
             from sklearn.datasets import load_digits
         except ImportError as error:

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from tasks import _cache
 from tasks._own_splits import Divided, Words, check, divide
 from tasks.images import _listing, _pictures
 from tasks.images._listing import Entry
+from tasks.readers import pictures
 from tasks.source import ArraySource, Card, TaskError, TaskWarning
 
 __all__ = ["ImageFolder"]
@@ -82,14 +82,14 @@ class ImageFolder(ArraySource):
         if not root or root == "???":
             raise TaskError("image_folder needs the folder of the images: set task.root (root= in Python)")
         _pictures.check_size("image_folder", size)
-        if channels not in (1, 3):
+        if channels not in (1, 3) or isinstance(channels, bool | float):
             raise TaskError(f"image_folder: channels={channels} is unknown: use 3 for colour or 1 for grey")
         check(split_by, seed)
         image = _pictures.pillow()
         path = Path(os.path.expanduser(root))  # leaves the ~ of a user who does not exist
         listing = _listing.list_images(path)
         entries = listing.entries
-        code = (_cache.file_sha256(Path(str(file))) for file in (__file__, _pictures.__file__))
+        code = (_cache.file_sha256(Path(str(file))) for file in (__file__, pictures.__file__))
         key = _cache.key(str(path.resolve()), entries, channels, image.__version__, *code)
         if len(entries) < WORTH_KEEPING:
             data: _cache.Arrays = _read(path, entries, size, channels)
@@ -182,17 +182,13 @@ def _read(root: Path, entries: Sequence[Entry], size: int, channels: int) -> dic
 def _decoded(content: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple[int, int], int]:
     """Pixels uint8 [channels, size, size], original width and height, and the number of frames."""
     Image = _pictures.pillow()
-    from PIL import ImageOps
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata, say
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(content)) as opened:
             frames = getattr(opened, "n_frames", 1)
-            image = ImageOps.exif_transpose(opened)
-            original = image.size
-            image = _flat(image).convert("RGB" if channels == 3 else "L")
-    return _pictures.pixels(_pictures.scaled(image, size)), original, frames
+            image = pictures.upright(opened)
+            return pictures.pixels(image, channels, (size, size)), image.size, frames
 
 
 def _reason(error: Exception) -> str:
@@ -200,22 +196,6 @@ def _reason(error: Exception) -> str:
     if "cannot identify image file" in str(error):
         return "its content is no image"
     return str(error) or type(error).__name__
-
-
-def _flat(image: Any) -> Any:
-    """A Pillow image without transparency and with eight bits."""
-    Image = _pictures.pillow()
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("grey values of 32 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("grey values are floating-point numbers, of which black and white are not known")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image
 
 
 def _sizes(sizes: np.ndarray, size: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks import _cache
+from tasks._settings import SEED, check_setting, least, optional
 from tasks.images import _characters, _fonts, _lookalikes
 from tasks.source import ArraySource, Card, TaskError
 
@@ -54,12 +55,9 @@ class Glyphs(ArraySource):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        if size < 8:
-            raise TaskError(f"glyphs: size={size} is too small to tell characters apart: use size>=8")
-        if max_classes is not None and max_classes < 20:
-            raise TaskError(
-                f"glyphs: max_classes={max_classes} is too few for four splits: use max_classes>=20"
-            )
+        check_setting("glyphs: size", size, least(8, most=1024))
+        check_setting("glyphs: max_classes", max_classes, optional(least(20)))  # for four splits
+        check_setting("glyphs: seed", seed, SEED)
         try:
             fonts = _fonts.load_fonts()
         except ImportError as error:

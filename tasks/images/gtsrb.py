@@ -11,6 +11,7 @@ import numpy as np
 from tasks import _cache
 from tasks.data import DataFile, fetch_any, remembered_sha256
 from tasks.images import _archives, _pictures
+from tasks.readers import pictures
 from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["GTSRB"]
@@ -85,7 +86,7 @@ class GTSRB(ArraySource):
         super().__init__(_card(members, len(data["images"]), full), data["images"], members)
 
 
-_SCALING = Path(str(_pictures.__file__))
+_SCALING = Path(str(pictures.__file__))
 
 
 def _read(path: Path, size: int) -> dict[str, np.ndarray]:
@@ -101,7 +102,7 @@ def _read(path: Path, size: int) -> dict[str, np.ndarray]:
         images = np.empty((len(frames), 3, size, size), np.uint8)
         for row, name in enumerate(frames):
             with image.open(io.BytesIO(_archives.read_member(archive, name))) as opened:
-                images[row] = _pictures.pixels(_pictures.scaled(opened.convert("RGB"), size))
+                images[row] = pictures.pixels(opened, 3, (size, size))
             found = MEMBER.fullmatch(name)
             assert found is not None
             labels.append((int(found[1]), int(found[2])))

@@ -11,6 +11,7 @@ import numpy as np
 from tasks import _cache
 from tasks.data import DataFile, fetch, remembered_sha256
 from tasks.images import _archives, _pictures
+from tasks.readers import pictures
 from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["Omniglot"]
@@ -74,7 +75,8 @@ class Omniglot(ArraySource):
         image = _pictures.pillow()
         archives = [fetch(file, root=root, download=download) for file in (BACKGROUND, EVALUATION)]
         parts = [remembered_sha256(path) for path in archives]
-        key = _cache.key(*parts, image.__version__, _cache.file_sha256(Path(__file__)))
+        code = (_cache.file_sha256(Path(str(file))) for file in (__file__, pictures.__file__))
+        key = _cache.key(*parts, image.__version__, *code)
         folder = _cache.cache_folder() / f"omniglot-{size}-{key}"
         drawn = _cache.memory_mapped(folder, lambda: _read(archives, size))
         names, images = [str(name) for name in drawn["names"]], drawn["images"]
@@ -112,8 +114,8 @@ def _read(archives: list[Path], size: int) -> dict[str, np.ndarray]:
             for member in sorted(archive.namelist()):
                 if found := MEMBER.fullmatch(member):
                     with image.open(io.BytesIO(_archives.read_member(archive, member))) as opened:
-                        scaled = _pictures.scaled(opened.convert("L"), size)
-                    drawings.setdefault((part, found[1]), []).append(255 - _pictures.pixels(scaled))
+                        drawn = pictures.pixels(opened, 1, (size, size))
+                    drawings.setdefault((part, found[1]), []).append(255 - drawn)
     if len(drawings) != CHARACTERS or {len(of_class) for of_class in drawings.values()} != {20}:
         raise TaskError(
             f"{archives[0].parent} does not hold {CHARACTERS} characters with 20 drawings each: get it again"

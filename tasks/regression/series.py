@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 
-from tasks._csv import Table, number, read_csv
+from tasks._csv import Table, read_csv
+from tasks._numbers import check_decimal, number, odd_way
+from tasks._settings import check_setting, least
 from tasks.functions import SPLITS
 from tasks.grouped import GroupDraw
 from tasks.regression._windows import TARGETS, length, windows
@@ -43,6 +45,7 @@ class SeriesFile:
         lags: values in an input.
         horizon: steps that a target looks ahead.
         encoding, delimiter: of the file.
+        decimal: the mark of decimals in it, "." or ",".
 
     Raises:
         TaskError: a file that cannot be read as this; the message names line and fix.
@@ -72,14 +75,16 @@ class SeriesFile:
         horizon: int = 1,
         encoding: str = "utf-8",
         delimiter: str = ",",
+        decimal: str = ".",
     ) -> None:
         if target not in TARGETS:
             raise TaskError(f"series_file: target={target} is unknown: use one of {', '.join(TARGETS)}")
         for name, steps in (("lags", lags), ("horizon", horizon)):
-            if steps < 1:
-                raise TaskError(f"series_file: {name}={steps} is too small: use {name}>=1")
+            check_setting(f"series_file: {name}", steps, least(1))
+        check_decimal(decimal)
         table = read_csv(file, encoding, delimiter)
-        found = _long(table, series, time, value) if series in table.header else _wide(table, time)
+        long = series in table.header
+        found = _long(table, series, time, value, decimal) if long else _wide(table, time, decimal)
         cleaned = {name: _cleaned(values) for name, values in found.items()}
         filled = sum(count for _, count in cleaned.values())
         issues = ["Series of all splits may cover the same time, and so have shocks in common."]
@@ -122,10 +127,10 @@ class SeriesFile:
         return sha.hexdigest()
 
 
-def _long(table: Table, series: str, time: str, value: str) -> dict[str, np.ndarray]:
+def _long(table: Table, series: str, time: str, value: str, decimal: str) -> dict[str, np.ndarray]:
     """Series -> its values in order of time, NaN where missing."""
-    names, stamps = table.column(series, "series"), _times(table, time)
-    values = _numbers(table, value, "value")
+    names, stamps = table.column(series, "series"), _times(table, time, decimal)
+    values = _numbers(table, value, "value", decimal)
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         if not name:
@@ -133,33 +138,36 @@ def _long(table: Table, series: str, time: str, value: str) -> dict[str, np.ndar
         rows.setdefault(name, []).append(row)
     found = {}
     for name, its in rows.items():
-        ordered = sorted(its, key=lambda row: stamps[row])
-        for earlier, later in pairwise(ordered):
-            if stamps[earlier] == stamps[later]:
-                raise TaskError(
-                    f"{table.at(later)}: series {name!r} has a second value for the time of line "
-                    f"{table.lines[earlier]}: keep one of them"
-                )
-        found[name] = values[ordered]
+        found[name] = values[_ordered(table, its, stamps, f"series {name!r}")]
     return found
 
 
-def _wide(table: Table, time: str) -> dict[str, np.ndarray]:
-    order: Iterable[int] = range(len(table.rows))
+def _wide(table: Table, time: str, decimal: str) -> dict[str, np.ndarray]:
+    order = [*range(len(table.rows))]
     if time in table.header:
-        stamps = _times(table, time)
-        order = sorted(order, key=lambda row: stamps[row])
-    rows = np.array([*order])
-    return {name: _numbers(table, name, "a series")[rows] for name in table.header if name != time}
+        order = _ordered(table, order, _times(table, time, decimal), "the file")
+    return {name: _numbers(table, name, "a series", decimal)[order] for name in table.header if name != time}
 
 
-def _times(table: Table, column: str) -> list[float]:
+def _ordered(table: Table, rows: Sequence[int], stamps: Sequence[float], whose: str) -> list[int]:
+    """Rows in order of time, of which none comes twice."""
+    ordered = sorted(rows, key=lambda row: stamps[row])
+    for earlier, later in pairwise(ordered):
+        if stamps[earlier] == stamps[later]:
+            raise TaskError(
+                f"{table.at(later)}: {whose} has a second value for the time of line "
+                f"{table.lines[earlier]}: keep one of them"
+            )
+    return ordered
+
+
+def _times(table: Table, column: str, decimal: str) -> list[float]:
     """Numbers to sort by: those of the column, or the seconds of its dates; the first cell says which."""
     cells = table.column(column, "time")
-    numeric = bool(cells[0]) and number(cells[0]) is not None
+    numeric = bool(cells[0]) and number(cells[0], decimal, padded=True) is not None
     stamps = []
     for row, cell in enumerate(cells):
-        stamp = number(cell) if numeric and cell else _seconds(cell)
+        stamp = number(cell, decimal, padded=True) if numeric and cell else _seconds(cell)
         if stamp is None:
             raise TaskError(
                 f"{table.at(row)}: {cell!r} in column {column!r} is no time: use numbers, or ISO dates such "
@@ -178,13 +186,15 @@ def _seconds(cell: str) -> float | None:
     return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
 
 
-def _numbers(table: Table, column: str, setting: str) -> np.ndarray:
+def _numbers(table: Table, column: str, setting: str, decimal: str) -> np.ndarray:
     values = []
     for row, cell in enumerate(table.column(column, setting)):
-        found = number(cell)
+        found = number(cell, decimal, padded=True)
         if found is None:
+            way = odd_way(cell, decimal)
+            what = "no finite number" if way is None else f"{way[0]}: {way[1]}"
             hint = "" if setting == "value" else "; if it is the time, set time to this column"
-            raise TaskError(f"{table.at(row)}: {cell!r} in column {column!r} is no finite number{hint}")
+            raise TaskError(f"{table.at(row)}: {cell!r} in column {column!r} is {what}{hint}")
         values.append(found)
     return np.array(values)
 

@@ -10,8 +10,9 @@ import math
 
 import numpy as np
 
+from tasks._settings import between, check_setting
 from tasks.functions import SPLITS, Drawn
-from tasks.source import Card, TaskError
+from tasks.source import Card
 
 __all__ = ["Sinusoid"]
 
@@ -40,8 +41,7 @@ class Sinusoid:
     outputs = 1
 
     def __init__(self, noise: float = 0.0) -> None:
-        if not 0 <= noise < math.inf:
-            raise TaskError(f"sinusoid: noise={noise} is no standard deviation: use a finite noise>=0")
+        check_setting("sinusoid: noise", noise, between(0, None))
         self.noise = noise
         self.card = CARD
         self.name = CARD.name

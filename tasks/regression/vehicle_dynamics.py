@@ -9,14 +9,14 @@ Control*; Pacejka, *Tyre and Vehicle Dynamics*; the equations are in `tasks/regr
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import asdict
 
 import numpy as np
 
+from tasks._settings import between, check_setting
 from tasks.functions import SPLITS, Drawn
 from tasks.regression._single_track import CONSTANTS, G, State, Vehicle
-from tasks.source import Card, TaskError
+from tasks.source import Card
 
 __all__ = ["VehicleDynamics"]
 
@@ -59,10 +59,7 @@ class VehicleDynamics:
     outputs = 3
 
     def __init__(self, noise: float = 0.0) -> None:
-        if not 0 <= noise < math.inf:
-            raise TaskError(
-                f"vehicle_dynamics: noise={noise} is no standard deviation: use a finite noise>=0"
-            )
+        check_setting("vehicle_dynamics: noise", noise, between(0, None))
         self.noise = noise
         self.card = CARD
         self.name = CARD.name

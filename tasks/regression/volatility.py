@@ -16,9 +16,10 @@ import math
 
 import numpy as np
 
+from tasks._settings import check_setting, least
 from tasks.functions import SPLITS, Drawn
 from tasks.regression._windows import FLOOR, length, windows
-from tasks.source import Card, TaskError
+from tasks.source import Card
 
 __all__ = ["Volatility", "returns"]
 
@@ -49,8 +50,7 @@ class Volatility:
 
     def __init__(self, lags: int = 20, horizon: int = 5) -> None:
         for name, value in (("lags", lags), ("horizon", horizon)):
-            if value < 1:
-                raise TaskError(f"volatility: {name}={value} is too small: use {name}>=1")
+            check_setting(f"volatility: {name}", value, least(1, most=10_000))
         self.lags, self.horizon = lags, horizon
         self.shape = (lags,)
         self.card = CARD

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasks._csv import Table, number
+from tasks._csv import Table
+from tasks._numbers import number, written_otherwise
 from tasks.source import TaskError
 
 __all__ = ["Encoded", "encode"]
@@ -33,6 +34,7 @@ def encode(
     training: np.ndarray,
     categorical: set[str],
     most_categories: int,
+    decimal: str = ".",
 ) -> Encoded:
     """`columns` of `table` as numbers.
 
@@ -53,7 +55,7 @@ def encode(
     constant, filled = [], 0
     for column in columns:
         cells = table.column(column, "a column of inputs")
-        values = None if column in categorical else _numbers(table, column, cells)
+        values = None if column in categorical else _numbers(table, column, cells, decimal)
         if values is None:
             part, its = _one_hot(table, column, cells, training, most_categories)
             varies = len(its) > 2  # two categories and the column for others
@@ -76,11 +78,17 @@ def encode(
     return Encoded(np.concatenate(parts, 1).astype(np.float32), names, notes)
 
 
-def _numbers(table: Table, column: str, cells: list[str]) -> np.ndarray | None:
+def _numbers(table: Table, column: str, cells: list[str], decimal: str) -> np.ndarray | None:
     """The numbers of a column, NaN where missing; None if it is one of text."""
-    found = [number(cell) for cell in cells]
+    found = [number(cell, decimal) for cell in cells]
     given = [value for value, cell in zip(found, cells, strict=True) if cell]
     odd = [row for row, value in enumerate(found) if value is None]
+    if way := written_otherwise(cells, decimal):
+        row, what, fix = way
+        raise TaskError(
+            f"{table.at(row)}: {cells[row]!r} in column {column!r} is {what}: {fix}, or list the column in "
+            "categorical or ignore"
+        )
     if not given or len(given) - len(odd) <= MOSTLY * len(given):
         return None
     if odd:

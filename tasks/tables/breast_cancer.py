@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tasks._settings import check_setting, least
 from tasks.functions import SPLITS
 from tasks.grouped import GroupArrays, GroupDraw
 from tasks.source import Card, TaskError
@@ -51,8 +52,7 @@ class BreastCancer:
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def __init__(self, generated: int = 1000) -> None:
-        if generated < 1:
-            raise TaskError(f"breast_cancer: generated={generated} leaves no training: use generated>=1")
+        check_setting("breast_cancer: generated", generated, least(1, most=10**6))
         try:  # heavy, and needed by this source only
             from sklearn.datasets import load_breast_cancer
         except ImportError as error:

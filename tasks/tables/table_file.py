@@ -17,7 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks._csv import Table, columns_of, number, read_csv
+from tasks._csv import Table, columns_of, read_csv
+from tasks._numbers import PADDED, check_decimal, number, odd_way, written_otherwise
+from tasks._settings import check_setting, least
 from tasks.functions import SPLITS
 from tasks.grouped import GroupArrays
 from tasks.source import ArraySource, Card, TaskError, TaskWarning
@@ -43,6 +45,7 @@ def table_file(
     most_categories: int = 50,
     encoding: str = "utf-8",
     delimiter: str = ",",
+    decimal: str = ".",
 ) -> ArraySource | GroupArrays:
     """The rows of `file` as a source, columns as numbers (`tasks/tables/_columns.py`).
 
@@ -56,6 +59,8 @@ def table_file(
         ignore: columns that are no inputs, such as a row number.
         most_categories: greatest number of categories of a column.
         encoding, delimiter: of the file.
+        decimal: the mark of decimals in it, "." or ",". Numbers in other forms (thousands, per cent, money,
+            dates) are refused, not taken for categories.
 
     Raises:
         TaskError: a file that cannot be used; the message names line or column, and the fix.
@@ -71,6 +76,8 @@ def table_file(
     """
     if kind not in KINDS:
         raise TaskError(f"table_file: kind={kind} is unknown: use one of {', '.join(KINDS)}")
+    check_decimal(decimal)
+    check_setting("table_file: most_categories", most_categories, least(1))
     table = read_csv(file, encoding, delimiter)
     named, left = columns_of(categorical, table, "categorical"), columns_of(ignore, table, "ignore")
     labels = table.column(label, "label")
@@ -79,11 +86,11 @@ def table_file(
     notes = []
     if len(rows) < len(labels):
         notes.append(f"{len(labels) - len(rows)} rows without label or group were left out.")
-    values = _values(table, label, labels, rows, kind)
+    values = _values(table, label, labels, rows, kind, decimal)
     inputs = [name for name in table.header if name not in (label, group) and name not in left]
 
     def encoded(training: np.ndarray) -> Encoded:
-        return encode(table, inputs, training, named, most_categories)
+        return encode(table, inputs, training, named, most_categories, decimal)
 
     if groups is None and values is None:
         pools = _pools(table, label, labels, rows)
@@ -112,20 +119,37 @@ def table_file(
     return GroupArrays(card, found.inputs, members, targets)
 
 
-def _values(table: Table, label: str, labels: list[str], rows: np.ndarray, kind: str) -> np.ndarray | None:
+def _values(
+    table: Table, label: str, labels: list[str], rows: np.ndarray, kind: str, decimal: str
+) -> np.ndarray | None:
     """The labels [n] as numbers (NaN where left out), or None if they are classes."""
-    found = [number(labels[row]) for row in rows]
-    different = {labels[row] for row in rows}
-    numeric = all(value is not None for value in found)
-    if kind == "classes" or (kind == "auto" and not (numeric and len(different) > MANY)):
-        if len(different) < 2:
-            raise TaskError(f"{table.path}: column {label!r} holds {len(different)} labels: use two or more")
-        return None
-    for row, value in zip(rows, found, strict=True):
-        if value is None:
+    given = [labels[row] for row in rows]
+    found = [number(cell, decimal) for cell in given]
+    odd = [row for row, value in zip(rows.tolist(), found, strict=True) if value is None]
+    many = len({*given}) > MANY
+    if kind == "auto":
+        # What begins with a zero, and all else that is no number, names something; but for a slip.
+        found_way = written_otherwise(given, decimal)
+        if found_way is not None and found_way[1] != PADDED:
+            place, what, fix = found_way
             raise TaskError(
-                f"{table.at(row)}: {labels[row]!r} in column {label!r} is no finite number: use kind=classes"
+                f"{table.at(int(rows[place]))}: {given[place]!r} in column {label!r} is {what}: {fix}, or "
+                "set kind=classes if it is a name"
             )
+        padded = any((odd_way(labels[row], decimal) or ("",))[0] == PADDED for row in odd)
+        slip = many and odd and not padded and 2 * len(odd) < len(found)
+        kind = "values" if slip or (many and not odd) else "classes"
+    if kind == "classes":
+        if len({*given}) < 2:
+            raise TaskError(f"{table.path}: column {label!r} holds {len({*given})} labels: use two or more")
+        return None
+    if odd:
+        way = odd_way(labels[odd[0]], decimal)
+        what = "no finite number" if way is None else f"{way[0]} ({way[1]})"
+        raise TaskError(
+            f"{table.at(odd[0])}: {labels[odd[0]]!r} in column {label!r} is {what}: use kind=classes, or "
+            "mend it"
+        )
     values = np.full(len(labels), np.nan)
     values[rows] = found
     return values

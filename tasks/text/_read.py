@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from tasks._files import check_width, csv_rows, read_text
 from tasks.source import TaskError
 
 __all__ = ["Columns", "Row", "read_rows"]
@@ -19,7 +19,7 @@ __all__ = ["Columns", "Row", "read_rows"]
 #: Characters of a cell, as in the csv module: more is a quote that is never closed, or no text to classify.
 LONGEST = 131_072
 _DELIMITERS = (",", ";", "\t", "|")
-_QUOTES = "close its quotes, or set task.source.quotes=false if quotation marks are part of the texts"
+QUOTES = ", or set task.source.quotes=false if quotation marks are part of the texts"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_rows(path: Path, columns: Columns, *, encoding: str = "utf-8", quotes: 
     Raises:
         TaskError: the file cannot be read, or not as such a table; the message names the line and the fix.
     """
-    text = _decoded(path, encoding)
+    text = read_text(path, encoding, "task.file")
     if not text.strip():
         raise TaskError(f"{path} is empty: it should hold a line for each text")
     suffix = path.suffix.lower()
@@ -92,82 +92,16 @@ def read_rows(path: Path, columns: Columns, *, encoding: str = "utf-8", quotes: 
     return list(_table(path, text, columns, quotes))
 
 
-def _decoded(path: Path, encoding: str) -> str:
-    data = _bytes(path)
-    if data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")):
-        raise TaskError(f"{path} is a compressed file or a spreadsheet: save it as CSV or JSON lines")
-    try:
-        text = data.decode(
-            "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-        )
-    except LookupError:
-        raise TaskError(f"task.source.encoding={encoding} is not known: use for instance latin-1") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        wide = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
-        raise TaskError(
-            f"{path}, line {line}: byte {data[error.start]:#04x} at position {error.start} of the file is "
-            f"not {encoding}: save the file as UTF-8, or set task.source.encoding={wide}"
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise TaskError(
-            f"{path}, line {line}: there is a null character, so this is no text in {encoding}: save the "
-            "file as UTF-8, or set task.source.encoding=utf-16 if that is what it is"
-        )
-    return text
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, beside, n=1)
-        hint = f"did you mean {close[0]}?" if close else "give its path as task.file=..."
-        raise TaskError(f"{path.absolute()} does not exist: {hint}") from None
-    except IsADirectoryError:
-        raise TaskError(f"{path} is a folder: name one file of it as task.file=...") from None
-    except PermissionError:
-        raise TaskError(f"{path} may not be read: give yourself permission (chmod +r)") from None
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror}): check task.file") from None
-
-
 def _table(path: Path, text: str, columns: Columns, quotes: bool) -> Iterator[Row]:
     header, delimiter = _header(path, text, columns)
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise TaskError(f"{path}, line 1: column {twice[0]!r} is there twice: rename one of them")
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    cells = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    begins, first = 1, True
-    while True:
-        try:
-            row = next(cells, None)
-        except csv.Error as error:
-            raise TaskError(
-                f"{path}, line {begins}: the row that begins here cannot be read ({error}): {_fix(error)}"
-            ) from None
-        if row is None:
-            return
-        line, begins = begins, cells.line_num + 1
-        if not row:  # a blank line
-            continue
-        if first:  # the header
-            first = False
-            continue
-        if len(row) != len(header):
-            raise TaskError(
-                f"{path}, line {line}: {len(row)} cells where line 1 names {len(header)} columns: put cells "
-                f"that hold {delimiter!r} between quotation marks"
-            )
-        named = dict(zip(header, row, strict=True))
-        yield Row(line, named[columns.text], named[columns.label], named.get(columns.split or "", ""))
-
-
-def _fix(error: csv.Error) -> str:
-    return f"shorten its text, {_QUOTES}" if "limit" in str(error) else _QUOTES
+    for number, (line, row) in enumerate(csv_rows(path, text, delimiter, quotes, QUOTES)):
+        check_width(path, line, row, header, delimiter)
+        if number:  # the first is the header
+            named = dict(zip(header, row, strict=True))
+            yield Row(line, named[columns.text], named[columns.label], named.get(columns.split or "", ""))
 
 
 def _header(path: Path, text: str, columns: Columns) -> tuple[list[str], str]:
@@ -206,11 +140,18 @@ def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[Row]:
             )
         objects.append((line, value))
     columns.check(list(dict.fromkeys(key for _, value in objects for key in value)), str(path))
+    kinds: dict[str, tuple[bool, int]] = {}  # label -> whether it is a string, and the line that says so
     for line, value in objects:
         cells = [
             "" if name is None else _cell(value.get(name), f"{path}, line {line}, column {name!r}")
             for name in (columns.text, columns.label, columns.split)
         ]
+        kind, first = kinds.setdefault(cells[1], (isinstance(value.get(columns.label), str), line))
+        if cells[1] and kind != isinstance(value.get(columns.label), str):
+            raise TaskError(
+                f"{path}, line {line}, column {columns.label!r}: {cells[1]} is a string here or in line "
+                f"{first}, and none in the other: write all labels as strings"
+            )
         yield Row(line, *cells)
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from tasks.readers.texts import read_texts
 from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["Encode", "TextSource", "TokenSource", "same"]
@@ -79,12 +80,8 @@ class TextSource:
         texts: Sequence[str],
         members: Mapping[str, Mapping[str, Sequence[int] | np.ndarray]],
     ) -> None:
-        if isinstance(texts, str):
-            raise TaskError(f"{card.name}: texts is one string: give a list of them")
-        self.texts = list(texts)
+        self.texts = read_texts(texts, TaskError, f"{card.name}: texts")
         for index, text in enumerate(self.texts):
-            if not isinstance(text, str):
-                raise TaskError(f"{card.name}: text {index} is a {type(text).__name__}: give strings only")
             if not text.strip():
                 raise TaskError(f"{card.name}: text {index} is blank: leave it out")
         # Everything but loading is as for an array; its rows are the numbers of the texts.

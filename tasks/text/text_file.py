@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks._own_splits import Divided, Words, check, divide
+from tasks._settings import check_setting
+from tasks._settings import least as at_least
 from tasks.source import Card, TaskError, TaskWarning
 from tasks.text._clean import Notes, cleaned
 from tasks.text._read import Columns, Row, read_rows
@@ -88,10 +90,8 @@ class TextFile(TextSource):
         if file is None:
             raise TaskError("task.file is not set: give the path of a CSV, TSV or JSON-lines file")
         check(split_by, seed)
-        if least < 2:
-            raise TaskError(
-                f"task.source.least={least}: a class needs one text to learn and one to ask: least>=2"
-            )
+        two = at_least(2, "a class needs one text to learn and one to ask: least>=2")
+        check_setting("task.source.least", least, two)
         path = Path(file).expanduser()
         columns = Columns(text_column, label_column, split_column)
         rows = read_rows(path, columns, encoding=encoding, quotes=quotes)

@@ -197,7 +197,6 @@ FAULTY_X: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     ),
     "wrong size": (lambda x: x[..., :8], r"shape \(1, 16, 8\) but this backbone takes \(1, 16, 16\): resize"),
     "single example": (lambda x: x[0], r"shape \(16, 16\) but this backbone takes"),
-    "none": (lambda x: x[:0], r"x holds no examples"),
     "number": (lambda x: 3.0, r"x holds no examples"),
     "texts": (lambda x: ["a", "b"], r"x holds texts, but this backbone takes numbers"),
     "array of texts": (lambda x: np.array(["a"]), r"x holds texts, but this backbone takes numbers"),
@@ -227,8 +226,8 @@ FAULTY_Y: dict[str, tuple[Any, str]] = {
     "string and number": (["a"] * 8 + [1], r"y mixes strings with 1 \(int\): use strings, or numbers"),
     "string and NaN": ([float("nan")] + ["a", "b"] * 4, r"y mixes strings with nan \(float\)"),
     "string and None": (["a", None] * 4 + ["b"], r"y mixes strings with None"),
-    "number and None": ([1, None] * 4 + [2], r"y holds labels of type object"),
-    "bytes": ([b"a", b"b", b"c"] * 3, r"y holds labels of type .*S1"),
+    "number and None": ([1, None] * 4 + [2], r"y\[1\] is None: every example needs a label"),
+    "bytes": ([b"a", b"b", b"c"] * 3, r"y holds labels of type bytes, such as y\[0\] = b'a': decode"),
     "complex": ([1j, 2j, 3j] * 3, r"y holds labels of type complex"),
     "ragged": ([[1], [1, 2]] * 4 + [[1]], r"y is a ragged nest of lists"),
     "set": ({"a", "b"}, r"y has shape \(\)"),
@@ -261,8 +260,10 @@ LABELS = st.one_of(
 @given(labels=LABELS)
 def test_labels_survive_indexing(labels: list[Any]) -> None:
     """Every label is found again by its column, and classes are sorted and distinct."""
-    # numpy strings cannot end in NUL
-    labels = [label.rstrip("\0") if isinstance(label, str) else label for label in labels]
+    if any(isinstance(label, str) and label.endswith("\0") for label in labels):
+        with pytest.raises(AdaptError, match="ends in a NUL character"):
+            as_targets(labels, len(labels), LIKE, CrossEntropy())
+        return
     if len(set(labels)) < 2:
         with pytest.raises(AdaptError, match="only the class"):
             as_targets(labels, len(labels), LIKE, CrossEntropy())
@@ -290,11 +291,19 @@ def test_examples_are_taken_or_refused_never_altered(x: np.ndarray) -> None:
     if len(x) == 0 or not np.isfinite(as_float).all():
         with pytest.raises(AdaptError, match=r"no examples|NaN or infinity"):
             as_examples(x, None, LIKE)
+    elif x.dtype == np.uint8 and x.ndim == 4:
+        pass  # pictures, see test_adapter_pictures.py
     else:
         taken = as_examples(x, x.shape[1:], LIKE)
         assert taken.dtype == torch.float32
         assert np.array_equal(taken.numpy(), as_float)
     assert np.array_equal(x, before, equal_nan=x.dtype.kind == "f")
+
+
+def test_nothing_is_fitted_to_no_examples(adapter: FewShotAdapter, support: Support) -> None:
+    for x in (support[0][:0], [], np.empty((0, 1, 16, 16))):
+        with pytest.raises(AdaptError, match="x holds no examples: pass an array"):
+            adapter.fit(x, [])
 
 
 # ------------------------------------------------------------------------------------------- the rest

@@ -365,12 +365,12 @@ def test_retraining_on_less_than_a_batch(source: ArraySource, episode: Episode) 
             lambda: Backprop(Descent(gradient=Exact()), checkpoint=True),
             r"solver.gradient is Exact: use estim",
         ),
-        (lambda: Finetune(lr=0), r"finetune: lr=0, steps=20: both must be positive"),
-        (lambda: Finetune(steps=0), r"finetune: lr=0.001, steps=0"),
-        (lambda: Retrain(epochs=0), r"retrain: epochs and watch_every must be at least 1"),
-        (lambda: Retrain(batch=1), r"batch at least 2"),
-        (lambda: Retrain(watch_every=0), r"watch_every must be at least 1"),
-        (lambda: Retrain(lr=0), r"lr positive"),
+        (lambda: Finetune(lr=0), "finetune.lr=0 is too small: use finetune.lr>0"),
+        (lambda: Finetune(steps=0), "finetune.steps=0 is too small"),
+        (lambda: Retrain(epochs=0), "retrain.epochs=0 is too small"),
+        (lambda: Retrain(batch=1), "retrain.batch=1: batch statistics need at least 2"),
+        (lambda: Retrain(watch_every=0), "retrain.watch_every=0 is too small"),
+        (lambda: Retrain(lr=0), "retrain.lr=0 is too small"),
     ],
 )
 def test_bad_settings_are_named(make: Any, message: str) -> None:

@@ -480,7 +480,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "no perturbations": (lambda: ActivityPerturbation(tangents=0), r"tangents=0: .*at least one"),
     "no samples": (lambda: SPSA(samples=0), r"samples=0: .*at least one"),
     "no step": (lambda: SPSA(epsilon=0.0), r"epsilon=0.0: .*positive"),
-    "step of no size": (lambda: SPSA(epsilon=float("nan")), r"epsilon=nan: .*positive"),
+    "step of no size": (lambda: SPSA(epsilon=float("nan")), r"epsilon=nan .*positive"),
     "too many directions": (lambda: Orthogonal(4)(bowl, torch.ones(3)), r"tangents=4: 3 parameters.*Exact"),
     "a plain function": (
         lambda: ActivityPerturbation()(bowl, torch.ones(3)),

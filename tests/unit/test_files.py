@@ -80,7 +80,7 @@ def test_a_write_that_fails_midway_leaves_the_old_file(
     assert len([*tmp_path.iterdir()]) == 1
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.ones(1), {1, 2}, {(1, 2): 3}])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.ones(1), {1, 2}, {(1, 2): 3}, "\udce9"])
 def test_what_json_cannot_say_is_refused_before_anything_is_written(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "it.json"
     write_json(path, {"a": 1})

@@ -108,7 +108,7 @@ def test_of_an_error_less_is_better_and_the_tolerance_is_a_share() -> None:
 
 
 def test_a_tolerance_of_nothing_is_refused() -> None:
-    with pytest.raises(AdaptError, match=r"tolerance 0\.0: it must be positive"):
+    with pytest.raises(AdaptError, match=r"tolerance=0\.0: it must be positive"):
         judge({ALL: scores(0.0)}, ACCURACY, tolerance=0.0)
 
 

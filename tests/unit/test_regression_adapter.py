@@ -133,7 +133,10 @@ FAULTY: dict[str, tuple[Any, str]] = {
     "cube": (np.zeros((4, 1, 1)), r"y has shape \(4, 1, 1\)"),
     "no columns": (np.zeros((4, 0)), r"y has shape \(4, 0\)"),
     "number": (3.0, r"y has shape \(\)"),
-    "NaN": ([1.0, 2.0, float("nan"), 0.0], r"y holds NaN or infinity: every example needs a value"),
+    "NaN": (
+        [1.0, 2.0, float("nan"), 0.0],
+        r"y holds NaN or infinity, at y\[2\]: every example needs a value",
+    ),
     "overflow": ([1.0, 2.0, 1e300, 0.0], r"y holds NaN or infinity"),
     "strings": (["a", "b", "c", "d"], r"y must hold real numbers, this adapter does regression: got <U1"),
     "mixture": (["a", 1, 2, 3], r"y must hold real numbers"),

@@ -303,7 +303,7 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "bad setting": ({"head": {"name": "ridge", "l2": -1}}, r"head.l2=-1: .*positive"),
     "setting of another type": (
         {"solver": {"name": "gauss_newton", "steps": "3"}},
-        r"does not take these settings",
+        r"inner.steps='3' is no whole number",
     ),
     "solver a string": ({"solver": "gauss_newton"}, r"wrong type .* damaged"),
     "solver of no name": ({"solver": {}}, r"lacks 'name'"),
@@ -315,8 +315,8 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         rf"has format {FORMAT + 1}; this version reads format {FORMAT}: update",
     ),
     "bad directions": ({"solver": {"name": "auto", "directions": [2, 1]}}, r"inner.directions=\(2, 1\)"),
-    "directions a word": ({"solver": {"name": "auto", "directions": "ab"}}, r"does not take these settings"),
-    "directions a number": ({"solver": {"name": "auto", "directions": 3}}, r"does not take these settings"),
+    "directions a word": ({"solver": {"name": "auto", "directions": "ab"}}, r"'ab' is no list of numbers"),
+    "directions a number": ({"solver": {"name": "auto", "directions": 3}}, r"inner.directions=3 is no list"),
     "unknown loss": (
         {"loss": {"name": "hinge"}},
         r"names 'hinge', .* known are cross_entropy, squared_error",

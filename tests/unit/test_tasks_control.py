@@ -187,7 +187,7 @@ def test_supports_and_queries_are_of_different_boards() -> None:
 
 
 def test_settings_that_cannot_be_and_digests() -> None:
-    with pytest.raises(TaskError, match="gridworld: size=3 leaves no room: use size>=4"):
+    with pytest.raises(TaskError, match="gridworld: size=3 is too small: use size>=4"):
         Gridworld(3)
     with pytest.raises(TaskError, match="gridworld: view=eye is unknown: use board or agent"):
         Gridworld(view="eye")

@@ -107,13 +107,13 @@ def test_every_episode_has_noise_of_its_own_and_so_has_every_wrapper() -> None:
     ("make", "message"),
     [
         (lambda: Corruption("fog"), "corruption.kind='fog' is unknown: use one of gaussian_noise"),
-        (lambda: Corruption("contrast", 6), "corruption.severity=6 is out of range"),
+        (lambda: Corruption("contrast", 6), "corruption.severity=6 is too large"),
         (lambda: Corrupted(TASKS, Corruption("contrast"), "queries"), "use one of query, support, both"),
         (
             lambda: Corruption("contrast")(torch.zeros(3, 4), GENERATOR),
             "needs images .* leave task.corruption",
         ),
-        (lambda: NoisyLabels(TASKS, 1.5), "task.label_noise=1.5 is no fraction"),
+        (lambda: NoisyLabels(TASKS, 1.5), "task.label_noise=1.5 is too large"),
         (lambda: NoisyLabels(FunctionTasks(Sinusoid()), 0.1), "sinusoid has numbers, no labels"),
         (
             lambda: NoisyLabels(Distribution(source({"train": [9] * 4}), 2, 1, 2), 0.1),

@@ -182,7 +182,7 @@ def test_a_root_that_makes_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"channels": 2}, "channels=2 is unknown"),
         ({"size": 4}, "size=4"),
         ({"split_by": "class"}, "split_by=class is unknown"),
-        ({"seed": -1}, "seed=-1 is negative"),
+        ({"seed": -1}, "seed=-1 is too small"),
     ],
 )
 def test_settings_that_make_no_sense(setting: dict[str, object], message: str) -> None:

@@ -216,5 +216,5 @@ def test_mistakes_are_named_with_line_and_fix(text: str, settings_: dict[str, An
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"none.csv does not exist: set file to the path of a CSV file"):
+    with pytest.raises(TaskError, match=r"none.csv does not exist: give its path as task.source.file="):
         SeriesFile(str(tmp_path / "none.csv"))

@@ -117,7 +117,7 @@ def test_sizes_print_and_compare() -> None:
             lambda: Distribution(TOY, 2, Choice([1, 30]), Uniform(1, 15)),
             "task.shots=1|30 and task.queries=1–15 need 45 examples per class .* use at most 40 together",
         ),
-        (lambda: Distribution(TOY, 2, outside=-1), "task.outside=-1 is negative"),
+        (lambda: Distribution(TOY, 2, outside=-1), "task.outside=-1 is too small"),
         (lambda: Distribution(TOY, 2, outside=41), "task.outside=41 .* have 40 examples only"),
         (lambda: Distribution(TOY, 3, outside=1), "have 0 examples only"),
         (lambda: auroc(torch.ones(3), torch.ones(0)), "finite scores"),
@@ -190,7 +190,7 @@ def test_meta_dataset_weighs_classes_by_their_size() -> None:
     ("make", "message"),
     [
         (lambda: MetaDataset(least_ways=1), "use 2<=least_ways<=most_ways"),
-        (lambda: MetaDataset(least_shots=0), "must be at least 1"),
+        (lambda: MetaDataset(least_shots=0), "MetaDataset.least_shots=0 is too small"),
         (lambda: MetaDataset(most_support=40), "use most_support>=50"),
         (lambda: Distribution(TOY, sizes=MetaDataset()), "there are 3 classes: use least_ways<=3"),
         (

@@ -103,7 +103,7 @@ def test_tasks_differ_and_repeat(cancer: BreastCancer) -> None:
     assert not torch.equal(first.support_x, second.support_x)
     other = BreastCancer(generated=31)
     assert other.digest() != cancer.digest() == BreastCancer(generated=30).digest()
-    with pytest.raises(TaskError, match="generated=0 leaves no training: use generated>=1"):
+    with pytest.raises(TaskError, match="generated=0 is too small: use generated>=1"):
         BreastCancer(generated=0)
 
 

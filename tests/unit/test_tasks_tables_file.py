@@ -176,10 +176,11 @@ def test_another_encoding_delimiter_and_mark(tmp_path: Path) -> None:
         assert isinstance(source, ArraySource) and [*source.classes("query")] == ["dog", "süß"]
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(
-        TaskError, match=r"pets.csv, line 2: byte 0xfc is not utf-8: set encoding, for instance"
+        TaskError,
+        match=r"pets.csv, line 2: byte 0xfc at position 25 .* not utf-8: .*encoding=latin-1",
     ):
         table_file(str(path), delimiter=";")
-    with pytest.raises(TaskError, match="encoding=klingon is unknown"):
+    with pytest.raises(TaskError, match="encoding=klingon is not known"):
         table_file(str(path), encoding="klingon")
 
 
@@ -200,10 +201,14 @@ def changed(line: int, text: str) -> list[str]:
         (PETS, {"kind": "class"}, r"kind=class is unknown: use one of auto, classes, values"),
         (changed(7, "heavy,long,cat"), {}, r"line 7: 'heavy' in column 'kilos' is no finite number, but 19"),
         (changed(7, "inf,long,cat"), {}, r"line 7: 'inf' in column 'kilos' is no finite number"),
-        (changed(7, "5,long"), {}, r"line 7 has 2 cells, but the header has 3: quote cells"),
+        (
+            changed(7, "5,long"),
+            {},
+            r"line 7 has 2 cells, but the header has 3: .* or set delimiter",
+        ),
         (changed(7, "5,long,cat,1"), {}, r"line 7 has 4 cells"),
-        (changed(7, '5,"long,cat'), {}, r"line 7: .* look for a quote that is never closed"),
-        (changed(7, f"5,{'x' * 200_000},cat"), {}, r"line 7: field larger .* a huge cell"),
+        (changed(7, '5,"long,cat'), {}, r"line 7: the row that begins here .*close its quotes"),
+        (changed(7, f"5,{'x' * 200_000},cat"), {}, r"line 7: .*field larger .* shorten its text"),
         (changed(7, "5,long,cow"), {}, r"line 7: label 'cow' of column 'label' has one row"),
         ([f"{row},long,cat" for row in range(9)], {}, r"column 'label' holds 1 labels: use two or more"),
         (["1,long,cat", "1,long,dog"] * 4, {}, r"no column of inputs varies"),
@@ -237,9 +242,9 @@ def test_headers_that_cannot_be(header: str, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"none.csv does not exist: set file to the path of a CSV file"):
+    with pytest.raises(TaskError, match=r"none.csv does not exist: give its path as task.source.file="):
         table_file(str(tmp_path / "none.csv"))
-    with pytest.raises(TaskError, match=r"cannot be read \(Is a directory\): check the path"):
+    with pytest.raises(TaskError, match=r"is a folder: name one file of it as task\.source\.file="):
         table_file(str(tmp_path))
     empty = tmp_path / "empty.csv"
     empty.write_bytes(b"")

@@ -111,8 +111,12 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "split asked for": (GOOD, {"split_column": "part"}, "no column 'part' .*split_column"),
     "the same": (GOOD, {"text_column": "label"}, "text_column=label, label_column=label"),
     "twice": ("text,label,text\na,b,c\n", {}, "line 1: column 'text' is there twice"),
-    "ragged": (GOOD + "one, two,greet\n", {}, r"line 6: 3 cells where line 1 names 2 .* ',' between quot"),
-    "short": (GOOD + "\nalone\n", {}, "line 7: 1 cells where line 1 names 2"),
+    "ragged": (
+        GOOD + "one, two,greet\n",
+        {},
+        r"line 6 has 3 cells, .* has 2: .* ',' between quot",
+    ),
+    "short": (GOOD + "\nalone\n", {}, "line 7 has 1 cells, but the header has 2"),
     "open quote": (
         GOOD + 'one,a\n"two,b\nthree,a\n',
         {},

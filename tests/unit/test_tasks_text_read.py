@@ -27,6 +27,14 @@ JSON_MISTAKES = {
     "indented": ('{\n"text": "a"\n}', "line 1: not JSON .*one object per line"),
     "other key": ('{"texts": "a", "label": "b"}', r"no column 'text' .*did you mean 'texts'\?"),
     "nested": ('{"text": {"en": "a"}, "label": "b"}', "line 1, column 'text': a dict where a string"),
+    "one class as two": (
+        '{"text": "a", "label": 1}\n{"text": "b", "label": "2"}\n{"text": "c", "label": "1"}',
+        "line 3, column 'label': 1 is a string here or in line 1, and none in",
+    ),
+    "true and its name": (
+        '{"text": "a", "label": "true"}\n{"text": "c", "label": true}',
+        "line 2, column 'label': true is a string here or in line 1",
+    ),
     "deep": ("[" * 100_000, "line 1: "),
     "long number": ('{"text": "a", "label": ' + "1" * 5000 + "}", "line 1: cannot be read .*repair"),
     "huge": (json.dumps({"text": "x" * 131_073, "label": "a"}), "line 1, column 'text': 131,073 characters"),

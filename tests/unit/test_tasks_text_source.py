@@ -82,9 +82,9 @@ def test_a_tokeniser_that_returns_something_else_is_refused(
 @pytest.mark.parametrize(
     ("texts", "members", "says"),
     [
-        ("hello", MEMBERS, "texts is one string: give a list"),
-        (["hi", None, "bye", "so long"], MEMBERS, "text 1 is a NoneType: give strings"),
-        (["hi", float("nan"), "bye", "so long"], MEMBERS, "text 1 is a float: give strings"),
+        ("hello", MEMBERS, r"texts is one text \(a string\): pass a list"),
+        (["hi", None, "bye", "so long"], MEMBERS, r"texts\[1\] is None: every example"),
+        (["hi", float("nan"), "bye", "so long"], MEMBERS, r"texts\[1\] is nan: every example"),
         (["hi", "there", " \n", "so long"], MEMBERS, "text 2 is blank: leave it out"),
         (
             TEXTS,

@@ -170,10 +170,10 @@ def test_pure_bounded_and_finite(n: int, size: int, consistency: float, share: f
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"rotation": -1}, r"style\.rotation=-1 is out of range: use a number >=0 and <=180"),
+        ({"rotation": -1}, r"style\.rotation=-1 is too small: use style.rotation>=0"),
         ({"scale": float("nan")}, r"style\.scale=nan"),
-        ({"noise": float("inf")}, r"style\.noise=inf is out of range: use a number >=0"),
-        ({"thickness": 1.5}, r"style\.thickness=1\.5 .* <=1"),
+        ({"noise": float("inf")}, r"style\.noise=inf is no finite number: use style\.noise>=0"),
+        ({"thickness": 1.5}, r"style\.thickness=1\.5 .*<=1"),
         ({"consistency": 1.1}, r"style\.consistency=1\.1"),
         ({"padding": "mirror"}, r"style\.padding='mirror' is unknown: use 'zeros' or 'border'"),
     ],

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
+from adapt.checks import check_setting, least
 
 __all__ = ["Estimator", "GradientInfo", "check_tangents"]
 
@@ -39,5 +39,4 @@ class Estimator(Protocol):
 
 def check_tangents(tangents: int) -> None:
     """Refuse a number of tangents that estimates nothing."""
-    if tangents < 1:
-        raise AdaptError(f"tangents={tangents}: a forward gradient needs at least one tangent")
+    check_setting("tangents", tangents, least(1, "a forward gradient needs at least one tangent"))

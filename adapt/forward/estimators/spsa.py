@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.errors import AdaptError
+from adapt.checks import check_settings, least, positive
 from adapt.forward.estimators.base import GradientInfo
 
 __all__ = ["SPSA"]
@@ -47,12 +47,12 @@ class SPSA:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise AdaptError(f"samples={self.samples}: an estimate needs at least one direction")
-        if not 0 < self.epsilon < float("inf"):
-            raise AdaptError(
-                f"epsilon={self.epsilon}: the step along a direction must be positive and finite"
-            )
+        check_settings(
+            self,
+            "",
+            samples=least(1, "an estimate needs at least one direction"),
+            epsilon=positive("the step along a direction must be positive and finite"),
+        )
 
     def __call__(
         self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None

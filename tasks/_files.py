@@ -1,0 +1,114 @@
+"""Text files and rows of CSV as people have them: a mistake is one error that names line and fix."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from tasks.source import TaskError
+
+__all__ = ["check_width", "csv_rows", "read_text"]
+
+#: How compressed files and spreadsheets begin.
+PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")
+CLOSE = "close its quotes"
+
+
+def read_text(path: Path, encoding: str, setting: str) -> str:
+    """What stands in a file, without a mark of byte order.
+
+    Args:
+        path: the file.
+        encoding: of its text.
+        setting: that names the file, for messages.
+
+    Raises:
+        TaskError: there is no such file, it may not be read, or it is no text in that encoding.
+    """
+    data = _bytes(path, setting)
+    if data.startswith(PACKED):
+        raise TaskError(f"{path} is a compressed file or a spreadsheet: save it as CSV or JSON lines")
+    try:
+        plain = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+        text = data.decode("utf-8-sig" if plain else encoding)
+    except LookupError:
+        raise TaskError(f"task.source.encoding={encoding} is not known: use for instance latin-1") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        wide = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
+        raise TaskError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} at position {error.start} of the file is "
+            f"not {encoding}: save the file as UTF-8, or set task.source.encoding={wide}"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise TaskError(
+            f"{path}, line {line}: there is a null character, so this is no text in {encoding}: save the "
+            "file as UTF-8, or set task.source.encoding=utf-16 if that is what it is"
+        )
+    return text
+
+
+def csv_rows(
+    path: Path, text: str, delimiter: str, quotes: bool = True, fix: str = ""
+) -> Iterator[tuple[int, list[str]]]:
+    """The line that each row begins on, and its cells; lines without a character are passed over.
+
+    Args:
+        quotes: whether cells may stand between quotation marks.
+        fix: what else can be done about quotes that do not match, for the message.
+
+    Raises:
+        TaskError: quotes that are never closed, or a cell of more than 131,072 characters.
+    """
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    begins = 1
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            what = f"shorten its text, {CLOSE}" if "limit" in str(error) else CLOSE
+            raise TaskError(
+                f"{path}, line {begins}: the row that begins here cannot be read ({error}): {what}{fix}"
+            ) from None
+        if row is None:
+            return
+        if row:
+            yield begins, row
+        begins = rows.line_num + 1
+
+
+def check_width(
+    path: Path, line: int, cells: Sequence[str], header: Sequence[str], delimiter: str, fix: str = ""
+) -> None:
+    """Refuse a row of more or fewer cells than the header has; `fix`: what else can be done.
+
+    Raises:
+        TaskError: names the line.
+    """
+    if len(cells) != len(header):
+        raise TaskError(
+            f"{path}, line {line} has {len(cells)} cells, but the header has {len(header)}: put cells that "
+            f"hold {delimiter!r} between quotation marks{fix}"
+        )
+
+
+def _bytes(path: Path, setting: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        close = get_close_matches(path.name, beside, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"give its path as {setting}=..."
+        raise TaskError(f"{path.absolute()} does not exist: {hint}") from None
+    except IsADirectoryError:
+        raise TaskError(f"{path} is a folder: name one file of it as {setting}=...") from None
+    except PermissionError:
+        raise TaskError(f"{path} may not be read: give yourself permission (chmod +r)") from None
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error.strerror}): check {setting}") from None

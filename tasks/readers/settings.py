@@ -1,0 +1,139 @@
+"""Numbers that people set: one check of type and range, in place of a comparison in each class.
+
+`2.0` and `True` are no whole numbers, NaN and infinity are no numbers, and `"3"` is a string. Scalars of
+numpy become those of Python, which is what JSON and hashing want.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["SEED", "Number", "between", "check", "checked", "each", "least", "optional", "positive"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a setting may be.
+
+    Args:
+        whole: whether it counts something.
+        least, most: bounds that belong to the range; above, below: bounds that do not. None: there is none.
+        why: what to say of a number outside; None: the bound that it breaks.
+        none: whether None is a value as well.
+        several: whether it is a sequence of such numbers; a tuple comes back.
+    """
+
+    whole: bool = False
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    why: str | None = None
+    none: bool = False
+    several: bool = False
+
+    def bounds(self) -> list[tuple[str, float]]:
+        """Sign and bound, as they follow the name of the setting."""
+        signs = {">=": self.least, ">": self.above, "<=": self.most, "<": self.below}
+        return [(sign, bound) for sign, bound in signs.items() if bound is not None]
+
+
+HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+LARGEST = sys.float_info.max
+
+#: Of a random generator: what torch and numpy both take.
+SEED = Number(whole=True, least=0, most=2**63 - 1)
+
+
+def least(bound: int, why: str | None = None, most: int | None = None) -> Number:
+    """A whole number from `bound` on."""
+    return Number(whole=True, least=bound, most=most, why=why)
+
+
+def positive(why: str | None = None) -> Number:
+    """A finite number above 0."""
+    return Number(above=0, why=why)
+
+
+def between(low: float, high: float | None, why: str | None = None) -> Number:
+    """A finite number from `low` to `high`, both included; None: without an end."""
+    return Number(least=low, most=high, why=why)
+
+
+def optional(number: Number) -> Number:
+    """The same, or None."""
+    return Number(**{**vars(number), "none": True})
+
+
+def each(number: Number) -> Number:
+    """A sequence of such numbers."""
+    return Number(**{**vars(number), "several": True})
+
+
+def checked(name: str, value: Any, number: Number, error: type[ValueError]) -> Any:
+    """`value` as a number of Python.
+
+    Raises:
+        error: another type, NaN, infinity, or outside the range; the message gives name, value and range.
+
+    Example:
+        >>> checked("steps", np.int64(3), least(1), ValueError)
+        3
+        >>> checked("steps", True, least(1), ValueError)
+        Traceback (most recent call last):
+        ValueError: steps=True is no whole number: use steps>=1
+    """
+    if value is None and number.none:
+        return None
+    if number.several:
+        one = Number(**{**vars(number), "several": False})
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise error(f"{name}={value!r} is no list of numbers: give for instance {name}=[1, 2]")
+        return tuple(checked(name, item, one, error) for item in value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    short = name.rpartition(" ")[2]  # of "digits: size"
+    # A bound that only keeps out what no machine holds is told to whoever breaks it.
+    near = [f"{short}{sign}{bound:g}" for sign, bound in number.bounds() if abs(bound) < 10**9]
+    use = f"use {' and '.join(near)}" if near else "give one"
+    if number.none:
+        use += ", or None (null in a config)"
+    if number.whole and (not isinstance(value, int) or isinstance(value, bool)):
+        raise error(f"{name}={value!r} is no whole number: {use}")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise error(f"{name}={value!r} is no number: {use}")
+    if not number.whole and not -LARGEST <= value <= LARGEST:
+        raise error(f"{name}={value} is no finite number: {number.why or use}")
+    for sign, bound in number.bounds():
+        if not HOLDS[sign](value, bound):
+            fault = f"too {'small' if '>' in sign else 'large'}: use {short}{sign}{_shown(bound)}"
+            raise error(f"{name}={value}: {number.why}" if number.why else f"{name}={value} is {fault}")
+    return value
+
+
+def check(settings: Any, prefix: str, error: type[ValueError], rules: dict[str, Number]) -> None:
+    """Check fields of a (frozen) dataclass; messages call them `prefix.name`. See :func:`checked`.
+
+    Raises:
+        error: a field that its rule does not allow.
+    """
+    for name, number in rules.items():
+        value = checked(f"{prefix}.{name}" if prefix else name, getattr(settings, name), number, error)
+        object.__setattr__(settings, name, value)
+
+
+def _shown(bound: float) -> str:
+    if bound == 2**63 - 1:
+        return "2**63 - 1"
+    return f"{bound:g}" if abs(bound) < 10**6 else f"{bound:,}"
