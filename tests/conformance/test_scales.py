@@ -64,7 +64,7 @@ def refitted(head: Head, x: Tensor, y: Tensor, examples: range) -> Tensor:
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(exponent=st.floats(-20, 20), seed=st.integers(0, 1000), rows=st.booleans())
 @EACH
 def test_the_scale_of_features_changes_nothing(name: str, exponent: float, seed: int, rows: bool) -> None:
@@ -90,13 +90,13 @@ def test_derivatives_scale_with_the_features(name: str, scale: float) -> None:
     assert distance(slope(scale * randn(9, 4)) * scale, slope(randn(9, 4))) <= 1e-6
 
 
-@pytest.mark.parametrize("labels", [BALANCED, IMBALANCED], ids=["balanced", "imbalanced"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, "any, imbalanced", "wide, imbalanced", "tall, imbalanced"])
 @EACH
-def test_every_shape_of_features(name: str, shape: str, labels: Tensor) -> None:
+def test_every_shape_of_features(name: str, shape: str) -> None:
     """Leaving one out is fitting without it, and float32 is float64, up to rounding."""
-    head, x = HEADS[name], SHAPES[shape]
-    y, examples = classes(len(x), labels), range(0, len(x), 5)
+    kind, _, few = shape.partition(", ")
+    head, x = HEADS[name], SHAPES[kind]
+    y, examples = classes(len(x), IMBALANCED if few else BALANCED), range(0, len(x), 5)
     loo = head.loo_logits(x, y)
     assert distance(loo[examples], refitted(head, x, y, examples)) <= 1e-7
     single = x.float()
@@ -105,7 +105,7 @@ def test_every_shape_of_features(name: str, shape: str, labels: Tensor) -> None:
     assert distance(head.loo_logits(single, y.float()).double(), head.loo_logits(single.double(), y)) <= 4e-3
 
 
-@pytest.mark.parametrize("l2", [1e-30, 1e-12, 1e-6, 1e-3, 1e3, 1e12, 1e30])
+@pytest.mark.parametrize("l2", [1e-30, 1e-6, 1e-3, 1e3, 1e30])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", REGULARISED)
 def test_every_regularisation(name: str, shape: str, l2: float) -> None:

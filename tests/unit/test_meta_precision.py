@@ -35,6 +35,7 @@ def test_a_state_is_learned_in_float32(dtype: torch.dtype, basis: str) -> None:
         k=2,
         basis=basis,
         basis_tasks=4,
+        basis_steps=2,
         lr=1e-2,
     )
     low = tiny_conv4().to(dtype)
