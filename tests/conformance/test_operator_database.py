@@ -26,9 +26,11 @@ F64 = torch.float64
 Point = tuple[Tensor, ...]
 Result = tuple[list[Tensor], list[Tensor]]
 #: Of an operator with very many samples, those behind the first take turns with what else is varied.
-THOROUGH = 10
+THOROUGH = 6
 #: Samples that are also called as a method and in place.
-FEW = 3
+FEW = 2
+#: A difference quotient beyond which a function jumps (of ``pinv`` where the rank changes, say).
+JUMP = 1e4
 EVERY = pytest.mark.parametrize("name", OPERATORS)
 
 
@@ -93,14 +95,23 @@ def assert_right(
         with pytest.raises(type(error), match=re.escape(str(error)[:40])):
             f(point)
         return
-    if right is not None and _close(found, right, 1e-8):
+    # Where torch merely drops tangents it says 0 as well: only differences can tell.
+    nothing = not any(leaf.any() for leaf in found[1])
+    if right is not None and _close(found, right, 1e-8) and not nothing:
         return
     if not _close((f(point), []), (f(point), []), 0):
         return  # random: it has no derivative to be held against
     (right,) = expected(Case(f, point), columns)  # of this very layout, which some read (``as_strided``)
-    if right is None or not _close(found, right, 1e-8):
-        # Also where the two differ: torch 2.13 rolls the tangents of a number among each other.
-        assert _close(found, differences(f, point, columns), 1e-5)
+    agrees = right is not None and _close(found, right, 1e-8)
+    if agrees and not nothing:
+        return
+    # Also where the two differ: torch 2.13 rolls the tangents of a number among each other.
+    other = differences(f, point, columns)
+    if agrees and not all(
+        torch.isfinite(leaf).all() and leaf.abs().max() < JUMP for leaf in other[1] if leaf.numel()
+    ):
+        return  # not finite there, or at a jump, where there is no derivative
+    assert _close(found, other, 1e-5)
 
 
 def _close(found: Result, right: Result, tolerance: float) -> bool:
