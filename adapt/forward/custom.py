@@ -6,6 +6,7 @@ autograd formula) its result has no tangent, and ``jvp`` says zero. A wrong deri
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
@@ -16,10 +17,24 @@ from adapt.forward.errors import CUSTOM_TYPES, NotDifferentiable, operation_name
 
 __all__ = ["TangentGuard"]
 
+#: Functions of torch that drop tangents as well, in some of their uses: of another dtype, of products, along
+#: targets, weights of classes and running statistics (found by differences on torch's database of operators).
+DROPPING = (
+    Tensor.view,
+    torch.scatter_reduce,
+    Tensor.scatter_reduce,
+    Tensor.scatter_reduce_,
+    torch.batch_norm,
+    torch.native_batch_norm,
+    torch._native_batch_norm_legit,
+    torch._C._nn.soft_margin_loss,
+    torch._C._nn.nll_loss_nd,
+)
+
 
 class TangentGuard(TorchFunctionMode):
-    """While torch differentiates forward: raises where a custom operator, or a view as another dtype, takes
-    tangents and returns none.
+    """While torch differentiates forward: raises where one of these operators takes tangents and returns
+    none.
 
     Raises:
         NotDifferentiable: names the operator.
@@ -31,10 +46,10 @@ class TangentGuard(TorchFunctionMode):
                 return written(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         custom = isinstance(func, CUSTOM_TYPES) and not str(func).startswith("aten.")
-        if custom or func is Tensor.view:  # as another dtype
+        if custom or func in DROPPING:
             given, returned = _moving((args, kwargs)), _moving(result)
             if any(given) and not all(returned):
-                reason = f"torch passes no tangents through this {'custom operator' if custom else 'view'}"
+                reason = f"torch passes no tangents through this {'custom operator' if custom else 'call'}"
                 raise NotDifferentiable(operation_name(func), reason)
         return result
 

@@ -229,3 +229,44 @@ def test_grouped_queries_with_a_mask_of_their_own() -> None:
     assert distance(value, right(k)) <= 1e-12
     dense = jacrev(right)(k).flatten(4)
     assert distance(found, torch.einsum("...p,kp->k...", dense, columns.flatten(1))) <= 1e-12
+
+
+# ----------------------------------------------------------------------------------- what torch drops
+
+ROWS, LABELS = draw(3, 4), torch.tensor([0, 3, 1])
+POSITIVE = torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=F64)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda w: F.nll_loss(ROWS, LABELS, w),
+        lambda w: F.nll_loss(ROWS * w, LABELS, w, reduction="sum"),
+        lambda w: F.cross_entropy(ROWS * w, LABELS, weight=w, ignore_index=3),
+        lambda w: F.nll_loss(ROWS[:, :, None] * w[:, None], LABELS[:, None], w, reduction="none"),
+        lambda w: F.batch_norm(ROWS, w, POSITIVE),
+        lambda w: F.batch_norm(ROWS * w, POSITIVE, w, w, w),
+        lambda w: F.instance_norm(IMAGES, POSITIVE, w, use_input_stats=False),
+    ],
+)
+def test_weights_of_classes_and_running_statistics_that_move(f: Callable[[Tensor], Tensor]) -> None:
+    """Torch's own derivative along them is 0, without a word: expected are central differences."""
+    columns = draw(2, 4, seed=3)
+    right = torch.stack([(f(POSITIVE + 1e-6 * v) - f(POSITIVE - 1e-6 * v)) / 2e-6 for v in columns])
+    value, found = fast(f, POSITIVE, columns)
+    assert distance(value, f(POSITIVE)) <= 1e-12
+    assert distance(found, right) <= 1e-8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 3e-2), (torch.float16, 3e-3)]
+)
+def test_gated_linear_units_in_any_precision(dtype: torch.dtype, tolerance: float) -> None:
+    """Torch's own forward derivative knows no lower precision on a CPU."""
+    x, columns = draw(3, 4), draw(2, 3, 4, seed=5)
+    value, found = fast(lambda x: F.glu(x, 1), x.to(dtype), columns.to(dtype))
+    a, gate = x[:, :2], x[:, 2:].sigmoid()
+    right = columns[..., :2] * gate + a * gate * (1 - gate) * columns[..., 2:]
+    assert value.dtype == dtype
+    assert distance(value.double(), a * gate) <= tolerance
+    assert distance(found.double(), right) <= tolerance

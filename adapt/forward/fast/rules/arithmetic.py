@@ -157,7 +157,7 @@ def masked_fill(func: Any, input: Any, mask: Tensor, value: Any) -> Any:
     return dual(primal(input).masked_fill(mask, value), lambda t: t.masked_fill(mask, 0), input)
 
 
-@rule(F.glu, torch._C._nn.glu)
+@rule(F.glu)
 def glu(func: Any, input: Any, dim: int = -1) -> Any:
     """a σ(b) of the two halves: the product rule. (Torch's own derivative knows no bfloat16 on a CPU.)"""
     if input.ndim == 0 or input.shape[dim] % 2:

@@ -23,7 +23,7 @@ METHODS = (
 )
 FUNCTIONAL = (
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d fold "
-    "interpolate nll_loss pixel_shuffle pixel_unshuffle unfold"
+    "interpolate pixel_shuffle pixel_unshuffle unfold"
 )
 PROPERTIES = "T mT H mH real"
 

@@ -80,8 +80,14 @@ def batch_norm(
 ) -> Any:
     """Ioffe and Szegedy (2015) with running statistics: an affine map of every channel. Batch statistics mix
     the examples and change buffers: torch has the derivative, if nothing is tracked."""
-    if training or type(running_mean) is Dual or type(running_var) is Dual:
+    if training:
         return fallback(func, (input, running_mean, running_var, weight, bias, training, momentum, eps), {})
+    if type(running_mean) is Dual or type(running_var) is Dual:  # torch drops or refuses their tangents
+        mean, variance, factor, shift = (
+            _by_channel(value, input) for value in (running_mean, running_var, weight, bias)
+        )
+        standard = (input - mean) * (variance + eps).rsqrt()
+        return plus(standard if factor is None else standard * factor, shift)
     x, w = primal(input), primal(weight)
     inverse = (running_var + eps).rsqrt()
     scale = _by_channel(inverse if w is None else w * inverse, x)
