@@ -229,7 +229,6 @@ ARITHMETIC = {
     "a number times a matrix": call(lambda a, b: a * b + a / (b * b + 1), (), M),
     "addcmul": call(lambda c, a, b: torch.addcmul(c, a, b, value=0.5), M, V, (3, 1)),
     "addcmul, method": call(lambda c, a, b: c.addcmul(a, b), M, M, M),
-    "glu": call(lambda a: F.glu(a, 1) * F.glu(a), M),
     "where": call(lambda a, b: torch.where(ROWS, a, b), M, V),
     "where, method": call(lambda a, b: a.where(ROWS, b), M, ()),
     "where, a number": call(lambda a: torch.where(a > 0, a, 0.0) + torch.where(a > 0, 1.0, a), M),

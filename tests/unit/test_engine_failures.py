@@ -202,3 +202,20 @@ def test_a_custom_operator_inside_a_function_of_torch_is_found_by_both_engines(
     for engine in ("fast", "reference"):
         with pytest.raises(NotDifferentiable, match=r"adapt_hidden\.cube"):
             pushforward(namespace["hidden"], X, EYE, engine=engine)
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.scatter_reduce(0, torch.tensor([0, 0, 1]), x * 2, "prod"),
+        lambda x: F.soft_margin_loss(torch.ones(3, dtype=F64), x),
+    ],
+)
+def test_functions_of_torch_that_drop_tangents_are_refused(
+    f: Callable[[Tensor], Tensor], engine: Engine
+) -> None:
+    """Torch says 0; central differences do not."""
+    assert (f(X + 1e-6) - f(X - 1e-6)).abs().max() > 1e-8
+    with pytest.raises(NotDifferentiable, match="passes no tangents"):
+        pushforward(f, X, EYE, engine=engine)

@@ -256,3 +256,17 @@ def test_weights_of_classes_and_running_statistics_that_move(f: Callable[[Tensor
     value, found = fast(f, POSITIVE, columns)
     assert distance(value, f(POSITIVE)) <= 1e-12
     assert distance(found, right) <= 1e-8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 3e-2), (torch.float16, 3e-3)]
+)
+def test_gated_linear_units_in_any_precision(dtype: torch.dtype, tolerance: float) -> None:
+    """Torch's own forward derivative knows no lower precision on a CPU."""
+    x, columns = draw(3, 4), draw(2, 3, 4, seed=5)
+    value, found = fast(lambda x: F.glu(x, 1), x.to(dtype), columns.to(dtype))
+    a, gate = x[:, :2], x[:, 2:].sigmoid()
+    right = columns[..., :2] * gate + a * gate * (1 - gate) * columns[..., 2:]
+    assert value.dtype == dtype
+    assert distance(value.double(), a * gate) <= tolerance
+    assert distance(found.double(), right) <= tolerance
