@@ -78,6 +78,8 @@ def read_csv(file: str, encoding: str = "utf-8", delimiter: str = ",") -> Table:
 
 def columns_of(names: Sequence[str], table: Table, setting: str) -> set[str]:
     """`names`, each of them a column of `table`."""
+    if isinstance(names, str):
+        raise TaskError(f"{setting}={names!r} is one name and no list: give {setting}=[{names}]")
     for name in names:
         table.position(name, setting)
     return {*names}

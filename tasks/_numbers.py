@@ -25,7 +25,7 @@ _DIGITS = {
 }
 _SPACES = " \u00a0\u2009\u202f"  # plain, fixed, thin, fixed and thin: all stand between thousands
 _CODES = "USD|EUR|GBP|JPY|CHF|CNY|INR|CAD|AUD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|KRW"
-_MONEY = rf"(?:(?:R|US|C|A)?[$€£¥₹₽₩₺]|(?:{_CODES})(?![a-z]))"
+_MONEY = rf"(?:Rs\.?|(?:R|US|C|A)?[$€£¥₹₽₩₺]|(?:{_CODES})(?![a-z]))"
 _NUMBER = rf"[+-]?[0-9]+(?:[.,'{_SPACES}][0-9]+)*"
 _SIGNED = rf"\(?[+\-−–]?\s*{_NUMBER}\)?"
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -35,13 +35,17 @@ _DATE = (
     r"(?:[0-9]{4}([-/.])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([-/.])[0-9]{1,2}\2(?:[0-9]{4}|[0-9]{2})"
     rf"|[0-9]{{1,2}}\.?[ -]{_MONTH},?[ -][0-9]{{2,4}}|{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?,? [0-9]{{4}}"
     r"|[0-9]{4}-w[0-9]{2}(?:-[0-9])?|[0-9]{4}-(?:0[1-9]|1[0-2])|(?:0?[1-9]|1[0-2])/[0-9]{4}"
-    rf"|[0-9]{{4}}/(?:0[1-9]|1[0-2])|{_MONTH} [0-9]{{4}})"
+    rf"|[0-9]{{4}}/(?:0[1-9]|1[0-2])|{_MONTH}[ -][0-9]{{4}}|{_MONTH}-'?[0-9]{{2}}"
+    r"|[0-9]{1,2}\.? [^\W\d_]{3,9}\.? [0-9]{4}"  # with the month in any language
+    r"|[0-9]{4}[- ]?q[1-4]|q[1-4][- /]?[0-9]{4}"
+    rf"|(?:mon|tue|wed|thu|fri|sat|sun)[a-z]* {_MONTH} +[0-9]{{1,2}} {_CLOCK} [0-9]{{4}})"
 )
+_DURATION = r"[+-]?p(?=[0-9t])(?:[0-9]+[ymwd])*(?:t(?:[0-9.]+[hms])+)?|[0-9]{1,2}h[0-9]{2}(?:m|min)?"
 _MARKS = rf"['’{_SPACES}]"
 #: What is recognised, in this order: a pattern of the whole cell, what it is, and what can be done.
 _WAYS = (
     (
-        rf"{_DATE}(?:[T ,]+(?:{_CLOCK}|[0-9]{{2}}))?{_ZONE}|{_CLOCK}{_ZONE}",
+        rf"{_DATE}(?:[T ,]+(?:{_CLOCK}|[0-9]{{2}}))?{_ZONE}|{_CLOCK}{_ZONE}|{_DURATION}",
         "a date or time",
         "write numbers, such as days since a first day",
     ),

@@ -92,7 +92,7 @@ class FewShotAdapter:
         if self.loss.regression:
             for role, head in (("head", self.head), ("support_head", self.support_head)):
                 check_regression(head, role)
-        _check_state(self.state)
+        _check_state(self.state, self.space)
         object.__setattr__(self, "state", AdapterState(*map(wide, self.state)))
 
     @property
@@ -196,7 +196,14 @@ class FewShotAdapter:
         return self.solver(model, targets, self.loss, self.state.learned)
 
 
-def _check_state(state: AdapterState) -> None:
+def _check_state(state: AdapterState, space: Space) -> None:
+    sizes = {"origin": tuple(state.origin.shape), "basis": tuple(state.basis.shape[:1])}
+    if any(size != (space.size,) for size in sizes.values()):
+        raise AdaptError(
+            f"space '{space.name}' has {space.size} numbers, but the state's origin is of shape "
+            f"{sizes['origin']} and its basis of {tuple(state.basis.shape)}: make one with "
+            "initial_state(space.initial, basis), basis [P, k]"
+        )
     lengths = {name: tuple(getattr(state, name).shape) for name in ("log_precision", "log_rates")}
     if any(shape != (state.k,) for shape in lengths.values()):
         raise AdaptError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from adapt.errors import AdaptError
 from tasks.readers.pictures import is_picture
@@ -50,11 +50,25 @@ def parts_of(x: Any, ordered: bool) -> tuple[Any, Any]:
         # A map-style dataset need not define iteration, and reading until IndexError would hide one.
         items = x if isinstance(x, IterableDataset) else (x[i] for i in range(len(x)))
         return _joined([_pair(item, single=True) for item in items], single=True)
-    known = isinstance(x.dataset, IterableDataset) or isinstance(x.sampler, SequentialSampler)
-    if ordered and not known:
-        raise AdaptError("x is a DataLoader in no known order, nor would results be: use shuffle=False")
+    if ordered and not _in_order(x):
+        raise AdaptError(
+            "x is a DataLoader in no known order, or that leaves examples out, and so would results be: "
+            "use shuffle=False, drop_last=False and no batch_sampler of your own"
+        )
     single = x.batch_size is None and x.batch_sampler is None
     return _joined([_pair(item, single) for item in x], single)
+
+
+def _in_order(loader: DataLoader) -> bool:
+    """Whether it gives every example of its dataset once, the first one first."""
+    if isinstance(loader.dataset, IterableDataset):  # every worker reads all of it
+        return loader.num_workers < 2 and not loader.drop_last
+    batches = loader.batch_sampler
+    if batches is None:
+        return isinstance(loader.sampler, SequentialSampler)
+    if type(batches) is not BatchSampler or not isinstance(batches.sampler, SequentialSampler):
+        return False
+    return not batches.drop_last or len(loader.dataset) % batches.batch_size == 0  # type: ignore[arg-type]
 
 
 def _pair(item: Any, single: bool) -> tuple[Any, Any]:

@@ -32,8 +32,8 @@ from adapt.forward.watch import EVAL, Finding
 
 __all__ = ["check_contract", "examples_for"]
 
-#: What a backbone was when it was last found to keep the contract.
-_kept: "WeakKeyDictionary[nn.Module, tuple[Any, ...]]" = WeakKeyDictionary()
+#: What a backbone was when it was last found to keep the contract, and for which kinds of examples it was.
+_kept: "WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], set[Any]]]" = WeakKeyDictionary()
 #: Calls after which a network that draws random numbers is believed not to use them.
 PATIENCE = 8
 CANNOT = "the backbone cannot be adapted"
@@ -47,7 +47,8 @@ def check_contract(backbone: nn.Module, x: Tensor, given: Any = None) -> None:
     """Refuse a backbone that is no function of single examples.
 
     Its modes are looked at in every call. The network itself is called the first time, on two examples, in
-    both orders, and on each alone, and again once modes, weights or parts of it have changed.
+    both orders, and on each alone, and again once modes, weights or parts of it have changed, and for
+    examples of another shape.
 
     Args:
         backbone: any module.
@@ -61,7 +62,12 @@ def check_contract(backbone: nn.Module, x: Tensor, given: Any = None) -> None:
     if torch.compiler.is_compiling():  # whoever compiles has called it before
         return
     with ONE_AT_A_TIME:
-        if _kept.get(backbone) == evidence(backbone):  # of modes, too
+        was, kinds = _kept.get(backbone, ((), set[Any]()))
+        # Texts are of any length, which a tokeniser knows how to fill up.
+        kind = x.dtype if tokeniser(backbone) is not None else (x.dtype, x.shape[1:])
+        if was != evidence(backbone):  # of modes, too
+            kinds = set()
+        elif kind in kinds or not len(x):
             return
         Preflight(tuple(modes(backbone))).raise_if_blocked()
         check_structure(backbone)
@@ -74,7 +80,7 @@ def check_contract(backbone: nn.Module, x: Tensor, given: Any = None) -> None:
                 finding = _padding(backbone, given)
         if finding is not None:
             raise AdaptError(f"{CANNOT}: {finding}")
-        _kept[backbone] = evidence(backbone)
+        _kept[backbone] = evidence(backbone), kinds | {kind}
 
 
 def examples_for(backbone: nn.Module, x: Tensor) -> Tensor:

@@ -72,13 +72,18 @@ def device_of(backbone: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+#: Attributes of these types may be what a network decides by.
+SWITCHES = (bool, int, float, str, type(None))
+
+
 def evidence(backbone: nn.Module) -> tuple[Any, ...]:
     """What is compared to tell whether a network has changed: parts, modes and other switches, hooks,
     weights."""
     found: list[Any] = []
     for module in backbone.modules():
         found.append(ref(module))  # an id could be that of a module that is gone
-        found += [value for value in vars(module).values() if type(value) in (bool, float)]
+        found += [value for value in vars(module).values() if type(value) in SWITCHES]
+        found.append(vars(module).get("forward"))  # of this object, not of its class
         found += [len(module._forward_hooks), len(module._forward_pre_hooks)]
         for name, tensor in tensors_of(module):
             if name not in module._non_persistent_buffers_set:

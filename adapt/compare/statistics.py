@@ -223,6 +223,8 @@ def holm(chances: Sequence[float]) -> list[float]:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
+    if not all(0 <= chance <= 1 for chance in chances):
+        raise AdaptError(f"p-values {list(chances)}: each must lie between 0 and 1")
     adjusted, floor = [1.0] * len(chances), 0.0
     for place, index in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
         floor = max(floor, min(1.0, (len(chances) - place) * chances[index]))

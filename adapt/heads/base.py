@@ -71,6 +71,12 @@ def is_concrete(tensor: Tensor) -> bool:
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
+def _is_traced() -> bool:
+    """Whether operators are being recorded, to run again without Python: then nothing can be looked at."""
+    capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return capturing or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def check_features(features: Tensor, weights: Tensor | None = None) -> None:
     """Refuse to learn from ``features [n, D]`` that are no numbers, or that are all zero. (Inside ``vmap``
     nothing can be looked at: one bad task must not stop the others.)
@@ -78,7 +84,7 @@ def check_features(features: Tensor, weights: Tensor | None = None) -> None:
     Raises:
         AdaptError: NaN or infinity among the examples of weight 1, or nothing but zeros.
     """
-    if not (is_concrete(features) and (weights is None or is_concrete(weights))):
+    if _is_traced() or not (is_concrete(features) and (weights is None or is_concrete(weights))):
         return
     rows = features if weights is None else features[weights > 0]
     finite = torch.isfinite(rows).all(-1)

@@ -330,7 +330,6 @@ HEAVY = (
     "sklearn",
     "PIL",
     "rich",
-    "tasks",
     "scipy",
     "pandas",
     "psutil",

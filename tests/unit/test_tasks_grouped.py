@@ -117,7 +117,7 @@ def test_the_stream_of_tasks_stays_what_it_was() -> None:
 
 def test_meta_training_takes_them() -> None:
     torch.manual_seed(0)
-    backbone = Mlp((2, 8, 4))
+    backbone = Mlp((2, 8, 4), "tanh")  # of rectified units some tasks have features that are all zero
     space, problem = full(backbone), Problem(CrossEntropy(), Prototype(), Logistic())
     meta = MetaTraining(k=2, basis="random", steps=2, tasks_per_step=2, validation_tasks=2, validate_every=1)
     tasks = GroupedTasks(source((6, 6)), 2, 2)

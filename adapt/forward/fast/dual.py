@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.forward.errors import Unsupported, operation_name, running_function
+from adapt.forward.errors import NotDifferentiable, Unsupported, operation_name, running_function
 
-__all__ = ["BEFORE_WRITING", "RULES", "Dual", "dual", "primal", "rule", "version", "wrap"]
+__all__ = ["BEFORE_WRITING", "PASS", "RULES", "Dual", "Pass", "dual", "primal", "rule", "version", "wrap"]
 
 #: torch function → rule. A rule is called as ``rule(func, *args, **kwargs)`` with the names torch documents.
 RULES: dict[Any, Callable[..., Any]] = {}
@@ -30,18 +30,30 @@ RULES: dict[Any, Callable[..., Any]] = {}
 BEFORE_WRITING: ContextVar[Callable[[], None]] = ContextVar("before_writing", default=lambda: None)
 
 
+class Pass:
+    """One run of the engine. Tangents mean something only in theirs."""
+
+    over = False
+
+
+#: The run that moving tensors are made in.
+PASS: ContextVar[Pass] = ContextVar("pass", default=Pass())  # noqa: B039 (stands for: in none)
+
+
 class Dual(Tensor):
     """``primal`` and its k ``tangents``, each of the primal's shape and dtype."""
 
     primal: Tensor
     tangents: Sequence[Tensor]
     version: int
+    made_in: Pass
 
     @staticmethod
     def __new__(cls, primal: Tensor, tangents: Sequence[Tensor]) -> Dual:
         self: Dual = Tensor._make_wrapper_subclass(
             cls, primal.shape, dtype=primal.dtype, device=primal.device
         )
+        self.made_in = PASS.get()
         self.assign(primal, tangents)
         return self
 
@@ -86,6 +98,12 @@ def primal(value: Any) -> Any:
     """The value of a ``Dual``; anything else as it is."""
     if type(value) is not Dual:
         return value
+    if value.made_in.over:
+        raise NotDifferentiable(
+            "a tensor kept from an earlier call",
+            "what it was made of has moved since",
+            "let the network compute it in every call",
+        )
     if value.version != version(value.primal):
         raise Unsupported(
             "an in-place operation", "it changed a tensor of which other views are still in use"

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from adapt.errors import AdaptError
 from adapt.forward.fast import rules  # noqa: F401 (fills the table of rules)
-from adapt.forward.fast.dual import BEFORE_WRITING, Dual, primal, version
+from adapt.forward.fast.dual import BEFORE_WRITING, PASS, Dual, Pass, primal, version
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["fast"]
@@ -57,7 +57,8 @@ def _kept_if_it_fails(leaves: list[Tensor]) -> Iterator[None]:
     def copy() -> None:
         copies.extend(leaf.detach().clone() for leaf in leaves[len(copies) :])
 
-    token = BEFORE_WRITING.set(copy)
+    token, this = BEFORE_WRITING.set(copy), Pass()
+    outer = PASS.set(this)
     try:
         yield
     except Exception as error:
@@ -71,6 +72,8 @@ def _kept_if_it_fails(leaves: list[Tensor]) -> Iterator[None]:
                 leaves[i].copy_(copies[i])
         raise
     finally:
+        this.over = True
+        PASS.reset(outer)
         BEFORE_WRITING.reset(token)
 
 
