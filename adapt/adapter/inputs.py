@@ -92,7 +92,7 @@ def as_examples(
     if is_bytes(examples) and (pictures.range is not None or examples.ndim == 4):
         low, high = pictures.range or (0.0, 1.0)
         wide = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
-        examples = low + (high - low) * fractions(examples, wide)
+        examples = low + (high - low) * fractions(examples, wide, AdaptError)
     whole = not examples.is_floating_point()
     dtype = dtype_for(examples) if dtype_for else like.dtype
     if not dtype.is_floating_point and not whole:
@@ -194,7 +194,7 @@ def _of_rows(rows: list[Tensor], pictures: Pictures) -> Tensor:
     assert pictures.images is not None
     parts = [channels_first(row[None], pictures.shapes) for row in rows]
     floats = [
-        fractions(part, torch.float32) if is_bytes(part) else part.to(torch.get_default_dtype())
+        fractions(part, torch.float32, AdaptError) if is_bytes(part) else part.to(torch.get_default_dtype())
         for part in parts
     ]
     wide = max(part.shape[1] for part in floats)

@@ -124,9 +124,16 @@ def is_bytes(x: Any) -> bool:
     return str(x.dtype).removeprefix("torch.") in WHITE
 
 
-def fractions(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Pixels of 8 or 16 bits as numbers from 0 to 1."""
-    return x.to(dtype) / WHITE[str(x.dtype).removeprefix("torch.")]
+def fractions(x: torch.Tensor, dtype: torch.dtype, error: type[ValueError] = ValueError) -> torch.Tensor:
+    """Pixels of 8 or 16 bits as numbers from 0 to 1.
+
+    Raises:
+        error: nothing but 0 and 1, which would all be black.
+    """
+    values = x.to(dtype)  # torch finds no largest number of 16 bits
+    if values.numel() and float(values.max()) == 1:
+        raise error("x holds bytes, all of them 0 or 1, but white is 255: pass them as float or bool")
+    return values / WHITE[str(x.dtype).removeprefix("torch.")]
 
 
 def _flat(image: Any) -> Any:
@@ -135,8 +142,8 @@ def _flat(image: Any) -> Any:
 
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("grey values of 32 bits")
+        if values.min() < 0 or values.max() > 65535 or (image.mode == "I" and 0 < values.max() <= 255):
+            raise ValueError("grey values of 32 bits, of which white is not known")
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("grey values are floating-point numbers, of which black and white are not known")

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
+import adapt
 from adapt.adapter import FewShotAdapter, initial_state
 from adapt.adapter.loaders import parts_of
 from adapt.compare.statistics import holm
 from adapt.errors import AdaptError
 from adapt.forward import pushforward
 from adapt.spaces import full
+from tasks.readers.pictures import pixels
 
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
@@ -128,3 +132,19 @@ def test_a_state_of_another_size_than_its_space_is_refused() -> None:
 def test_holm_takes_chances_only(chance: float) -> None:
     with pytest.raises(AdaptError, match="between 0 and 1"):
         holm([chance, 0.01])
+
+
+def test_bytes_that_are_only_0_and_1_are_no_grey_values() -> None:
+    """Read as 0 … 255 they would all be black."""
+    mask = (torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.5).to(torch.uint8)
+    shipped = adapt.load("conv4_glyphs_film")
+    with pytest.raises(AdaptError, match="all of them 0 or 1"):
+        shipped.examples(mask)
+    assert torch.equal(shipped.examples(mask.float()), mask.float())
+    assert torch.equal(shipped.examples(mask.bool()), mask.float())
+    assert torch.equal(shipped.examples(255 * mask), mask.float())
+
+
+def test_grey_values_of_32_bits_that_end_at_255_are_not_read_as_16() -> None:
+    with pytest.raises(ValueError, match="white is not known"):
+        pixels(Image.fromarray(np.arange(255, dtype=np.int32).reshape(15, 17)), 1)
