@@ -7,7 +7,7 @@ compare what to read off a sentence with markers: the things themselves ("mentio
 markers; the latter need a network that was trained with markers, and this one was not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,10 +20,22 @@ from models import data_root
 from torch import Tensor, nn
 
 from adapt.backbones import load_backbone
+from adapt.compare.examples import Examples
 from adapt.heads import Head, one_hot
 from tasks import FewRel
 
-__all__ = ["POOLINGS", "Marked", "Sentences", "Table", "Task", "draws", "encoders", "fit", "pools"]
+__all__ = [
+    "POOLINGS",
+    "Marked",
+    "Sentences",
+    "Table",
+    "Task",
+    "draws",
+    "encoders",
+    "examples_of",
+    "fit",
+    "pools",
+]
 
 POOLINGS = ("mean", "openings", "things", "things and mean")
 TOKENS = 160
@@ -134,3 +146,14 @@ def draws(pool: Pool, ways: int, shots: int, queries: int) -> Iterator[Task]:
 
 def fit(head: Head, x: Tensor, y: Tensor) -> Any:
     return head.fit(x, one_hot(y, int(y.max()) + 1, x.dtype))
+
+
+def examples_of(tasks: Iterable[Task]) -> Examples:
+    """The sentences of every task: the same sentence is the same example."""
+    number: dict[str, int] = {}
+
+    def numbers(texts: Sequence[str]) -> tuple[int, ...]:
+        return tuple(number.setdefault(text, len(number)) for text in texts)
+
+    rows = [(numbers(support), numbers(query)) for support, _, query, _ in tasks]
+    return Examples(tuple(s for s, _ in rows), tuple(q for _, q in rows), (None,) * len(rows))

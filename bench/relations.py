@@ -12,7 +12,7 @@ begun.
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -33,11 +33,10 @@ from intent_learning import (
     tasks_of,
 )
 from record import RESULTS, Row, table, write
-from relation_text import Sentences, Table, Task, draws, encoders, fit, pools
+from relation_text import Sentences, Table, Task, draws, encoders, examples_of, fit, pools
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
-from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.files import read_json, read_tensors, write_json, write_tensors
 from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
@@ -284,17 +283,6 @@ class Study:
 def timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     begun = time.process_time()
     return work(*arguments), time.process_time() - begun
-
-
-def examples_of(tasks: Iterable[Task]) -> Examples:
-    """The sentences of every task: the same sentence is the same example."""
-    number: dict[str, int] = {}
-
-    def numbers(texts: Sequence[str]) -> tuple[int, ...]:
-        return tuple(number.setdefault(text, len(number)) for text in texts)
-
-    rows = [(numbers(support), numbers(query)) for support, _, query, _ in tasks]
-    return Examples(tuple(s for s, _ in rows), tuple(q for _, q in rows), (None,) * len(rows))
 
 
 def keep(scores: Scores, name: str, value: float) -> None:
