@@ -10,7 +10,7 @@ from adapt.backbones.inputs import input_dtype
 from adapt.forward.kernels import ONE_AT_A_TIME
 from adapt.precision import wide
 
-__all__ = ["as_input", "call", "plain_call"]
+__all__ = ["as_input", "call", "call_as_is", "plain_call"]
 
 
 def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -19,6 +19,13 @@ def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Te
     Here, at the last moment, what goes in becomes what the network computes with: ``parameters`` have the
     dtypes of its own, and real numbers in ``x`` that of its input. Here too features become float32 where the
     network, or the autocast it runs under, made them bfloat16 or float16.
+    """
+    return call_as_is(backbone, parameters, as_input(backbone, x))
+
+
+def call_as_is(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """:func:`call` for an ``x`` that is in the network's dtype already, as that of a solver, which evaluates
+    the network many times.
 
     ``torch.func.functional_call`` swaps tensors inside the module while it runs, which two threads must not
     do at once: calls wait for each other.
@@ -31,7 +38,7 @@ def call(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Te
 
 def _swapped(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
     own = {name: _like(value, backbone, name) for name, value in parameters.items()}
-    features: Tensor = functional_call(backbone, own, (as_input(backbone, x),))
+    features: Tensor = functional_call(backbone, own, (x,))
     return wide(features) if isinstance(features, Tensor) else features
 
 

@@ -23,7 +23,7 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from adapt.backbones.call import as_input, call
+from adapt.backbones.call import as_input, call_as_is
 from adapt.forward.fast import Dual
 
 __all__ = ["FrozenPrefix"]
@@ -57,13 +57,13 @@ class FrozenPrefix:
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """``backbone(x)`` with ``parameters`` in place of its own of the same names."""
         if torch.compiler.is_compiling():  # which traces no recording, and sees what is constant by itself
-            return call(self.backbone, parameters, self.x)
+            return call_as_is(self.backbone, parameters, self.x)
         try:
-            return self._record.run(lambda: call(self.backbone, parameters, self.x), parameters)
+            return self._record.run(lambda: call_as_is(self.backbone, parameters, self.x), parameters)
         except _AnotherPath:
             self._record = _Record()
         # Here, and not above: the exception, which holds all that was computed on the way, is gone by now.
-        return call(self.backbone, parameters, self.x)
+        return call_as_is(self.backbone, parameters, self.x)
 
 
 class _AnotherPath(Exception):
