@@ -122,7 +122,7 @@ def test_head_of_the_page_is_conformant(name: str, page: Any) -> None:
 
 
 def test_head_of_the_page_can_be_used(page: Any) -> None:
-    adapter = adapt.load("conv4_glyphs_film").with_(head=page.NearestMedian())
+    adapter = adapt.load("conv4_glyphs_film").replace(head=page.NearestMedian())
     source = page.Stripes()
     rows = [*source.classes("support").values()]
     x = source.load(np.concatenate([rows[0][:5], rows[8][:5]]))
