@@ -307,7 +307,7 @@ class SolverRow:
     chooses: bool = False
 
 
-#: Every solver there is, by its default settings unless there is more to say of it, and what one class can do.
+#: Every solver there is, with its default settings unless there is more to say of it, and some of one class.
 SOLVERS = {
     name: SolverRow(lambda steps, kind=kind: kind(steps=steps)) for name, kind in inner.SOLVERS.items()
 }
