@@ -161,8 +161,8 @@ class Distribution:
             for name, size in zip(("ways", "shots", "queries"), limits, strict=True):
                 object.__setattr__(self, name, size)
         else:
-            check_sizes(self)
-        check_outside(self)
+            check_sizes(pools, self)
+        check_outside(pools, self)
         if self.vectorised:
             sizes = (self.ways, self.shots, self.queries)
             if self.replace or self.outside or not all(isinstance(size, int) for size in sizes):
