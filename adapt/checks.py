@@ -3,7 +3,7 @@
 from typing import Any
 
 from adapt.errors import AdaptError
-from tasks.readers.settings import SEED, Number, between, check, checked, each, least, optional, positive
+from tasks.readers.settings import SEED, Number, between, check, checked, least, list_of, optional, positive
 
 __all__ = [
     "SEED",
@@ -11,8 +11,8 @@ __all__ = [
     "between",
     "check_setting",
     "check_settings",
-    "each",
     "least",
+    "list_of",
     "optional",
     "positive",
 ]

@@ -172,13 +172,13 @@ def adapters(setting: Setting) -> dict[str, FewShotAdapter]:
     """The shipped adapter as it is, and with a backprop inner loop over all of its space."""
     ours = adapt.load("conv4_glyphs_film").to(setting.device)
     if setting.quick:
-        ours = ours.with_(head=Logistic(steps=1))
+        ours = ours.replace(head=Logistic(steps=1))
     # As ``adapt.baselines.Backprop``, with the rate and steps that were chosen on validation tasks.
     everything = identity_state(ours.space, ours.state.origin)
     everything = everything._replace(log_sharpness=ours.state.log_sharpness)
     return {
         "forward": ours,
-        "backprop": ours.with_(
+        "backprop": ours.replace(
             state=everything, solver=Descent("adam", 0.003, steps=1 if setting.quick else 3)
         ),
     }

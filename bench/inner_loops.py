@@ -93,7 +93,7 @@ GRIDS = {"gauss_newton": forward_grid, "linearised": linearised_grid, "backprop"
 def adapter_of(chosen: Domain, settings: MetaTraining, folder: Path, *, quick: bool) -> FewShotAdapter:
     """The shipped one, or meta-trained for the domain, unless that has been done."""
     if chosen.name in SHIPPED and not quick:
-        return adapt.load(SHIPPED[chosen.name], chosen.backbone).with_(head=HEAD)
+        return adapt.load(SHIPPED[chosen.name], chosen.backbone).replace(head=HEAD)
     path, problem = folder / "adapter", Problem(head=HEAD)
     if (path / "adapter_config.json").exists():
         return adapt.load(path, chosen.backbone)

@@ -66,7 +66,7 @@ def peaks(backbone: nn.Module, space: Space, x: Tensor) -> dict[str, float]:
     works: dict[str, Callable[[], object]] = {
         "inference": lambda: backbone(x),
         "forward": lambda: adapter.fit(x, y),
-        "forward_rows": lambda: adapter.with_(rows=few).fit(x, y),
+        "forward_rows": lambda: adapter.replace(rows=few).fit(x, y),
         "backprop": backprop(),
         "backprop_rows": backprop(rows=few),
         "backprop_checkpointed": backprop(checkpoint=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.readers.settings import SEED, Number, between, check, checked, each, least, optional, positive
+from tasks.readers.settings import SEED, Number, between, check, checked, least, list_of, optional, positive
 from tasks.source import TaskError
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "check_index",
     "check_setting",
     "check_settings",
-    "each",
     "least",
+    "list_of",
     "optional",
     "positive",
 ]

@@ -40,6 +40,7 @@ class EpisodeMeta:
         outside_x: [o, *shape], examples of classes that the task does not have; None: none were asked for.
         clean_y: int64 [n], the labels of the support before some were replaced; None: none were.
         group: name of the group that the task is of (`GroupedTasks`); None: it is no group.
+        domain: name of the component that the task is of (`Mixture`); None: there is one domain.
 
     In regression there are neither classes nor indices: they are empty.
     """
@@ -54,6 +55,7 @@ class EpisodeMeta:
     outside_x: torch.Tensor | None = None
     clean_y: torch.Tensor | None = None
     group: str | None = None
+    domain: str | None = None
 
 
 class Episode(NamedTuple):
@@ -161,8 +163,8 @@ class Distribution:
             for name, size in zip(("ways", "shots", "queries"), limits, strict=True):
                 object.__setattr__(self, name, size)
         else:
-            check_sizes(self)
-        check_outside(self)
+            check_sizes(pools, self)
+        check_outside(pools, self)
         if self.vectorised:
             sizes = (self.ways, self.shots, self.queries)
             if self.replace or self.outside or not all(isinstance(size, int) for size in sizes):

@@ -98,6 +98,7 @@ class Mixture:
         outside = None if meta.outside_indices is None else meta.outside_indices + offset
         moved = replace(
             meta,
+            domain=name,
             classes=tuple(f"{name}/{label}" for label in meta.classes),
             support_indices=meta.support_indices + offset,
             query_indices=meta.query_indices + offset,

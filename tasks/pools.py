@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
-from .sizes import most
+from .sizes import Size, most
 from .source import Source, TaskError
 
-if TYPE_CHECKING:
-    from .distribution import Distribution
-
-__all__ = ["Pools", "check_outside", "check_sizes", "common_classes", "outside_indices"]
+__all__ = ["Asked", "Pools", "check_outside", "check_sizes", "common_classes", "outside_indices"]
 
 #: Class name -> (indices for supports, indices for queries); one array twice if the splits are equal.
 Pools = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Asked(Protocol):
+    """What is asked of the pools: the settings of `Distribution` of the same names."""
+
+    @property
+    def source(self) -> Source: ...
+    @property
+    def ways(self) -> Size: ...
+    @property
+    def shots(self) -> Size: ...
+    @property
+    def queries(self) -> Size: ...
+    @property
+    def support_split(self) -> str: ...
+    @property
+    def query_split(self) -> str | None: ...
+    @property
+    def transform(self) -> Any: ...
+    @property
+    def replace(self) -> bool: ...
+    @property
+    def outside(self) -> int: ...
 
 
 def common_classes(source: Source, support_split: str, query_split: str | None) -> Pools:
@@ -45,9 +65,9 @@ def common_classes(source: Source, support_split: str, query_split: str | None) 
     return pools
 
 
-def check_sizes(tasks: Distribution) -> None:
+def check_sizes(pools: Pools, tasks: Asked) -> None:
     """Raise if the largest task that may be drawn asks for more classes or examples than there are."""
-    pools, name, split = tasks._pools, tasks.source.name, tasks.support_split
+    name, split = tasks.source.name, tasks.support_split
     if most(tasks.ways) > len(pools):
         where = f"in split {split!r}"
         if len(pools) < len(tasks.source.classes(split)):
@@ -57,36 +77,35 @@ def check_sizes(tasks: Distribution) -> None:
         )
     shots, queries = most(tasks.shots), most(tasks.queries)
     if tasks.query_split not in (None, split):
-        least = (1, 1) if tasks.replace else (shots, queries)
-        _check_smallest(tasks, 0, split, least[0], f"task.shots={tasks.shots}", "use task.shots<={}")
-        _check_smallest(
-            tasks, 1, tasks.query_split, least[1], f"task.queries={tasks.queries}", "use task.queries<={}"
-        )
+        fewest = (1, 1) if tasks.replace else (shots, queries)
+        asked = (f"task.shots={tasks.shots}", f"task.queries={tasks.queries}")
+        _check_smallest(pools, tasks, 0, fewest[0], asked[0], "use task.shots<={}")
+        _check_smallest(pools, tasks, 1, fewest[1], asked[1], "use task.queries<={}")
     else:
         both = shots + queries
-        asked = f"task.shots={tasks.shots} and task.queries={tasks.queries} need {both} examples per class"
-        _check_smallest(tasks, 0, split, 2 if tasks.replace else both, asked, "use at most {} together")
+        together = f"task.shots={tasks.shots} and task.queries={tasks.queries} need {both} examples per class"
+        _check_smallest(pools, tasks, 0, 2 if tasks.replace else both, together, "use at most {} together")
 
 
-def _check_smallest(
-    tasks: Distribution, side: int, split: str | None, least: int, asked: str, fix: str
-) -> None:
-    """Raise if a class has fewer than `least` examples for supports (side 0) or queries (side 1)."""
-    smallest = min(tasks._pools, key=lambda name: len(tasks._pools[name][side]))
-    have = len(tasks._pools[smallest][side])
-    if have >= least:
+def _check_smallest(pools: Pools, tasks: Asked, side: int, fewest: int, asked: str, fix: str) -> None:
+    """Raise if a class has less than `fewest` examples for supports (side 0) or queries (side 1)."""
+    smallest = min(pools, key=lambda name: len(pools[name][side]))
+    have = len(pools[smallest][side])
+    if have >= fewest:
         return
     if tasks.replace:
-        asked, fix = f"task.replace=true needs {least} examples per class", "leave that class out"
+        asked, fix = f"task.replace=true needs {fewest} examples per class", "leave that class out"
     elif tasks.transform is not None:
         fix += ", or task.replace=true"
+    split = tasks.query_split if side else tasks.support_split
     place = f"class {smallest!r} of {tasks.source.name} has {have} in split {split!r}"
     raise TaskError(f"{asked} but {place}: {fix.format(have)}")
 
 
-def check_outside(tasks: Distribution) -> None:
+def check_outside(pools: Pools, tasks: Asked) -> None:
     """Raise if the classes that a task leaves out may have fewer examples than it asks for."""
-    left = np.sort(tasks._counts[1])[: max(len(tasks._pools) - most(tasks.ways), 0)].sum()
+    sizes = np.sort([len(for_query) for _, for_query in pools.values()])
+    left = sizes[: max(len(pools) - most(tasks.ways), 0)].sum()
     if tasks.outside > left:
         raise TaskError(
             f"task.outside={tasks.outside} but the classes of {tasks.source.name} that a task leaves out may "

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._settings import check_setting, each, least, positive
+from ._settings import check_setting, least, list_of, positive
 from .source import TaskError
 
 #: Examples of a class, or classes, that nobody has.
@@ -164,7 +164,7 @@ def checked_size(name: str, size: Size, fewest: int) -> Size:
 def positive_weights(weights: Sequence[float]) -> tuple[float, ...] | None:
     """Weights as numbers of Python; None if one of them is no positive, finite number."""
     try:
-        return tuple(check_setting("weights", list(weights), each(positive())))
+        return tuple(check_setting("weights", list(weights), list_of(positive())))
     except (TaskError, TypeError):
         return None
 

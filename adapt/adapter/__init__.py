@@ -2,11 +2,11 @@
 
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
+from adapt.adapter.loading import load
 from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Saved, Support
 from adapt.adapter.peft import export_peft
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState, identity_state, initial_state, layered_state
-from adapt.adapter.storage import load
 
 __all__ = [
     "AdapterState",

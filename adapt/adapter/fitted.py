@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,21 +11,19 @@ from torch import Tensor
 
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.loaders import paired
-from adapt.adapter.moved import Target
+from adapt.adapter.moved import Target, moved
 from adapt.adapter.r_squared import r_squared
+from adapt.adapter.record import TaskRecord
+from adapt.adapter.storage import save_task
 from adapt.backbones import call
 from adapt.errors import AdaptError
-from adapt.inner import Trace
 from adapt.precision import outside_autocast
-
-if TYPE_CHECKING:
-    from adapt.adapter.few_shot import FewShotAdapter
 
 __all__ = ["FittedTask"]
 
 
 @dataclass(frozen=True, eq=False)
-class FittedTask:
+class FittedTask(TaskRecord):
     """The result of :meth:`FewShotAdapter.fit`.
 
     Attributes:
@@ -39,14 +36,6 @@ class FittedTask:
         trace: the support loss on the way, and the cost.
         outputs: numbers that are predicted of an example, C.
     """
-
-    adapter: FewShotAdapter
-    parameters: dict[str, Tensor]
-    head_state: Tensor
-    classes_: np.ndarray
-    z: Tensor
-    trace: Trace
-    outputs: int
 
     def logits(self, x: Examples) -> Tensor:
         """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
@@ -101,7 +90,7 @@ class FittedTask:
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> FittedTask:
         """The same task on another device, in another dtype, or both: see :meth:`FewShotAdapter.to`."""
-        adapter = self.adapter.to(target, dtype)
+        adapter = moved(self.adapter, target, dtype)
         like = adapter.state.origin
         parameters = {name: tensor.to(like) for name, tensor in self.parameters.items()}
         trace = self.trace._replace(losses=self.trace.losses.to(like))
@@ -117,6 +106,4 @@ class FittedTask:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical
         predictions."""
-        from adapt.adapter.storage import save_task
-
         save_task(self, folder)

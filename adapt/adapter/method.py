@@ -5,23 +5,20 @@ what comes back adapts one episode at a time. It never times itself, and sees an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
-from adapt.adapter.inputs import as_targets
-from adapt.adapter.storage import CONFIG, load_adapter
-from adapt.backbones import call, device_of
+from adapt.adapter.fitted import FittedTask
+from adapt.adapter.storage import CONFIG
+from adapt.backbones import device_of
 from adapt.errors import AdaptError
 from adapt.files import read_json, shipped
-from adapt.forward.estimators import Estimator
-from adapt.forward.estimators.base import GradientInfo
 from adapt.heads import Head, Logistic
-from adapt.inner import Descent, GaussNewton, Solver
-from adapt.spaces import Subspace
+from adapt.inner import GaussNewton, Solver
+from adapt.inner.solver import is_stepwise
 
 __all__ = [
     "Context",
@@ -33,7 +30,7 @@ __all__ = [
     "Support",
     "Unfinished",
     "Watch",
-    "fit_watched",
+    "adapted_by",
 ]
 
 #: Maps examples ``[m, …]`` to outputs ``[m, C]``: logits of the C classes, or predicted values.
@@ -59,6 +56,11 @@ class Support(NamedTuple):
     def ways(self) -> int:
         """Number of classes; 0 for a regression."""
         return len(self.classes)
+
+    @property
+    def regression(self) -> bool:
+        """Whether ``y`` holds values rather than labels."""
+        return not self.classes
 
 
 class Pool(Protocol):
@@ -162,8 +164,8 @@ class Forward:
     def prepare(self, context: Context) -> Adapt:
         """See :class:`Method`."""
         state = context.adapter.state if self.k is None else context.adapter.state.leading(self.k)
-        adapter = context.adapter.with_(state=state, solver=self.solver, head=self.head, rows=self.rows)
-        return lambda support, watch: fit_watched(adapter, support, watch)
+        adapter = context.adapter.replace(state=state, solver=self.solver, head=self.head, rows=self.rows)
+        return adapted_by(adapter)
 
 
 @dataclass(frozen=True)
@@ -187,54 +189,28 @@ class Saved:
     def prepare(self, context: Context) -> Adapt:
         """See :class:`Method`."""
         named = read_json(shipped(self.adapter) / CONFIG).get("backbone", {}).get("name") is not None
-        adapter = load_adapter(self.adapter, None if named else context.backbone)
+        adapter = FewShotAdapter.from_pretrained(self.adapter, None if named else context.backbone)
         if self.solver is not None:
-            adapter = adapter.with_(solver=self.solver)
+            adapter = adapter.replace(solver=self.solver)
         adapter = adapter.to(device_of(context.backbone))
-        return lambda support, watch: fit_watched(adapter, support, watch)
+        return adapted_by(adapter)
 
 
-def fit_watched(adapter: FewShotAdapter, support: Support, watch: Watch) -> Predictor:
-    """``adapter.fit`` on the support, the same in every bit, shown after each step of a solver that descends.
+def adapted_by(adapter: FewShotAdapter) -> Adapt:
+    """``adapter.fit`` as a method: the same in every bit, shown after each step of a solver that goes step by
+    step. Other solvers have nothing in between to be shown."""
 
-    Other solvers take one pass of the network, or one a step, with nothing in between to be shown.
-    """
-    if not isinstance(adapter.solver, Descent):
-        return adapter.fit(support.x, support.y).logits
-    shown = _Shown(adapter.solver.gradient, lambda z: watch(Unfinished(lambda: _at(adapter, support, z))))
-    task = adapter.with_(solver=replace(adapter.solver, gradient=shown)).fit(support.x, support.y)
-    if shown.calls < 2:  # no step, or one: with a single example of a class, say
-        watch(task.logits)
-    return task.logits
+    def adapt(support: Support, watch: Watch) -> Predictor:
+        shown = 0
 
+        def show(stopped_here: Callable[[], FittedTask]) -> None:
+            nonlocal shown
+            shown += 1
+            watch(Unfinished(lambda: stopped_here().logits))
 
-class _Shown:
-    """A gradient estimator that first shows where it is asked for a gradient, z ``[k]`` after a step."""
+        task = adapter.fit(support.x, support.y, on_step=show)
+        if is_stepwise(adapter.solver) and not shown:  # a single example of some class, say
+            watch(task.logits)
+        return task.logits
 
-    def __init__(self, estimator: Estimator, show: Callable[[Tensor], None]) -> None:
-        self.exact, self.calls = estimator.exact, 0
-        self._estimator, self._show = estimator, show
-
-    def __call__(
-        self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor, GradientInfo]:
-        """As the estimator itself."""
-        self.calls += 1
-        if self.calls > 1:  # the first gradient is taken at the start
-            self._show(x)
-        return self._estimator(f, x, generator=generator)
-
-
-def _at(adapter: FewShotAdapter, support: Support, z: Tensor) -> Predictor:
-    """What ``adapter.fit`` would return if its solver had stopped at ``z``."""
-    x = adapter.examples(support.x)
-    targets = as_targets(support.y, len(x), adapter.state.origin, adapter.loss)[1]
-    with torch.no_grad():
-        parameters = Subspace(adapter.space, adapter.state.origin, adapter.state.basis).parameters(z)
-        state = adapter.head.fit(call(adapter.backbone, parameters, x), targets)
-
-    def predictor(query: Tensor) -> Tensor:
-        with torch.no_grad():
-            return adapter.head.logits(state, call(adapter.backbone, parameters, adapter.examples(query)))
-
-    return predictor
+    return adapt

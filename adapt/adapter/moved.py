@@ -2,19 +2,17 @@
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from adapt.adapter.record import AdapterRecord
 from adapt.adapter.state import AdapterState
 from adapt.backbones import info_of
 from adapt.backbones.info import remember
 from adapt.errors import AdaptError
 from adapt.spaces import Space
-
-if TYPE_CHECKING:
-    from adapt.adapter.few_shot import FewShotAdapter
 
 __all__ = ["Target", "moved"]
 
@@ -22,10 +20,11 @@ __all__ = ["Target", "moved"]
 Target = torch.device | str | int | torch.dtype
 
 
-def moved(
-    adapter: "FewShotAdapter", target: Target, dtype: torch.dtype | None
-) -> tuple[nn.Module, Space, AdapterState]:
-    """Backbone, space and state of ``adapter`` where ``target`` and ``dtype`` say.
+Adapter = TypeVar("Adapter", bound=AdapterRecord)
+
+
+def moved(adapter: Adapter, target: Target, dtype: torch.dtype | None = None) -> Adapter:
+    """``adapter`` with backbone, space and state where ``target`` and ``dtype`` say.
 
     The backbone is the adapter's own if nothing of it has to change, else a copy: ``nn.Module.to`` alone
     would change it under the feet of everybody who uses it. A space that merges refers to weights of its
@@ -44,8 +43,8 @@ def moved(
             backbone, space = copy.deepcopy((backbone, space), _computed(backbone))
         except Exception as error:
             raise AdaptError(
-                f"{type(adapter.backbone).__name__} cannot be copied ({_words(error)}), and to() leaves the "
-                "original as it is: move the backbone, then make spaces and adapters of it"
+                f"{type(adapter.backbone).__name__} cannot be copied ({_first_line(error)}), and to() leaves "
+                "the original as it is: move the backbone, then make spaces and adapters of it"
             ) from error
         backbone = _converted(backbone, device, dtype)
         info = info_of(backbone)
@@ -57,7 +56,7 @@ def moved(
             remember(backbone, replace(info, input_dtype=str(dtype).removeprefix("torch.")))
     space = _moved_space(space, device, dtype)
     state = AdapterState(*(tensor.to(device=device, dtype=dtype) for tensor in adapter.state))
-    return backbone, space, state
+    return adapter.replace(backbone=backbone, space=space, state=state)
 
 
 def _parsed(target: Target, dtype: torch.dtype | None) -> tuple[torch.device | None, torch.dtype | None]:
@@ -70,7 +69,7 @@ def _parsed(target: Target, dtype: torch.dtype | None) -> tuple[torch.device | N
         try:
             device = torch.empty(0, device=target).device  # with its number: cuda is cuda:0
         except (RuntimeError, AssertionError, TypeError) as error:
-            raise AdaptError(f"to({target!r}): torch cannot compute there ({_words(error)})") from None
+            raise AdaptError(f"to({target!r}): torch cannot compute there ({_first_line(error)})") from None
         if device.type == "meta":
             raise AdaptError("to('meta'): nothing can be computed without values")
     if dtype is not None and not dtype.is_floating_point:
@@ -121,5 +120,5 @@ def _tensors(backbone: nn.Module) -> list[torch.Tensor]:
     return [*backbone.parameters(), *backbone.buffers()]
 
 
-def _words(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)

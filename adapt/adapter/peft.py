@@ -3,7 +3,6 @@
 import os
 
 from adapt.adapter.fitted import FittedTask
-from adapt.spaces import Subspace
 from adapt.spaces.peft import write_peft
 
 __all__ = ["export_peft"]
@@ -32,6 +31,5 @@ def export_peft(
     Raises:
         AdaptError: a space that PEFT has no equal for.
     """
-    space, state = task.adapter.space, task.adapter.state
-    phi = state.origin + Subspace(space, state.origin, state.basis).move(task.z)
-    write_peft(folder, space, phi, base_model_name=base_model_name, prefixes=prefixes)
+    phi = task.adapter.state.origin + task.adapter.subspace.move(task.z)
+    write_peft(folder, task.adapter.space, phi, base_model_name=base_model_name, prefixes=prefixes)

@@ -10,7 +10,6 @@ by adapting (``FewShotAdapter.fit``) and meta-training, so that both solve the s
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
@@ -20,7 +19,7 @@ from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.precision import autocast_of
 from adapt.spaces import Space, Subspace
 
-__all__ = ["Problem", "can_adapt", "features_of", "helped", "model_of", "solve"]
+__all__ = ["Problem", "features_of", "model_of", "solve"]
 
 
 class Problem(NamedTuple):
@@ -80,17 +79,3 @@ def solve(
     Returns z ``[k]`` and the solver's trace. Pure and differentiable in ``state``.
     """
     return solver(model_of(features, state, targets, problem), targets, problem.loss, state.learned)
-
-
-def can_adapt(targets: Tensor, loss: Loss) -> bool:
-    """Whether the support loss is defined: of a class with a single example nothing is left when it is left
-    out."""
-    return loss.regression or bool(targets.sum(0).min() >= 2)
-
-
-def helped(model: Model, features: Tensor, targets: Tensor, loss: Loss, before: Tensor | None) -> bool:
-    """Whether the support loss at ``features`` is finite and no greater than ``before``, that at z = 0 (None
-    = not known); costs no pass."""
-    after = loss.value(model.readout(features, None), targets)
-    start = after if before is None else before
-    return bool(after <= start * (1 + 1e-6)) and bool(torch.isfinite(features).all())

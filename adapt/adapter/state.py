@@ -63,8 +63,8 @@ class AdapterState(NamedTuple):
 def initial_state(origin: Tensor, basis: Tensor) -> AdapterState:
     """Around ``origin`` along ``basis``: precision 1, no damping, rates and sharpness 1."""
     zero = origin.new_zeros(())
-    each = origin.new_zeros(basis.shape[-1])
-    return AdapterState(origin, basis, each, zero - torch.inf, each.clone(), zero)
+    zeros = origin.new_zeros(basis.shape[-1])
+    return AdapterState(origin, basis, zeros, zero - torch.inf, zeros.clone(), zero)
 
 
 def identity_state(space: Space, origin: Tensor | None = None) -> AdapterState:

@@ -4,90 +4,52 @@ never pickle."""
 import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from adapt.adapter.card import model_card
-from adapt.adapter.few_shot import FewShotAdapter
-from adapt.adapter.fitted import FittedTask
+from adapt.adapter.moved import moved
+from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.state import AdapterState, initial_state
 from adapt.backbones import check_structure, device_of, fingerprint, info_of, load_backbone
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
-from adapt.forward.estimators import SPSA, Exact, Gaussian, Orthogonal, Rademacher, Reverse
-from adapt.heads import Direct, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
-from adapt.inner import Auto, CrossEntropy, Descent, GaussNewton, Linearised, SquaredError, Trace
-from adapt.spaces import Subspace
+from adapt.forward.estimators import ESTIMATORS
+from adapt.heads import HEADS
+from adapt.inner import LOSSES, SOLVERS, Trace
 from adapt.spaces.saved import describe, rebuild
 from adapt.version import __version__
 
-__all__ = ["load", "load_adapter", "save_adapter", "save_task"]
+__all__ = ["CONFIG", "read_adapter", "read_task", "save_adapter", "save_task"]
+
+Folder = str | os.PathLike[str]
+Adapter = TypeVar("Adapter", bound=AdapterRecord)
+Task = TypeVar("Task", bound=TaskRecord)
 
 CONFIG, TENSORS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 FORMAT = 3
-#: Components that a config may name. Reading a folder can build these and nothing else.
-HEADS = {
-    "direct": Direct,
-    "logistic": Logistic,
-    "prototype": Prototype,
-    "ridge": Ridge,
-    "logistic_cv": LogisticCV,
-    "linear": Linear,
-    "kernel_ridge": KernelRidge,
-    "label_words": LabelWords,
-}
-SOLVERS = {"auto": Auto, "descent": Descent, "gauss_newton": GaussNewton, "linearised": Linearised}
-LOSSES: dict[str, type] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
-ESTIMATORS = {
-    "exact": Exact,
-    "gaussian": Gaussian,
-    "orthogonal": Orthogonal,
-    "rademacher": Rademacher,
-    "reverse": Reverse,
-    "spsa": SPSA,
-}
 #: Fields that say what a component can do; they are no settings.
 FLAGS = ("exact", "regression", "supports_regression")
 
 
-def load(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> Any:
-    """Read an adapter or a fitted task.
-
-    Args:
-        folder: a path, or the name of a shipped adapter such as ``"conv4_glyphs_film"``.
-        backbone: the network it belongs to; needed only if it was not one of ours. Its weights are verified.
-
-    Returns:
-        :class:`FewShotAdapter` or :class:`FittedTask`, whichever was saved.
-
-    Raises:
-        AdaptError: missing or damaged files, an unknown format, or a backbone with other weights.
-    """
-    kind = read_json(shipped(folder) / CONFIG).get("kind")
-    readers: dict[Any, Any] = {"adapter": load_adapter, "task": load_task}
-    if kind not in readers:
-        raise AdaptError(f"{shipped(folder) / CONFIG} is of kind {kind!r}: known are {', '.join(readers)}")
-    return readers[kind](folder, backbone)
-
-
-def save_adapter(adapter: FewShotAdapter, folder: str | os.PathLike[str]) -> None:
-    """Write ``adapter``; see :meth:`FewShotAdapter.save_pretrained`."""
+def save_adapter(adapter: AdapterRecord, folder: Folder) -> None:
+    """Write ``adapter``; see :meth:`adapt.FewShotAdapter.save_pretrained`."""
     config = _config(adapter, "adapter")
     _write(Path(folder), config, adapter.state._asdict())
 
 
-def load_adapter(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> FewShotAdapter:
-    """Read what :func:`save_adapter` wrote."""
+def read_adapter(folder: Folder, backbone: nn.Module | None, kind: type[Adapter]) -> Adapter:
+    """What :func:`save_adapter` wrote, as one of ``kind``."""
     path = shipped(folder)
     config, tensors = _read(path)
-    return _adapter(path, config, tensors, backbone)
+    return _adapter(path, config, tensors, backbone, kind)
 
 
-def save_task(task: FittedTask, folder: str | os.PathLike[str]) -> None:
-    """Write ``task``; see :meth:`FittedTask.save_pretrained`."""
+def save_task(task: TaskRecord, folder: Folder) -> None:
+    """Write ``task``; see :meth:`adapt.FittedTask.save_pretrained`."""
     config = _config(task.adapter, "task") | {
         "classes": task.classes_.tolist(),
         "classes_dtype": task.classes_.dtype.str,
@@ -103,11 +65,13 @@ def save_task(task: FittedTask, folder: str | os.PathLike[str]) -> None:
     _write(Path(folder), config, tensors)
 
 
-def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> FittedTask:
-    """Read what :func:`save_task` wrote."""
+def read_task(
+    folder: Folder, backbone: nn.Module | None, kind: type[Task], adapter_kind: type[AdapterRecord]
+) -> Task:
+    """What :func:`save_task` wrote, as one of ``kind``, of an adapter of ``adapter_kind``."""
     path = shipped(folder)
     config, tensors = _read(path)
-    adapter = _adapter(path, config, tensors, backbone)
+    adapter = _adapter(path, config, tensors, backbone, adapter_kind)
     tensors = {name: value.to(adapter.state.origin.device) for name, value in tensors.items()}
     prefix = "parameters."
     try:
@@ -121,12 +85,12 @@ def load_task(folder: str | os.PathLike[str], backbone: nn.Module | None = None)
         state = tensors["head_state"]
         # Earlier versions did not say. Ridge, their default for regression, has one column per output.
         outputs = int(config.get("outputs", len(classes) or state.shape[-1]))
-        return FittedTask(adapter, parameters, state, classes, tensors["z"], trace, outputs)
+        return kind(adapter, parameters, state, classes, tensors["z"], trace, outputs)
     except (KeyError, TypeError, ValueError) as error:
         raise AdaptError(f"{path} is not a complete fitted task ({error}): save it again") from None
 
 
-def _adapted(task: FittedTask) -> dict[str, torch.Tensor]:
+def _adapted(task: TaskRecord) -> dict[str, torch.Tensor]:
     """The adapted tensors themselves, not only z: predictions are then the same bits on any machine that runs
     the network the same way.
 
@@ -135,13 +99,13 @@ def _adapted(task: FittedTask) -> dict[str, torch.Tensor]:
     space, state = task.adapter.space, task.adapter.state
     if space.merge is None:
         return task.parameters
-    own = space.tensors(state.origin + Subspace(space, state.origin, state.basis).move(task.z))
+    own = space.tensors(state.origin + task.adapter.subspace.move(task.z))
     again = space.merged(own)
     same = all(torch.equal(again[name], value) for name, value in task.parameters.items())
     return own if same else task.parameters
 
 
-def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
+def _config(adapter: AdapterRecord, kind: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "kind": kind,
@@ -150,15 +114,15 @@ def _config(adapter: FewShotAdapter, kind: str) -> dict[str, Any]:
         "input_shape": list(adapter.input_shape) if adapter.input_shape else None,
         "space": describe(adapter.space)
         | ({"left_out": list(adapter.space.left_out)} if adapter.space.left_out else {}),
-        "loss": _describe(adapter.loss, LOSSES),
-        "support_head": _describe(adapter.support_head, HEADS),
-        "head": _describe(adapter.head, HEADS),
-        "solver": _describe(adapter.solver, SOLVERS),
+        "loss": describe_component(adapter.loss, LOSSES),
+        "support_head": describe_component(adapter.support_head, HEADS),
+        "head": describe_component(adapter.head, HEADS),
+        "solver": describe_component(adapter.solver, SOLVERS),
         "info": dict(adapter.info),
     }
 
 
-def _backbone(adapter: FewShotAdapter) -> dict[str, Any]:
+def _backbone(adapter: AdapterRecord) -> dict[str, Any]:
     """What makes the backbone again (``name`` and ``settings``); ``was``: what it was, if nothing does."""
     found, name, info = fingerprint(adapter.backbone), adapter.backbone_name, info_of(adapter.backbone)
     if info is None or name not in (None, info.name):
@@ -177,31 +141,31 @@ def _load_backbone(path: Path, config: dict[str, Any]) -> nn.Module:
     return load_backbone(config["name"], **config["settings"])[0]
 
 
-def _describe(component: Any, known: dict[str, type]) -> dict[str, Any]:
+def describe_component(component: Any, known: dict[str, type]) -> dict[str, Any]:
     names = [name for name, cls in known.items() if type(component) is cls]
     if not names:
         raise AdaptError(
             f"{type(component).__name__} cannot be saved: only {', '.join(known)} can; use "
-            "adapter.with_(…) before saving"
+            "adapter.replace(…) before saving"
         )
     settings: dict[str, Any] = {}
     for field in fields(component):
         value = getattr(component, field.name)
         if is_dataclass(value):
-            settings[field.name] = _describe(value, ESTIMATORS)
+            settings[field.name] = describe_component(value, ESTIMATORS)
         elif field.name not in FLAGS:
             settings[field.name] = value
     return {"name": names[0], **settings}
 
 
-def _build(description: dict[str, Any], known: dict[str, type], path: Path) -> Any:
+def build_component(description: dict[str, Any], known: dict[str, type], path: Path) -> Any:
     name = description["name"]
     if name not in known:
         raise AdaptError(
             f"{path / CONFIG} names '{name}', which this version does not know: known are {', '.join(known)}"
         )
     arguments = {
-        k: _build(v, ESTIMATORS, path) if isinstance(v, dict) else v
+        k: build_component(v, ESTIMATORS, path) if isinstance(v, dict) else v
         for k, v in description.items()
         if k != "name"
     }
@@ -261,8 +225,12 @@ def _from_format_2(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _adapter(
-    path: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], backbone: nn.Module | None
-) -> FewShotAdapter:
+    path: Path,
+    config: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    backbone: nn.Module | None,
+    kind: type[Adapter],
+) -> Adapter:
     try:
         name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
         network = backbone if backbone is not None else _load_backbone(path, config["backbone"])
@@ -274,18 +242,19 @@ def _adapter(
             )
         state = AdapterState(**{field: tensors[field] for field in AdapterState._fields})
         shape = config["input_shape"]
-        return FewShotAdapter(
+        adapter = kind(
             network,
             rebuild(config["space"], network),
             state,
-            _build(config["solver"], SOLVERS, path),
-            _build(config["head"], HEADS, path),
-            _build(config["support_head"], HEADS, path),
-            _build(config["loss"], LOSSES, path),
+            build_component(config["solver"], SOLVERS, path),
+            build_component(config["head"], HEADS, path),
+            build_component(config["support_head"], HEADS, path),
+            build_component(config["loss"], LOSSES, path),
             tuple(shape) if shape else None,
             name or getattr(info_of(network), "name", None),
             config.get("info", {}),
-        ).to(device_of(network))
+        )
+        return moved(adapter, device_of(network))
     except KeyError as error:
         raise AdaptError(
             f"{path} lacks {error}: it is not a complete adapter folder, save it again"

@@ -44,7 +44,7 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
     """
     if config.adapter is None:
         adapter = untrained(config, backbone, info, tasks)
-        return adapter.with_(state=layered_state(adapter.space, PARTS))
+        return adapter.replace(state=layered_state(adapter.space, PARTS))
     adapter = adapt.load(config.adapter, backbone)
     wanted = build(config.space, "space", config.allow)(backbone)
     if wanted.shapes != adapter.space.shapes:

@@ -126,7 +126,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             "training": _provenance(config, session, train.source, seconds, metrics, device),
             "data_card": train.source.card.to_dict(),
         }
-        adapter.with_(state=state, info=details).to("cpu").save_pretrained(folder)
+        adapter.replace(state=state, info=details).to("cpu").save_pretrained(folder)
         if build(config.tracking, "tracking", config.allow).enabled:
             load_pyfunc()
         run.log_model(folder, config.register)

@@ -10,7 +10,7 @@ from adapt.backbones.frozen import frozen
 from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.structure import check_structure
 from adapt.backbones.weights import load_file
-from adapt.checks import Number, check_setting, each
+from adapt.checks import Number, check_setting, list_of
 from adapt.errors import AdaptError
 
 __all__ = ["own"]
@@ -46,7 +46,9 @@ def own(
     check_structure(module)
     if input_dtype is not None and not isinstance(getattr(torch, input_dtype, None), torch.dtype):
         raise AdaptError(f"input_dtype={input_dtype}: torch knows no such dtype, try float32 or int64")
-    limits = None if value_range is None else tuple(check_setting("value_range", value_range, each(Number())))
+    limits = (
+        None if value_range is None else tuple(check_setting("value_range", value_range, list_of(Number())))
+    )
     if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
         raise AdaptError(f"value_range={limits}: give the least and the greatest value, such as [0, 1]")
     if weights is not None:

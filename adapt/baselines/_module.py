@@ -12,14 +12,16 @@ and what is done with the features at the end, is decided as in ``FewShotAdapter
 import copy
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adapt.adapter.adapting import can_adapt, settle
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.inputs import as_targets
 from adapt.adapter.method import Adapt, Predictor, Support, Unfinished, Watch
-from adapt.adapter.problem import can_adapt, helped, model_of
+from adapt.adapter.problem import model_of
 from adapt.backbones import call, plain_call
 from adapt.precision import is_low, wide
 from adapt.spaces import Space
@@ -87,26 +89,24 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
     ended greater than it began or the features are not finite. Every step but the last is shown to ``watch``
     when the loss is asked for after it.
     """
-    start = movable(adapter)
+    start, problem = movable(adapter), adapter.problem
 
     def adapt(support: Support, watch: Watch) -> Predictor:
         x = adapter.examples(support.x)
         _, targets = as_targets(support.y, len(x), adapter.state.origin, adapter.loss)
-        model = model_of(start, adapter.state, targets, adapter.problem)
+        features: Any = lambda network: plain_call(network, x)  # noqa: E731 (of networks, not of z)
+        model: Any = model_of(features, adapter.state, targets, problem)
         seen: list[Tensor] = []
 
-        def predictor(network: nn.Module, features: Tensor) -> Predictor:
-            state = adapter.head.fit(features, targets)
-            return lambda query: adapter.head.logits(state, plain_call(network, adapter.examples(query)))
-
-        def finish(network: nn.Module) -> Predictor:
+        def predictor(moved: nn.Module, before: Tensor | None = None) -> Predictor:
             with torch.no_grad():
-                return predictor(network, plain_call(network, x))
+                network, _, state, _ = settle(model, start, moved, before, targets, problem)
+            return lambda query: adapter.head.logits(state, plain_call(network, adapter.examples(query)))
 
         def loss(network: nn.Module) -> Tensor:
             if seen:
-                watch(Unfinished(lambda: finish(network)))
-            value = adapter.loss.value(model.readout(plain_call(network, x), None), targets)
+                watch(Unfinished(lambda: predictor(network)))
+            value = adapter.loss.value(model.readout(model.features(network), None), targets)
             seen.append(value.detach())
             return value / len(targets)
 
@@ -114,11 +114,7 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
         if can_adapt(targets, adapter.loss):
             with torch.enable_grad():
                 network = inner(start, loss)
-        with torch.no_grad():
-            features = plain_call(network, x)
-            if seen and not helped(model, features, targets, adapter.loss, seen[0]):
-                network, features = start, plain_call(start, x)
-            final = predictor(network, features)
+        final = predictor(network, seen[0] if seen else None)
         if len(seen) < 2:  # no step, or one: with a single example of a class, say
             watch(final)
         return final

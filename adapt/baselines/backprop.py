@@ -10,7 +10,7 @@ differs.
 
 from dataclasses import dataclass, field, replace
 
-from adapt.adapter.method import Adapt, Context, Role, fit_watched
+from adapt.adapter.method import Adapt, Context, Role, adapted_by
 from adapt.adapter.state import identity_state
 from adapt.baselines.checkpointing import CheckpointedReverse, checkpointed
 from adapt.errors import AdaptError
@@ -52,15 +52,15 @@ class Backprop:
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""
-        adapter = context.adapter.with_(solver=self.solver, head=self.head, rows=self.rows)
+        adapter = context.adapter.replace(solver=self.solver, head=self.head, rows=self.rows)
         if not self.subspace:
             # The support loss is the same, learned sharpness included; only what moves and how differ.
             state = identity_state(adapter.space, adapter.state.origin)
-            adapter = adapter.with_(state=state._replace(log_sharpness=adapter.state.log_sharpness))
+            adapter = adapter.replace(state=state._replace(log_sharpness=adapter.state.log_sharpness))
         recomputed = int(self.checkpoint) + int(self.rows is not None)
         if recomputed:
             solver = replace(self.solver, gradient=CheckpointedReverse(recomputed=recomputed))
-            adapter = adapter.with_(solver=solver)
+            adapter = adapter.replace(solver=solver)
         if self.checkpoint:
-            adapter = adapter.with_(backbone=checkpointed(adapter.backbone))
-        return lambda support, watch: fit_watched(adapter, support, watch)
+            adapter = adapter.replace(backbone=checkpointed(adapter.backbone))
+        return adapted_by(adapter)

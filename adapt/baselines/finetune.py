@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call
 from adapt.baselines._module import at_origin, trainable_copy, trained
-from adapt.baselines._targets import is_regression, support_for, targets_of
+from adapt.baselines._targets import support_for, targets_of
 from adapt.checks import check_settings, least, optional, positive
 from adapt.heads import Logistic
 from adapt.heads.base import check_outputs
@@ -48,9 +48,9 @@ class Finetune:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            backbone = context.adapter.backbone if is_regression(support) else context.backbone
+            backbone = context.adapter.backbone if support.regression else context.backbone
             support = support_for(backbone, support)
-            if is_regression(support):
+            if support.regression:
                 return self._regress(at_origin(context.adapter), support, watch)
             return self._classify(trainable_copy(context.backbone), support, watch)
 

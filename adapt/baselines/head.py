@@ -12,7 +12,7 @@ import torch
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import inputs_for, plain_call
-from adapt.baselines._targets import is_regression, support_for, targets_of
+from adapt.baselines._targets import support_for, targets_of
 from adapt.heads import Head
 from adapt.heads.base import check_outputs, check_regression
 
@@ -33,7 +33,7 @@ class HeadOnly:
         backbone, head = context.backbone, self.head
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            if is_regression(support):
+            if support.regression:
                 check_regression(head)
             support = support_for(backbone, support)
             targets = targets_of(support)

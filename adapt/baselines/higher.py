@@ -59,4 +59,4 @@ class Higher:
                     optimizer.step(loss(network))
             return network
 
-        return adapt_by(inner, context.adapter.with_(head=self.head))
+        return adapt_by(inner, context.adapter.replace(head=self.head))

@@ -54,7 +54,7 @@ class Learn2Learn:
                 learner.adapt(loss(learner))
             return learner
 
-        return adapt_by(inner, context.adapter.with_(head=self.head))
+        return adapt_by(inner, context.adapter.replace(head=self.head))
 
 
 def _library() -> ModuleType:

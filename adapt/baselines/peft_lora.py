@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call, require
 from adapt.baselines._module import at_origin, trainable_copy
-from adapt.baselines._targets import is_regression, support_for, targets_of
+from adapt.baselines._targets import support_for, targets_of
 from adapt.checks import between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Logistic
@@ -81,9 +81,9 @@ class PeftLora:
         config = self._config(peft, context.backbone)
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            backbone = context.adapter.backbone if is_regression(support) else context.backbone
+            backbone = context.adapter.backbone if support.regression else context.backbone
             support = support_for(backbone, support)
-            regression = is_regression(support)
+            regression = support.regression
             start = at_origin(context.adapter) if regression else trainable_copy(context.backbone)
             network = _injected(peft, config, start, context.seed)
             moving: list[dict[str, Any]] = [

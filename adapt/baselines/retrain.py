@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
-from adapt.baselines._targets import is_regression
 from adapt.checks import between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 
@@ -55,7 +54,7 @@ class Retrain:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            if is_regression(support):
+            if support.regression:
                 raise AdaptError(
                     "retrain: a regression task has no classes, and so no pool of their training examples "
                     "to retrain on: leave retrain out of method="

@@ -25,7 +25,7 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Unfin
 from adapt.backbones import plain_call, require
 from adapt.backbones.inputs import tokeniser
 from adapt.baselines._module import trainable_copy, trained
-from adapt.baselines._targets import is_regression, support_for, targets_of
+from adapt.baselines._targets import support_for, targets_of
 from adapt.checks import check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
@@ -75,7 +75,7 @@ class SetFit:
         library, transformers = require("setfit"), require("transformers")
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            if is_regression(support):
+            if support.regression:
                 raise AdaptError(
                     "setfit learns from classes, and this task is a regression: leave setfit out of method="
                 )

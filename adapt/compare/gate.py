@@ -41,7 +41,7 @@ from adapt.compare.examples import Examples
 from adapt.compare.metric import Metric, metric_of
 from adapt.compare.statistics import LEVEL, ROUNDING, Interval, difference_of, holm
 from adapt.errors import AdaptError
-from tasks import Episode, Mixture, Tasks
+from tasks import Episode, Tasks
 
 __all__ = ["CLASS", "LEVEL", "TOGETHER", "Gate", "Slice", "judge", "run_gate"]
 
@@ -136,7 +136,8 @@ def run_gate(
         AdaptError: adapters for examples of different shape or tasks of different kind, too few tasks, or
             scores that are not finite.
     """
-    if champion.input_shape != challenger.input_shape or type(champion.loss) is not type(challenger.loss):
+    kinds = {adapter.loss.regression for adapter in (champion, challenger)}
+    if champion.input_shape != challenger.input_shape or len(kinds) > 1:
         raise AdaptError(
             f"the champion takes examples of shape {champion.input_shape}, the challenger of "
             f"{challenger.input_shape}, or their tasks differ in kind: no tasks judge both"
@@ -152,18 +153,18 @@ def run_gate(
         index, which = divmod(step, len(names))
         episode = tasks[names[which]].episode(index)
         metric = metric_of(episode.query_y)
-        scores = [dict(_scores(each, episode, metric, device)) for each in (champion, challenger)]
+        scores = [dict(_scores(it, episode, metric, device)) for it in (champion, challenger)]
         keys = [(SHOTS, names[which])] if len(names) > 1 else []
-        if isinstance(tasks[names[which]], Mixture):
-            keys.append((DOMAIN, episode.meta.classes[0].split("/")[0]))
+        if episode.meta.domain is not None:
+            keys.append((DOMAIN, episode.meta.domain))
         labels = episode.query_y.cpu().numpy()
         for key, (old, new) in {key: (value, scores[1][key]) for key, value in scores[0].items()}.items():
             rows = slice(None) if key[0] == TOGETHER else labels == episode.meta.classes.index(key[1])
             queries = episode.meta.query_indices
             own = replace(episode.meta, query_indices=queries[rows] if len(queries) else queries)
-            for each in [key, *(keys if key[0] == TOGETHER else [])]:
-                found[each].append((old, new))
-                drawn[each].append(Examples.of([own]))
+            for slice_ in [key, *(keys if key[0] == TOGETHER else [])]:
+                found[slice_].append((old, new))
+                drawn[slice_].append(Examples.of([own]))
     joined = {key: Examples.joined(parts) for key, parts in drawn.items()}
     return judge(found, metric, tolerance, joined)
 

@@ -17,7 +17,7 @@ import torch._dynamo
 
 from adapt.errors import AdaptError
 from adapt.forward.agreement import Dtypes, difference
-from adapt.forward.errors import let_fail, words
+from adapt.forward.errors import first_sentence, let_fail
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 from adapt.forward.norms import WrittenNorms
 from adapt.forward.reference import batched_jvp, reference
@@ -83,7 +83,7 @@ def compiled(f: Function, x: Pytree, tangents: Pytree) -> tuple[Pytree, Pytree]:
     if failure is not None:
         let_fail(f, x)
         raise AdaptError(
-            f"torch.compile cannot compile this function ({words(str(failure))}): use engine='fast'"
+            f"torch.compile cannot compile this function ({first_sentence(str(failure))}): use engine='fast'"
         ) from failure
     _check(f, x, tangents, result, code)
     return result

@@ -18,13 +18,13 @@ __all__ = [
     "NotDifferentiable",
     "Unsupported",
     "explain",
+    "first_sentence",
     "fix_for",
     "frames",
     "let_fail",
     "operation_name",
     "plain_name",
     "running_function",
-    "words",
 ]
 
 #: The types of what ``torch.ops`` holds.
@@ -76,7 +76,7 @@ class NotDifferentiable(AdaptError):
     """``operation`` has no forward derivative: ``reason`` in torch's words, and the ``fix``."""
 
     def __init__(self, operation: str, reason: str, fix: str | None = None) -> None:
-        self.operation, self.reason = plain_name(operation), words(reason)
+        self.operation, self.reason = plain_name(operation), first_sentence(reason)
         self.fix = fix or fix_for(self.operation, reason)
         super().__init__(f"{self.operation} cannot be differentiated forward ({self.reason}): {self.fix}")
 
@@ -90,7 +90,7 @@ def explain(error: Exception, failure: Exception | None) -> NotDifferentiable:
     """
     text, refusal = str(error), failure if isinstance(failure, Unsupported) else None
     named = re.search(r"forward AD with (\w+)", text)
-    same = refusal is not None and words(refusal.reason) == words(text)
+    same = refusal is not None and first_sentence(refusal.reason) == first_sentence(text)
     if function := _function(error.__traceback__):
         operation = function
     elif refusal is not None and (same or named is None):
@@ -125,7 +125,7 @@ def plain_name(operation: str) -> str:
     return re.sub(r"^_([a-z]\w*?)(_forward)?$", r"\1", name)
 
 
-def words(text: str) -> str:
+def first_sentence(text: str) -> str:
     """The first sentence."""
     return re.split(r"\.\s|\n", text.strip())[0].rstrip(".")
 

@@ -35,7 +35,7 @@ from torch.utils._pytree import tree_leaves
 
 from adapt.errors import AdaptError
 from adapt.forward.agreement import difference
-from adapt.forward.errors import NotDifferentiable, explain, words
+from adapt.forward.errors import NotDifferentiable, explain, first_sentence
 from adapt.forward.fast.dual import version
 from adapt.forward.pushforward import pushforward
 from adapt.forward.reference import reference
@@ -251,8 +251,8 @@ class _Function:
             return self(points)
         except Exception as error:
             raise AdaptError(
-                f"torch.func.functional_call(backbone, parameters, x) fails ({words(str(error))}): pass "
-                "examples that it takes, and a plain module, neither scripted nor compiled"
+                f"torch.func.functional_call(backbone, parameters, x) fails ({first_sentence(str(error))}): "
+                "pass examples that it takes, and a plain module, neither scripted nor compiled"
             ) from error
 
     def written(self) -> list[Finding]:

@@ -19,12 +19,12 @@ from adapt.forward.errors import (
     FIXES,
     NotDifferentiable,
     Unsupported,
+    first_sentence,
     fix_for,
     frames,
     operation_name,
     plain_name,
     running_function,
-    words,
 )
 from adapt.forward.fast import Dual, fast
 from adapt.forward.fast.dual import RULES, version
@@ -120,7 +120,7 @@ class Watch(TorchFunctionMode):
             self._note(self.certain, Finding(error.operation, path, error.reason, error.fix))
         elif not isinstance(error, Unsupported):
             name = plain_name(operation_name(func)) if func else type(error).__name__
-            finding = Finding(name, path, words(str(error)), fix_for(name, str(error)))
+            finding = Finding(name, path, first_sentence(str(error)), fix_for(name, str(error)))
             self._note(self.refused, finding)  # as any failure of the fast engine
         elif (function := running_function()) is not None:
             missing = _missing(function)
@@ -129,7 +129,7 @@ class Watch(TorchFunctionMode):
             self._note(self.refused, Finding(function.__name__, path, reason, fix), bool(missing))
         else:
             name = plain_name(error.operation)
-            finding = Finding(name, path, words(error.reason), fix_for(name, error.reason))
+            finding = Finding(name, path, first_sentence(error.reason), fix_for(name, error.reason))
             alone = error.__cause__ is None or any(text in error.reason for text in ALONE)
             self._note(self.refused, finding, not alone or any(text in error.reason for text in NEVER))
 

@@ -1,6 +1,6 @@
 """The contract of a head, and what all heads share."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,11 +30,12 @@ class Head(Protocol):
     @property
     def supports_regression(self) -> bool: ...
 
-    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Any:
-        """State of the head fitted on ``features [n, D]`` and ``targets [n, C]``: a pytree of tensors."""
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """State of the head fitted on ``features [n, D]`` and ``targets [n, C]``: one tensor, which is saved
+        with the task."""
         ...
 
-    def logits(self, state: Any, features: Tensor) -> Tensor:
+    def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """Outputs ``[m, C]`` for ``features [m, D]``."""
         ...
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adapt.checks import check_setting, each, positive
+from adapt.checks import check_setting, list_of, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import is_concrete
 from adapt.heads.leave_one_out import REFIT
@@ -41,7 +41,7 @@ class LogisticCV:
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
-        several = each(positive("the regularisation must be positive"))
+        several = list_of(positive("the regularisation must be positive"))
         object.__setattr__(self, "l2", check_setting("head.l2", self.l2, several))  # a tuple, for hashing
         if not self.l2:
             raise AdaptError("head.l2 is empty: give at least one regularisation to choose from")

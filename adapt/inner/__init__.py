@@ -7,17 +7,16 @@ from adapt.inner.linearised import Linearised
 from adapt.inner.losses import CrossEntropy, Loss, SquaredError
 from adapt.inner.solver import Learned, Model, Solver, Trace, plain
 
-__all__ = [
-    "Auto",
-    "CrossEntropy",
-    "Descent",
-    "GaussNewton",
-    "Learned",
-    "Linearised",
-    "Loss",
-    "Model",
-    "Solver",
-    "SquaredError",
-    "Trace",
-    "plain",
-]
+#: Every solver, by the name that saved adapters have for it: a new one is a file, a row here, and a config.
+SOLVERS: dict[str, type[Solver]] = {
+    "auto": Auto,
+    "descent": Descent,
+    "gauss_newton": GaussNewton,
+    "linearised": Linearised,
+}
+
+#: Every loss, likewise.
+LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
+
+__all__ = ["LOSSES", "SOLVERS", "Learned", "Loss", "Model", "Solver", "Trace", "plain"]
+__all__ += [part.__name__ for part in (*SOLVERS.values(), *LOSSES.values())]

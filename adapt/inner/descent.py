@@ -20,7 +20,7 @@ from adapt.checks import SEED, Number, check_setting, check_settings, least, pos
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Estimator, Reverse
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model, outside
+from adapt.inner.solver import Learned, Model, OnStep, Trace, as_model, outside
 
 __all__ = ["Descent", "check_descent"]
 
@@ -61,9 +61,19 @@ class Descent:
             seed=SEED,
         )
 
+    @property
+    def stepwise(self) -> bool:
+        """See :func:`adapt.inner.solver.is_stepwise`."""
+        return True
+
     @outside
     def __call__(
-        self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
+        self,
+        model: Model | Callable[[Tensor], Tensor],
+        targets: Tensor,
+        loss: Loss,
+        learned: Learned,
+        on_step: OnStep | None = None,
     ) -> tuple[Tensor, Trace]:
         """See :class:`adapt.inner.Solver`; cost per step 3 passes by reverse mode, 1 + k by k forward
         tangents, 1 + 2m by m samples of SPSA."""
@@ -80,6 +90,8 @@ class Descent:
         generator = torch.Generator(z.device).manual_seed(self.seed)
         cost = 0.0
         for step in range(1, self.steps + 1):
+            if step > 1 and on_step is not None:
+                on_step(z)
             value, gradient, info = self.gradient(objective, z, generator=generator)
             losses.append(value * n - 0.5 * (precision * z * z).sum())
             if self.optimizer == "adam":

@@ -20,7 +20,7 @@ from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
-from adapt.inner.solver import Learned, Model, Trace, as_model, outside
+from adapt.inner.solver import Learned, Model, OnStep, Trace, as_model, outside
 
 __all__ = ["GaussNewton", "check"]
 
@@ -51,16 +51,31 @@ class GaussNewton:
     def __post_init__(self) -> None:
         check(self.steps, self.damping, self.engine)
 
+    @property
+    def stepwise(self) -> bool:
+        """See :func:`adapt.inner.solver.is_stepwise`; a single step leaves nothing to look at on its way."""
+        return self.steps > 1
+
     @outside
     def __call__(
-        self, model: Model | Callable[[Tensor], Tensor], targets: Tensor, loss: Loss, learned: Learned
+        self,
+        model: Model | Callable[[Tensor], Tensor],
+        targets: Tensor,
+        loss: Loss,
+        learned: Learned,
+        on_step: OnStep | None = None,
     ) -> tuple[Tensor, Trace]:
         """See :class:`adapt.inner.Solver`; cost (1 + k) forward passes a step."""
         function = as_model(model)
         k = learned.precision.numel()
         identity = torch.eye(k, dtype=learned.precision.dtype, device=learned.precision.device)
+        evaluated = 0
 
         def evaluate(z: Tensor) -> Quadratic:
+            nonlocal evaluated
+            if evaluated and on_step is not None:
+                on_step(z)
+            evaluated += 1
             # outputs [n, C], columns [k, n, C]
             outputs, columns = pushforward(function.__call__, z, identity, engine=self.engine)
             return quadratic(outputs, columns, targets, loss)

@@ -10,9 +10,10 @@ from torch import Tensor
 from adapt.inner.losses import Loss
 from adapt.precision import autocast_of, is_low, outside_autocast, wide
 
-__all__ = ["Learned", "Model", "Solver", "Trace", "as_model", "outside", "plain"]
+__all__ = ["Learned", "Model", "OnStep", "Solver", "Trace", "as_model", "is_stepwise", "outside", "plain"]
 
 Readout = Callable[[Tensor, Tensor | None], Tensor]
+OnStep = Callable[[Tensor], None]
 
 
 class Learned(NamedTuple):
@@ -70,6 +71,9 @@ class Solver(Protocol):
     vmappable.
 
     Non-finite values never reach z: a step that is not finite is not taken.
+
+    A solver that goes step by step through the network may say so with a property ``stepwise``, and is then
+    called with ``on_step`` where somebody wants to look (:func:`is_stepwise`).
     """
 
     def __call__(
@@ -78,6 +82,12 @@ class Solver(Protocol):
         """``model`` maps z ``[k]`` to outputs ``[n, C]``, as a :class:`Model` or any function;
         ``targets [n, C]``; returns z ``[k]`` and the trace."""
         ...
+
+
+def is_stepwise(solver: Solver) -> bool:
+    """Whether ``solver`` takes steps that can be looked at: it then takes an argument ``on_step``, called
+    with z ``[k]`` (only to be read) after every step that another one follows."""
+    return bool(getattr(solver, "stepwise", False))
 
 
 def plain(precision: Tensor) -> Learned:
@@ -108,6 +118,7 @@ def outside(solve: Solve) -> Solve:
         targets: Tensor,
         loss: Loss,
         learned: Learned,
+        **on_step: OnStep,
     ) -> tuple[Tensor, Trace]:
         function, ambient, given = as_model(model), autocast_of(targets.device), learned.precision.dtype
         compute = function.features
@@ -116,7 +127,7 @@ def outside(solve: Solve) -> Solve:
         function = function._replace(features=ambient.around(function.features))
         with outside_autocast(targets.device):
             result: tuple[Tensor, Trace] = solve(
-                self, function, wide(targets), loss, Learned(*map(wide, learned))
+                self, function, wide(targets), loss, Learned(*map(wide, learned)), **on_step
             )
         return result
 

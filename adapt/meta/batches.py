@@ -12,7 +12,7 @@ from torch.func import vmap
 
 from tasks import Episode, Tasks
 
-__all__ = ["Ragged", "each", "single", "stacked"]
+__all__ = ["Ragged", "map_tasks", "single", "stacked"]
 
 
 class Ragged:
@@ -59,7 +59,7 @@ def single(batch: Episode, index: int = 0) -> Episode:
     return Episode._make([*tensors, meta])
 
 
-def each(
+def map_tasks(
     function: Callable[[Episode], tuple[Tensor, ...]], batch: Episode, chunk: int
 ) -> Iterator[tuple[Tensor, ...]]:
     """Results of ``function`` of one episode, stacked, for ``chunk`` tasks of ``batch`` at a time.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapt.adapter.state import AdapterState
-from adapt.meta.batches import each
+from adapt.meta.batches import map_tasks
 from adapt.meta.query import Learner
 from adapt.spaces import Subspace
 from tasks import Episode
@@ -50,7 +50,7 @@ def outer_gradient(
         _, outputs = learner.adapt(moving, episode, first_order=first_order)
         return (learner.score(outputs, episode).loss,)
 
-    for (losses,) in each(one, batch, chunk):
+    for (losses,) in map_tasks(one, batch, chunk):
         loss = losses.sum() / len(batch.support_y)
         total = total + loss.detach()
         if loss.requires_grad:
@@ -70,5 +70,7 @@ def reptile_direction(
         return z, learner.score(outputs, episode).loss
 
     with torch.no_grad():
-        solutions, losses = (torch.cat(parts).mean(0) for parts in zip(*each(one, batch, chunk), strict=True))
+        solutions, losses = (
+            torch.cat(parts).mean(0) for parts in zip(*map_tasks(one, batch, chunk), strict=True)
+        )
     return {"origin": -Subspace(learner.space, state.origin, state.basis).move(solutions)}, losses

@@ -74,12 +74,12 @@ def meta_train(
     _check(problem, train, validation)
     examples_for(backbone, train.episode(0).support_x)
     training = Training(Learner(backbone, space, solver, problem), train, settings, seed)
-    held = stacked(validation, 0, settings.validation_tasks)
+    validation_tasks = stacked(validation, 0, settings.validation_tasks)
     described = _describe(training, validation)
     if resume is not None:
         now = read_snapshot(resume, described, space.initial.device)
     elif start is not None:
-        now = training.begin(start, held)
+        now = training.begin(start, validation_tasks)
         report(0, now.metrics)
     else:
         raise AdaptError("meta_train needs a state to start from, or a checkpoint to resume")
@@ -91,7 +91,7 @@ def meta_train(
         now, metrics = training.step(now)
         report(now.step, metrics)
         if now.step % settings.validate_every == 0 or now.step == settings.steps:
-            now, metrics = training.judge(now, held)
+            now, metrics = training.judge(now, validation_tasks)
             report(now.step, metrics)
             if checkpoint is not None:
                 write_snapshot(checkpoint, now, described)
@@ -104,17 +104,17 @@ def _describe(training: Training, validation: Tasks) -> dict[str, Any]:
     run: dict[str, Any] = {f"meta.{name}": value for name, value in asdict(training.settings).items()}
     for role, tasks in (("train", training.train), ("validation", validation)):
         settings = [field.name for field in fields(tasks) if field.repr] if is_dataclass(tasks) else ["shots"]
-        run |= {f"{role}.{name}": _told(getattr(tasks, name)) for name in settings}
+        run |= {f"{role}.{name}": _settings_of(getattr(tasks, name)) for name in settings}
         run[f"{role}.source"] = tasks.source.digest()
     parts = {"inner": learner.solver, **learner.problem._asdict(), "seed": training.seed}
     return (
         run
-        | {name: _told(part) for name, part in parts.items()}
+        | {name: _settings_of(part) for name, part in parts.items()}
         | {"backbone": fingerprint(learner.backbone), "space": json.dumps(describe(learner.space))}
     )
 
 
-def _told(part: Any) -> str:
+def _settings_of(part: Any) -> str:
     """What is the same in another process: no addresses."""
     plain = part is None or isinstance(part, int | float | str | Mapping) or is_dataclass(part)
     return repr(part) if plain else type(part).__qualname__
@@ -124,11 +124,11 @@ def _check(problem: Problem, *tasks: Tasks) -> None:
     if problem.loss.regression:
         check_regression(problem.head)
         check_regression(problem.support_head, "support_head")
-    for each in tasks:
-        if each.regression != problem.loss.regression:
-            kind = "values" if each.regression else "classes"
+    for distribution in tasks:
+        if distribution.regression != problem.loss.regression:
+            kind = "values" if distribution.regression else "classes"
             raise AdaptError(f"{type(problem.loss).__name__} does not fit tasks whose targets are {kind}")
-        if not each.regression and each.shots < 2:
+        if not distribution.regression and distribution.shots < 2:
             raise AdaptError(
                 "task.shots=1: the support loss leaves one example out, so meta-training needs two a class"
             )

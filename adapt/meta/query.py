@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from adapt.adapter.problem import Problem, features_of, solve
+from adapt.adapter.adapting import adapt
+from adapt.adapter.problem import Problem, features_of
 from adapt.adapter.state import AdapterState
 from adapt.backbones import call, inputs_for
 from adapt.heads import one_hot
@@ -42,13 +42,10 @@ class Learner:
         x = inputs_for(self.backbone, episode.support_x)
         targets = targets_of(episode, state.origin, self.problem.loss)
         support = features_of(self.backbone, self.space, state, x)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
-            z, _ = solve(support, state, self.solver, targets, self.problem)
-        parameters = Subspace(self.space, state.origin, state.basis).parameters(z)
-        head = self.problem.head
-        fitted = head.fit(support(z), targets)
-        queries = inputs_for(self.backbone, episode.query_x)
-        return z, head.logits(fitted, call(self.backbone, parameters, queries))
+        found = adapt(support, state, self.solver, targets, self.problem, first_order=first_order)
+        parameters = Subspace(self.space, state.origin, state.basis).parameters(found.z)
+        features = call(self.backbone, parameters, inputs_for(self.backbone, episode.query_x))
+        return found.z, self.problem.head.logits(found.head_state, features)
 
     def score(self, outputs: Tensor, episode: Episode) -> Score:
         """Of ``outputs`` for the queries."""

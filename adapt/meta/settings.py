@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from adapt.adapter.state import AdapterState
-from adapt.checks import Number, check_settings, each, least, optional, positive
+from adapt.checks import Number, check_settings, least, list_of, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["BASES", "GRADIENTS", "MetaTraining"]
@@ -85,7 +85,7 @@ class MetaTraining:
             "meta",
             **counts,
             **rates,
-            nested=each(Number(whole=True)),  # becomes a tuple, as well
+            nested=list_of(Number(whole=True)),  # becomes a tuple, as well
             distinct_tasks=least(0),
             chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
             ema=Number(least=0, below=1, why="the decay lies between 0 (no average) and 1"),

@@ -36,12 +36,12 @@ class Training:
     settings: MetaTraining
     seed: int
 
-    def begin(self, start: AdapterState, held: Episode) -> Snapshot:
+    def begin(self, start: AdapterState, validation: Episode) -> Snapshot:
         """The first snapshot; what is learned gets a finite start, what may not move a zero row in U."""
         start = start._replace(basis=masked(start.basis, self._mask))
         state = trainable(start, self.settings.learn)
         now = first_snapshot(state, self.settings.learn, self._first_chunk(state))
-        return replace(now, metrics=self._validate(now, held))
+        return replace(now, metrics=self._validate(now, validation))
 
     def step(self, now: Snapshot) -> tuple[Snapshot, Metrics]:
         """One update of the state; one that is not finite is left out and counted."""
@@ -59,9 +59,9 @@ class Training:
             now = replace(now, average=now.state)
         return now, {"train/loss": loss}
 
-    def judge(self, now: Snapshot, held: Episode) -> tuple[Snapshot, Metrics]:
+    def judge(self, now: Snapshot, validation: Episode) -> tuple[Snapshot, Metrics]:
         """Validate, and keep the average if it is the best so far."""
-        metrics = self._validate(now, held)
+        metrics = self._validate(now, validation)
         if metrics[LOSS] < now.metrics[LOSS] or math.isnan(now.metrics[LOSS]):
             return replace(now, best=now.average, metrics=metrics, stale=0), metrics
         return replace(now, stale=now.stale + 1), metrics
@@ -82,8 +82,8 @@ class Training:
     def _mask(self) -> Tensor:
         return movable(self.learner.space, self.settings.moves)
 
-    def _validate(self, now: Snapshot, held: Episode) -> Metrics:
-        return validate(self.learner, now.average, held, chunk=now.chunk, sizes=self._sizes(now.state))
+    def _validate(self, now: Snapshot, validation: Episode) -> Metrics:
+        return validate(self.learner, now.average, validation, chunk=now.chunk, sizes=self._sizes(now.state))
 
     def _sizes(self, state: AdapterState) -> tuple[int, ...]:
         """Of the settings; no more than there are (a first basis of few tasks has few directions)."""

@@ -3,7 +3,7 @@
 import torch
 
 from adapt.adapter.state import AdapterState
-from adapt.meta.batches import each
+from adapt.meta.batches import map_tasks
 from adapt.meta.query import Learner, Score
 from tasks import Episode
 
@@ -25,7 +25,7 @@ def validate(
             def one(episode: Episode, part: AdapterState = part) -> Score:
                 return learner.score(learner.adapt(part, episode)[1], episode)
 
-            losses, metrics = zip(*each(one, batch, chunk), strict=True)
+            losses, metrics = zip(*map_tasks(one, batch, chunk), strict=True)
             means[f"validation/{metric}{suffix}"] = float(torch.cat(metrics).double().mean())
             means[f"validation/loss{suffix}"] = float(torch.cat(losses).double().mean())
     return means

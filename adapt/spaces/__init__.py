@@ -1,6 +1,8 @@
 """What may move while a backbone adapts: tensors of it (FiLM, biases, prompts, all), tensors merged into it
 (LoRA, (IA)³, residual adapters), several of these, and low-dimensional subspaces of any."""
 
+from collections.abc import Callable
+
 from adapt.spaces.base import Space, named
 from adapt.spaces.bias import bias
 from adapt.spaces.combine import combine, combined
@@ -12,17 +14,16 @@ from adapt.spaces.prompt import prompt
 from adapt.spaces.residual import residual
 from adapt.spaces.subspace import Subspace
 
-__all__ = [
-    "Space",
-    "Subspace",
-    "bias",
-    "combine",
-    "combined",
-    "film",
-    "full",
-    "ia3",
-    "lora",
-    "named",
-    "prompt",
-    "residual",
-]
+#: Every space, by the name that saved adapters have for it: a new one is a file, a row here, and a config.
+SPACES: dict[str, Callable[..., Space]] = {
+    "bias": bias,
+    "film": film,
+    "full": full,
+    "ia3": ia3,
+    "lora": lora,
+    "prompt": prompt,
+    "residual": residual,
+}
+
+__all__ = ["SPACES", "Space", "Subspace", "combine", "combined", "named"]
+__all__ += [space.__name__ for space in SPACES.values()]

@@ -1,34 +1,17 @@
 """A space as JSON, and back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from adapt.errors import AdaptError
+from adapt.spaces import SPACES
 from adapt.spaces.base import Space, named
-from adapt.spaces.bias import bias
 from adapt.spaces.combine import Parts, combine
-from adapt.spaces.film import film
-from adapt.spaces.full import full
-from adapt.spaces.ia3 import ia3
-from adapt.spaces.lora import lora
-from adapt.spaces.prompt import prompt
-from adapt.spaces.residual import residual
 
-__all__ = ["SPACES", "describe", "rebuild"]
-
-#: Spaces that a description may name. Reading one can call these and nothing else.
-SPACES: dict[str, Callable[..., Space]] = {
-    "bias": bias,
-    "film": film,
-    "full": full,
-    "ia3": ia3,
-    "lora": lora,
-    "prompt": prompt,
-    "residual": residual,
-}
+__all__ = ["describe", "rebuild"]
 
 
 def describe(space: Space) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SEED", "Number", "between", "check", "checked", "each", "least", "optional", "positive"]
+__all__ = ["SEED", "Number", "between", "check", "checked", "least", "list_of", "optional", "positive"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def optional(number: Number) -> Number:
     return Number(**{**vars(number), "none": True})
 
 
-def each(number: Number) -> Number:
+def list_of(number: Number) -> Number:
     """A sequence of such numbers."""
     return Number(**{**vars(number), "several": True})
 

@@ -16,6 +16,7 @@ import scipy.optimize
 import torch
 from torch import Tensor, nn
 
+from adapt import heads, inner, spaces
 from adapt.adapter import Forward, Method
 from adapt.backbones import Conv4, Images, ResNet12, ViT
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, PeftLora, Retrain, SetFit
@@ -47,10 +48,7 @@ from adapt.spaces import (
     combine,
     combined,
     film,
-    full,
-    ia3,
     lora,
-    prompt,
     residual,
 )
 from tests.helpers import SIDE
@@ -151,14 +149,12 @@ def _subspace(build: Callable[[nn.Module], Space]) -> Callable[[nn.Module], Adap
     return adaptable
 
 
+#: Every space there is, with more than its defaults where these would hide something.
 SPACES: dict[str, Callable[[nn.Module], Adaptable]] = {
-    "film": _plain(film),
-    "bias": _plain(bias),
-    "full": _plain(full),
+    name: _plain(space) for name, space in spaces.SPACES.items()
+}
+SPACES |= {
     "lora": _plain(lambda backbone: lora(backbone, rank=2, alpha=3.0)),
-    "ia3": _plain(ia3),
-    "residual": _plain(residual),
-    "prompt": _plain(prompt),
     "combine": _plain(lambda backbone: combine(bias(backbone), lora(backbone, rank=1))),
     "combined": _plain(lambda backbone: combined(backbone, [film, residual])),
     "subspace of film": _subspace(film),
@@ -168,12 +164,24 @@ SPACES: dict[str, Callable[[nn.Module], Adaptable]] = {
 
 @dataclass(frozen=True)
 class HeadRow:
-    """``reference(head, X, Y, Q)``: outputs for Q by other means, on features whose rows have length √D (any
-    length, where nothing is learned: ``learns`` is False)."""
+    """A head as it is tried."""
 
     head: Any
-    reference: Callable[[Any, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    learns: bool = True
+
+    @property
+    def reference(self) -> Callable[[Any, np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None:
+        """``reference(head, X, Y, Q)``: outputs for Q by other means, on features whose rows have length √D
+        (any length, where nothing is learned)."""
+        return REFERENCES.get(type(self.head))
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything in its state."""
+        return self.head.fit(torch.ones(2, 3), torch.eye(2, 3)).numel() > 0
+
+
+def prototypes_by_hand(head: Prototype, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (cosines_by_hand if head.metric == "cosine" else class_means_by_hand)(head, x, y, q)
 
 
 def class_means_by_hand(head: Prototype, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -253,23 +261,33 @@ def with_intercept(x: np.ndarray) -> np.ndarray:
     return np.hstack([x, np.full((len(x), 1), x.shape[1] ** 0.5)])
 
 
-HEADS = {
-    "prototype": HeadRow(Prototype(), class_means_by_hand),
-    "prototype, sharp": HeadRow(Prototype(temperature=0.01), class_means_by_hand),
-    "prototype, cosine": HeadRow(Prototype(metric="cosine"), cosines_by_hand),
-    "ridge": HeadRow(Ridge(), primal_ridge),
-    "ridge, weak": HeadRow(Ridge(l2=1e-3, scale=1.0), primal_ridge),
-    "logistic": HeadRow(Logistic(steps=12), scipy_logistic),
-    "logistic, strong": HeadRow(Logistic(l2=1.0), scipy_logistic),
-    "logistic, by conjugate gradients": HeadRow(Logistic(steps=12, dense=0), scipy_logistic),
-    "logistic, strong, by conjugate gradients": HeadRow(Logistic(l2=1.0, dense=0), scipy_logistic),
-    "logistic_cv": HeadRow(LogisticCV(l2=(0.03, 1.0), steps=10), scipy_logistic_cv),
-    "linear": HeadRow(Linear(steps=20), torch_descent),
-    "linear, plain descent": HeadRow(Linear(lr=0.3, steps=10, momentum=0.0, l2=0.0), torch_descent),
-    "kernel_ridge": HeadRow(KernelRidge(), scikit_kernel_ridge),
-    "kernel_ridge, short": HeadRow(KernelRidge(length=0.3, l2=1e-2, scale=1.0), scikit_kernel_ridge),
-    "label_words, none given": HeadRow(LabelWords(steps=12), scipy_logistic),
-    "direct": HeadRow(Direct(), lambda head, x, y, q: q, learns=False),
+REFERENCES: dict[type, Callable[[Any, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    Direct: lambda head, x, y, q: q,
+    KernelRidge: scikit_kernel_ridge,
+    LabelWords: scipy_logistic,
+    Linear: torch_descent,
+    Logistic: scipy_logistic,
+    LogisticCV: scipy_logistic_cv,
+    Prototype: prototypes_by_hand,
+    Ridge: primal_ridge,
+}
+#: With more steps than by default, so that nothing is left of how they converge.
+CONVERGED: dict[str, Any] = {
+    "logistic": Logistic(steps=12),
+    "logistic_cv": LogisticCV(l2=(0.03, 1.0), steps=10),
+    "linear": Linear(steps=20),
+    "label_words": LabelWords(steps=12),
+}
+#: Every head there is, and some with other settings.
+HEADS = {name: HeadRow(CONVERGED.get(name, kind())) for name, kind in heads.HEADS.items()} | {
+    "prototype, sharp": HeadRow(Prototype(temperature=0.01)),
+    "prototype, cosine": HeadRow(Prototype(metric="cosine")),
+    "ridge, weak": HeadRow(Ridge(l2=1e-3, scale=1.0)),
+    "logistic, strong": HeadRow(Logistic(l2=1.0)),
+    "logistic, by conjugate gradients": HeadRow(Logistic(steps=12, dense=0)),
+    "logistic, strong, by conjugate gradients": HeadRow(Logistic(l2=1.0, dense=0)),
+    "linear, plain descent": HeadRow(Linear(lr=0.3, steps=10, momentum=0.0, l2=0.0)),
+    "kernel_ridge, short": HeadRow(KernelRidge(length=0.3, l2=1e-2, scale=1.0)),
 }
 
 
@@ -282,19 +300,23 @@ class SolverRow:
     """
 
     make: Callable[[int], Solver]
-    quadratic: int
-    convex: int
-    accuracy: float
+    quadratic: int = 200
+    convex: int = 200
+    accuracy: float = 1e-3
     pays_once: bool = False
     chooses: bool = False
 
 
+#: Every solver there is, with its default settings unless there is more to say of it, and some of one class.
 SOLVERS = {
+    name: SolverRow(lambda steps, kind=kind: kind(steps=steps)) for name, kind in inner.SOLVERS.items()
+}
+SOLVERS |= {
     "gauss_newton": SolverRow(lambda steps: GaussNewton(steps), quadratic=1, convex=8, accuracy=1e-10),
     "sgd": SolverRow(lambda steps: Descent("sgd", 0.8, steps), quadratic=40, convex=80, accuracy=1e-6),
     "sgd, forward": SolverRow(lambda steps: Descent("sgd", 0.8, steps, Exact()), 40, 80, 1e-6),
     "momentum": SolverRow(lambda steps: Descent("momentum", 0.4, steps, momentum=0.5), 60, 120, 1e-6),
-    "adam": SolverRow(lambda steps: Descent("adam", 0.05, steps), quadratic=200, convex=200, accuracy=1e-3),
+    "descent": SolverRow(lambda steps: Descent("adam", 0.05, steps)),
     "linearised": SolverRow(Linearised, quadratic=1, convex=8, accuracy=1e-10, pays_once=True),
     "auto": SolverRow(lambda steps: Auto((2, 4, 8), steps=steps), 1, 8, 1e-10, pays_once=True, chooses=True),
 }

@@ -1,31 +1,58 @@
-"""Nothing that users can name goes without a row in the tables."""
+"""Nothing that users can name goes without a row in the tables, or without a config."""
 
 from __future__ import annotations
 
-from inspect import isfunction
+from pathlib import Path
 
-from adapt import spaces
-from adapt.adapter import Forward, storage
+import pytest
+import yaml
+
+import adapt.baselines
+from adapt import heads, inner, spaces
+from adapt.adapter import Forward
 from adapt.backbones import ARCHITECTURES
-from tests.conformance.tables import (
-    BACKBONES,
-    ESTIMATORS,
-    HEADS,
-    METHODS,
-    SOLVERS,
-    SPACES,
-    TEXT_METHODS,
-)
+from adapt.forward import estimators
+from tests.conformance.tables import BACKBONES, ESTIMATORS, METHODS, TEXT_METHODS
+
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def test_every_registered_implementation_has_a_row() -> None:
-    """What users can name in a config or a saved folder is conformant."""
-    assert {name for name in spaces.__all__ if isfunction(getattr(spaces, name))} - {"named"} <= set(SPACES)
-    assert set(storage.HEADS.values()) <= {type(row.head) for row in HEADS.values()}
-    assert set(storage.SOLVERS.values()) <= {type(row.make(1)) for row in SOLVERS.values()}
-    assert set(storage.ESTIMATORS.values()) <= {type(row.estimator) for row in ESTIMATORS.values()}
+    """The rows of heads, solvers and spaces are made from their registries."""
+    assert set(estimators.ESTIMATORS.values()) <= {type(row.estimator) for row in ESTIMATORS.values()}
     assert set(ARCHITECTURES.values()) <= {type(build()) for build, _ in BACKBONES.values()}
-    import adapt.baselines
-
     named = {getattr(adapt.baselines, name) for name in adapt.baselines.__all__} | {Forward}
     assert named <= {type(row) for row in [*METHODS.values(), *TEXT_METHODS.values()]}
+
+
+def test_what_a_package_registers_it_exports() -> None:
+    for package, table in (
+        (heads, heads.HEADS),
+        (inner, inner.SOLVERS),
+        (inner, inner.LOSSES),
+        (spaces, spaces.SPACES),
+        (estimators, estimators.ESTIMATORS),
+    ):
+        names = {kind.__name__ for kind in table.values()}
+        assert names <= set(package.__all__) and all(hasattr(package, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("group", "package", "table", "without"),
+    [
+        ("head", "adapt.heads", heads.HEADS, {"label_words"}),  # of words, which no config has
+        ("inner", "adapt.inner", inner.SOLVERS, set()),
+        ("space", "adapt.spaces", spaces.SPACES, set()),
+    ],
+    ids=["head", "inner", "space"],
+)
+def test_configs_name_what_is_registered(
+    group: str, package: str, table: dict[str, type], without: set[str]
+) -> None:
+    """Every option of the group builds something registered, or a combination, and everything registered has
+    an option."""
+    options = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (CONF / group).glob("*.yaml")]
+    targets = {option.get("_target_") for option in options}
+    known = {f"{package}.{kind.__name__}" for kind in table.values()}
+    assert targets <= known | {"adapt.spaces.combined"}
+    assert known - targets <= {f"{package}.{table[name].__name__}" for name in without}

@@ -46,13 +46,14 @@ def targets_for(head: Head, n: int, c: int) -> list[Tensor]:
 
 
 @SIZES
-@rows(HEADS)
+@rows({name: row for name, row in HEADS.items() if row.reference is not None})
 def test_head_equals_its_reference(row: HeadRow, size: tuple[int, int, int]) -> None:
     n, d, c = size
     x, q = randn(n, d), randn(4, d, seed=1)
     for y in targets_for(row.head, n, c):
         ours = row.head.logits(row.head.fit(x, y), q)
         arrays = [normal_rows(it) if row.learns else it.numpy() for it in (x, q)]
+        assert row.reference is not None
         theirs = torch.from_numpy(row.reference(row.head, arrays[0], y.numpy(), arrays[1]))
         assert distance(ours, theirs) <= 1e-6
 

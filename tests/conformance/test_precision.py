@@ -227,7 +227,7 @@ def test_a_state_of_low_precision_is_widened(row: Mode) -> None:
     adapter = adapter_of(network(row)[0], Ridge(), GaussNewton(), CrossEntropy())
     low = adapter.state._replace(basis=adapter.state.basis.bfloat16())
     with row.around():
-        assert adapter.with_(state=low).fit(X.float(), LABELS).z.dtype == F32
+        assert adapter.replace(state=low).fit(X.float(), LABELS).z.dtype == F32
 
 
 METHODS: dict[str, Method] = {

@@ -32,7 +32,7 @@ def broken(folder: Path) -> Path:
     adapter = adapt.load(SHIPPED)
     origin = adapter.state.origin
     noise = 30 * torch.randn(origin.shape, generator=torch.Generator().manual_seed(0))
-    adapter.with_(state=adapter.state._replace(origin=origin + noise)).save_pretrained(folder)
+    adapter.replace(state=adapter.state._replace(origin=origin + noise)).save_pretrained(folder)
     return folder
 
 

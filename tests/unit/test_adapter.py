@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from adapt import AdaptError, FewShotAdapter
 from adapt.adapter import Forward, identity_state, initial_state
-from adapt.adapter.few_shot import ONE_SHOT
+from adapt.adapter.adapting import ONE_SHOT
 from adapt.adapter.inputs import as_examples, as_targets
 from adapt.backbones import FrozenBatchNorm, fingerprint
 from adapt.inner import CrossEntropy, Descent, GaussNewton
@@ -68,7 +68,7 @@ def test_adapting_needs_no_backward_pass(
     for module, name in ((torch.autograd, "grad"), (torch.autograd, "backward"), (torch.Tensor, "backward")):
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(torch.autograd.graph, "_engine_run_backward", refuse)
-    task = adapter.with_(solver=GaussNewton(steps=2)).fit(*support)
+    task = adapter.replace(solver=GaussNewton(steps=2)).fit(*support)
     assert not any(tensor.requires_grad for tensor in (task.z, task.head_state, *task.parameters.values()))
 
 
@@ -124,13 +124,13 @@ def test_numpy_and_torch_inputs_agree(adapter: FewShotAdapter, support: Support)
 
 
 def test_more_steps_lower_the_support_loss(adapter: FewShotAdapter, support: Support) -> None:
-    losses = adapter.with_(solver=GaussNewton(steps=4)).fit(*support).trace.losses
+    losses = adapter.replace(solver=GaussNewton(steps=4)).fit(*support).trace.losses
     assert losses[-1] < losses[0]
 
 
 def test_fewer_directions(adapter: FewShotAdapter, support: Support) -> None:
     for k in (0, 1, 3):
-        few = adapter.with_(state=adapter.state.leading(k))
+        few = adapter.replace(state=adapter.state.leading(k))
         assert torch.equal(few.state.basis, adapter.state.basis[:, :k])
         assert few.fit(*support).z.shape == (k,)
         assert len(few.state.learned.precision) == len(few.state.learned.rates) == k
@@ -144,7 +144,7 @@ def test_fewer_directions(adapter: FewShotAdapter, support: Support) -> None:
 def test_identity_state_moves_every_parameter(adapter: FewShotAdapter, support: Support) -> None:
     state = identity_state(adapter.space)
     assert torch.equal(state.learned.precision, torch.zeros(adapter.space.size))
-    task = adapter.with_(state=state, solver=Descent(steps=2)).fit(*support)
+    task = adapter.replace(state=state, solver=Descent(steps=2)).fit(*support)
     moved = torch.cat([value.flatten() for value in task.parameters.values()])
     assert torch.allclose(moved, adapter.space.initial + task.z)
 

@@ -43,7 +43,7 @@ def test_a_named_backbone_is_made_again(tmp_path: Path) -> None:
     adapter = adapter_of(network)
     written = saved(adapter, tmp_path / "it")
     assert written == {"name": info.name, "settings": MOBILE, "fingerprint": info.fingerprint}
-    assert saved(adapter.with_(backbone_name=info.name), tmp_path / "told") == written
+    assert saved(adapter.replace(backbone_name=info.name), tmp_path / "told") == written
     x = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     task = adapter.fit(x, [0, 1] * 3)
     task.save_pretrained(tmp_path / "task")

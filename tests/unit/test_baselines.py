@@ -59,10 +59,10 @@ def test_head_only_is_the_head_on_frozen_features(source: ArraySource, episode: 
 
 
 def test_forward_is_the_adapter(source: ArraySource, episode: Episode) -> None:
-    adapter = make_adapter(tiny_conv4()).with_(solver=GaussNewton(steps=2), head=Ridge())
+    adapter = make_adapter(tiny_conv4()).replace(solver=GaussNewton(steps=2), head=Ridge())
     expected = adapter.fit(episode.support_x, episode.support_y).logits(episode.query_x)
     assert torch.equal(logits(Forward(GaussNewton(steps=2), Ridge()), source, episode), expected)
-    few = adapter.with_(state=adapter.state.leading(1)).fit(episode.support_x, episode.support_y)
+    few = adapter.replace(state=adapter.state.leading(1)).fit(episode.support_x, episode.support_y)
     expected = few.logits(episode.query_x)
     assert torch.equal(logits(Forward(GaussNewton(steps=2), Ridge(), k=1), source, episode), expected)
 
@@ -72,7 +72,7 @@ def test_backprop_descends_in_every_parameter_of_the_space(source: ArraySource, 
     backbone = tiny_conv4()
     adapter = make_adapter(backbone)
     origin = adapter.space.initial + 0.05
-    adapter = adapter.with_(state=adapter.state._replace(origin=origin, log_sharpness=torch.tensor(0.7)))
+    adapter = adapter.replace(state=adapter.state._replace(origin=origin, log_sharpness=torch.tensor(0.7)))
     targets = one_hot(episode.support_y, 3)
     phi = origin.clone().requires_grad_(True)
     optimizer = torch.optim.SGD([phi], lr=1.0)
@@ -104,7 +104,7 @@ def test_backprop_in_the_subspace_descends_along_our_directions(
     """With the prior: by hand, with torch's own optimizer."""
     adapter = make_adapter(tiny_conv4())
     state = adapter.state._replace(log_precision=torch.tensor([-1.0, 0.0, 3.0]))
-    adapter = adapter.with_(state=state)
+    adapter = adapter.replace(state=state)
     targets = one_hot(episode.support_y, 3)
     z = torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.SGD([z], lr=0.5)

@@ -119,7 +119,7 @@ def test_lora_is_watched_before_every_epoch_and_learns() -> None:
 def test_lora_of_a_regression_begins_at_the_meta_learned_start() -> None:
     adapter = make_adapter(tiny_conv4())
     state = adapter.state._replace(origin=adapter.state.origin + 0.3)
-    context = Context(adapter.backbone, adapter.with_(state=state))
+    context = Context(adapter.backbone, adapter.replace(state=state))
     x = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     start = torch.func.functional_call(adapter.backbone, adapter.space.parameters(state.origin), x)
     method = PeftLora(lr=1e-12, epochs=1, weight_decay=0.0)

@@ -164,7 +164,7 @@ def test_where_compiled_code_cannot_run_it_is_the_reference(monkeypatch: pytest.
 
 def test_an_adapter_adapts_by_compiled_code(adapter: FewShotAdapter, support: Any) -> None:
     expected = adapter.fit(*support)
-    task = adapter.with_(solver=GaussNewton(engine="compiled")).fit(*support)
+    task = adapter.replace(solver=GaussNewton(engine="compiled")).fit(*support)
     assert torch.allclose(task.z, expected.z, atol=1e-4)
 
 

@@ -83,6 +83,8 @@ def page() -> Any:
         patch.setitem(sys.modules, EXAMPLE, module)
         for block in blocks("python"):
             exec(compile(block, "docs/adding-a-method.md", "exec"), module.__dict__)
+        for head, reference in module.REFERENCES.items():
+            patch.setitem(tables.REFERENCES, head, reference)
         patch.setattr(adapt.heads, "NearestMedian", module.NearestMedian, raising=False)
         patch.setattr(adapt.baselines, "NearestExample", module.NearestExample, raising=False)
         patch.setattr(tasks, "Stripes", module.Stripes, raising=False)
@@ -111,7 +113,7 @@ HEAD_TESTS = {
 def test_head_of_the_page_is_conformant(name: str, page: Any) -> None:
     """Every conformance test of heads, in all its cases, on the row that the page adds."""
     test = HEAD_TESTS[name]
-    row = tables.HeadRow(*page.HEADS_ROW["median"])
+    row = tables.HeadRow(page.NearestMedian())
     cases: list[dict[str, Any]] = [{"row": row}]
     for mark in test.pytestmark:
         argument, values = mark.args
@@ -122,7 +124,7 @@ def test_head_of_the_page_is_conformant(name: str, page: Any) -> None:
 
 
 def test_head_of_the_page_can_be_used(page: Any) -> None:
-    adapter = adapt.load("conv4_glyphs_film").with_(head=page.NearestMedian())
+    adapter = adapt.load("conv4_glyphs_film").replace(head=page.NearestMedian())
     source = page.Stripes()
     rows = [*source.classes("support").values()]
     x = source.load(np.concatenate([rows[0][:5], rows[8][:5]]))

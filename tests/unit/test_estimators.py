@@ -122,7 +122,7 @@ def test_descent_draws_from_its_seed_alone(gradient: Estimator) -> None:
 
 @pytest.mark.parametrize("gradient", [Rademacher(tangents=3), Orthogonal(2), SPSA(2, 0.01)], ids=str)
 def test_estimators_that_are_plain_settings_can_be_saved(gradient: Estimator, tmp_path: Path) -> None:
-    made = make_adapter(tiny_conv4()).with_(solver=Descent(gradient=gradient, seed=5))
+    made = make_adapter(tiny_conv4()).replace(solver=Descent(gradient=gradient, seed=5))
     made.save_pretrained(tmp_path / "it")
     assert adapt.load(tmp_path / "it", backbone=tiny_conv4()).solver == made.solver
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from adapt import AdaptError
-from adapt.adapter.storage import HEADS, _build, _describe
+from adapt.adapter.storage import build_component, describe_component
 from adapt.backbones import require
-from adapt.heads import LabelWords, Logistic, label_words, one_hot
+from adapt.heads import HEADS, LabelWords, Logistic, label_words, one_hot
 from adapt.heads.base import normalise
 from tests.conformance.tables import scipy_logistic
 from tests.helpers import distance
@@ -132,7 +132,7 @@ def test_gradients_are_those_of_differences() -> None:
 
 def test_it_is_saved_as_settings(model: Any, tmp_path: Any) -> None:
     head = label_words(model, [" good", " bad"], tokenizer=tokenizer, l2=0.2)
-    assert _build(_describe(head, HEADS), HEADS, tmp_path) == head
+    assert build_component(describe_component(head, HEADS), HEADS, tmp_path) == head
 
 
 def test_what_does_not_fit_is_refused(model: Any) -> None:

@@ -93,7 +93,7 @@ def test_front_matter_is_yaml_and_sections_without_data_are_as_they_were() -> No
 
 def test_a_source_s_own_card_goes_to_disk_and_back(adapter: FewShotAdapter, tmp_path: Path) -> None:
     sheet = VehicleDynamics().card.to_dict()
-    adapter.with_(info={"data_card": sheet}).save_pretrained(tmp_path)
+    adapter.replace(info={"data_card": sheet}).save_pretrained(tmp_path)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     for text in (
         sheet["origin"],

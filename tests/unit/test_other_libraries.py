@@ -59,7 +59,7 @@ def images(source: ArraySource, shots: int = 3) -> tuple[FewShotAdapter, Support
     adapter = make_adapter(tiny_conv4())
     state = adapter.state._replace(origin=adapter.state.origin + 0.05, log_sharpness=torch.tensor(0.7))
     support = Support(episode.support_x, episode.support_y, episode.meta.classes)
-    return adapter.with_(state=state), support, episode.query_x
+    return adapter.replace(state=state), support, episode.query_x
 
 
 def curves() -> tuple[FewShotAdapter, Support, Tensor]:
@@ -133,7 +133,7 @@ def test_the_same_as_our_backprop_in_spaces_that_merge(
     """What moves are the space's own tensors, the factors of LoRA, say, and not the weights they make."""
     adapter, support, query = curves()
     moving = space(adapter.backbone)
-    adapter = adapter.with_(
+    adapter = adapter.replace(
         space=moving, state=initial_state(moving.initial + 0.02, torch.ones(moving.size, 1))
     )
     ours = predictions(Backprop(Descent("sgd", 0.05, 10), Direct()), adapter, support, query)
@@ -149,7 +149,7 @@ def test_finetuning_a_regression_starts_where_a_merging_space_starts() -> None:
     """All weights are tuned, from those that φ₀ makes."""
     adapter, support, query = curves()
     moving = lora(adapter.backbone)
-    adapter = adapter.with_(
+    adapter = adapter.replace(
         space=moving, state=initial_state(moving.initial + 0.2, torch.ones(moving.size, 1))
     )
     still = predictions(Finetune(lr=1e-12, steps=1), adapter, support, query)

@@ -43,7 +43,7 @@ def adapter_of_last_layers() -> FewShotAdapter:
     space = film(backbone, skip=3)
     generator = torch.Generator().manual_seed(1)
     basis = 0.3 * torch.randn(space.size, 2, generator=generator)
-    return adapter.with_(space=space, state=initial_state(space.initial.clone(), basis))
+    return adapter.replace(space=space, state=initial_state(space.initial.clone(), basis))
 
 
 SOLVERS: dict[str, Solver] = {
@@ -58,7 +58,7 @@ SOLVERS: dict[str, Solver] = {
 
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
 def test_frozen_layers_run_once_per_task(solver: Solver) -> None:
-    adapter = adapter_of_last_layers().with_(solver=solver)
+    adapter = adapter_of_last_layers().replace(solver=solver)
     x, y = torch.rand(6, 1, SIDE, SIDE), [0, 0, 1, 1, 2, 2]
     with Operations() as operations:
         adapter.fit(x, y)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapt import AdaptError, FewShotAdapter
 from adapt.adapter import AdapterState, initial_state
-from adapt.adapter.few_shot import WORSE
+from adapt.adapter.adapting import WORSE
 from adapt.heads import Direct, Logistic, Prototype, Ridge
 from adapt.inner import (
     Auto,
@@ -79,7 +79,7 @@ def test_fit_predict_and_score(head: Any, solver: Solver) -> None:
     assert task.classes_.shape == (0,)
     score = task.score(X[1::2], y[1::2])
     assert score == pytest.approx(r2_score(y[1::2].numpy(), predicted), abs=1e-5)
-    start = adapter.with_(solver=GaussNewton(0)).fit(X[::2], y[::2]).score(X[1::2], y[1::2])
+    start = adapter.replace(solver=GaussNewton(0)).fit(X[::2], y[::2]).score(X[1::2], y[1::2])
     assert score >= start - 1e-4
     if not isinstance(solver, Linearised):
         assert score > 0.9
@@ -168,7 +168,7 @@ def test_heads_that_classify_are_refused() -> None:
             with pytest.raises(
                 AdaptError, match=r"head=\w+ classifies, but .* use heads\.Direct .* heads\.Ridge"
             ):
-                regressor(RIDGE).with_(**changes)
+                regressor(RIDGE).replace(**changes)
 
 
 @pytest.mark.parametrize("head", [Direct(), RIDGE], ids=["direct", "ridge"])
@@ -198,12 +198,12 @@ class Lost:
 def test_a_solver_that_makes_it_worse_is_not_followed(z: float) -> None:
     adapter = regressor()
     y = curve(adapter)
-    lost, start = adapter.with_(solver=Lost(z)).fit(X, y), adapter.with_(solver=GaussNewton(0)).fit(X, y)
+    lost, start = adapter.replace(solver=Lost(z)).fit(X, y), adapter.replace(solver=GaussNewton(0)).fit(X, y)
     assert not lost.z.any()
     assert (lost.trace.choice, lost.trace.forward_equivalents) == (WORSE, 7.0)
     assert np.array_equal(lost.predict(X), start.predict(X))
     assert all(torch.equal(lost.parameters[name], start.parameters[name]) for name in start.parameters)
-    kept = adapter.with_(solver=Lost(0.0)).fit(X, y)
+    kept = adapter.replace(solver=Lost(0.0)).fit(X, y)
     assert kept.trace.choice == "went astray"
 
 

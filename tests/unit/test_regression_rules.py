@@ -54,7 +54,7 @@ class _Adapter:
         self.change = {role: head}
 
     def prepare(self, context: Context) -> Any:
-        adapter = context.adapter.with_(**self.change)
+        adapter = context.adapter.replace(**self.change)
         return lambda support, watch: adapter.fit(support.x, support.y).logits
 
 
@@ -81,7 +81,7 @@ def test_a_head_that_classifies_is_refused_at_every_entry(entry: str, head: Head
 @pytest.mark.parametrize("entry", ["head", "forward", "backprop"])
 def test_predictions_are_of_the_size_of_the_targets(entry: str, head: Head) -> None:
     given = context()
-    given = given._replace(adapter=given.adapter.with_(support_head=head))
+    given = given._replace(adapter=given.adapter.replace(support_head=head))
     predictor = ENTRIES[entry](head).prepare(given)(Support(X, Y, ()), lambda _: None)
     with torch.no_grad():
         assert (predictor(X) - Y).abs().max() <= 0.3
@@ -93,7 +93,7 @@ def test_predictions_are_of_the_size_of_the_targets(entry: str, head: Head) -> N
 def test_as_many_outputs_as_targets(method: Method) -> None:
     """Also where a column would broadcast, and where the support head has none of it."""
     given = context(5)
-    given = given._replace(adapter=given.adapter.with_(support_head=Ridge(scale=1.0)))
+    given = given._replace(adapter=given.adapter.replace(support_head=Ridge(scale=1.0)))
     with pytest.raises(AdaptError, match=r"network's outputs \(8, 5\) for the targets \(8, 1\)"):
         method.prepare(given)(Support(X, Y, ()), lambda _: None)
 

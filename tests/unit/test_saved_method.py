@@ -37,7 +37,7 @@ def expected(adapter: FewShotAdapter, episode: Episode) -> Tensor:
 
 def test_it_predicts_what_the_adapter_does_that_was_saved(tmp_path: Path, episode: Episode) -> None:
     backbone = tiny_conv4()
-    adapter = make_adapter(backbone).with_(solver=GaussNewton(steps=2), head=Ridge())
+    adapter = make_adapter(backbone).replace(solver=GaussNewton(steps=2), head=Ridge())
     adapter.save_pretrained(tmp_path)
     before = fingerprint(backbone)
     predictor = adapted(Saved(str(tmp_path)), backbone, episode)
@@ -50,7 +50,7 @@ def test_another_solver(tmp_path: Path, episode: Episode) -> None:
     adapter = make_adapter(backbone)
     adapter.save_pretrained(tmp_path)
     found = adapted(Saved(str(tmp_path), solver=descent), backbone, episode)(episode.query_x)
-    assert torch.equal(found, expected(adapter.with_(solver=descent), episode))
+    assert torch.equal(found, expected(adapter.replace(solver=descent), episode))
     assert not torch.equal(found, expected(adapter, episode))
 
 
@@ -64,7 +64,7 @@ def test_one_that_names_its_backbone_runs_on_that_one(tmp_path: Path, episode: E
         input_shape=(1, SIDE, SIDE),
         training={},
     )
-    adapter = make_adapter(load_backbone(folder)[0]).with_(backbone_name=str(folder))
+    adapter = make_adapter(load_backbone(folder)[0]).replace(backbone_name=str(folder))
     adapter.save_pretrained(tmp_path / "adapter")
     shared = tiny_conv4()  # of another width: nothing of it would fit
     before = fingerprint(shared)

@@ -97,7 +97,7 @@ WHOLE: dict[str, tuple[Make, str, int, list[int]]] = {
     "steps of a linear head": (lambda v: Linear(steps=v), "head.steps", 2, [0]),
     "rank": (lambda v: lora(LINEAR, rank=v), "space.rank", 2, [0, -1, 10**6]),
     "seed of LoRA": (lambda v: lora(LINEAR, rank=1, seed=v), "space.seed", 2, [-1, 2**63]),
-    "rows": (lambda v: ADAPTER.with_(rows=v), "rows", 2, [0, -1]),
+    "rows": (lambda v: ADAPTER.replace(rows=v), "rows", 2, [0, -1]),
     "k": (ADAPTER.state.leading, "k", 2, [-1, 4]),
     "parts": (lambda v: layered_state(ADAPTER.space, v), "k", 2, [0]),
     "tangents": (lambda v: Gaussian(tangents=v), "tangents", 2, [0]),
@@ -179,7 +179,7 @@ def test_numbers(make: Make, name: str, good: float, bad: list[float]) -> None:
         (lambda: Distribution(TOY, 2, 2, 2, seed=2**63), "is too large: use task.seed<=2**63 - 1"),
         (lambda: Ridge(l2=INF), "head.l2=inf is no finite number: the regularisation must be positive"),
         (lambda: Ridge(l2="1"), "head.l2='1' is no number: use head.l2>0"),  # type: ignore[arg-type]
-        (lambda: ADAPTER.with_(rows=2.5), "rows=2.5 is no whole number: use rows>=1, or None"),
+        (lambda: ADAPTER.replace(rows=2.5), "rows=2.5 is no whole number: use rows>=1, or None"),
         (lambda: LogisticCV(l2=(1, NAN)), "head.l2=nan is no finite number"),
         (lambda: LogisticCV(l2="12"), "head.l2='12' is no list of numbers"),  # type: ignore[arg-type]
         (lambda: Auto(directions=(2, 2.5)), "inner.directions=2.5 is no whole number"),  # type: ignore[arg-type]
@@ -246,7 +246,7 @@ def test_parts_of_a_mixture_share_no_class() -> None:
 def test_a_checked_adapter_is_what_it_was() -> None:
     space = film(NETWORK)
     made = FewShotAdapter(NETWORK, space, initial_state(space.initial, torch.eye(space.size)[:, :2]), rows=2)
-    assert made.rows == 2 and made.with_(rows=None).rows is None
+    assert made.rows == 2 and made.replace(rows=None).rows is None
     assert (
         hashlib.sha256(repr(GaussNewton()).encode()).hexdigest()
         == hashlib.sha256(b"GaussNewton(steps=1, damping=1.0, engine='fast')").hexdigest()

@@ -37,7 +37,7 @@ COMPONENTS: list[tuple[Solver, Head]] = [
 
 @pytest.mark.parametrize(("solver", "head"), COMPONENTS, ids=lambda component: type(component).__name__)
 def test_adapter_round_trip(adapter: FewShotAdapter, tmp_path: Path, solver: Solver, head: Head) -> None:
-    made = adapter.with_(solver=solver, head=head, info={"title": "A | test", "training": {"seconds": 1.5}})
+    made = adapter.replace(solver=solver, head=head, info={"title": "A | test", "training": {"seconds": 1.5}})
     made.save_pretrained(tmp_path / "it")
     for loaded in (
         adapt.load(tmp_path / "it", backbone=tiny_conv4()),
@@ -54,7 +54,7 @@ def test_adapter_round_trip(adapter: FewShotAdapter, tmp_path: Path, solver: Sol
 def test_tasks_of_every_solver_and_head_come_back_bit_identical(
     adapter: FewShotAdapter, support: Support, tmp_path: Path, solver: Solver, head: Head
 ) -> None:
-    made = adapter.with_(solver=solver, head=head, support_head=Ridge(l2=0.5))
+    made = adapter.replace(solver=solver, head=head, support_head=Ridge(l2=0.5))
     task = made.fit(*support)
     task.save_pretrained(tmp_path / "task")
     loaded = adapt.load(tmp_path / "task", backbone=tiny_conv4())
@@ -73,7 +73,7 @@ def test_a_regression_comes_back_bit_identical(
 ) -> None:
     x, width = support[0], len(adapter.fit(*support).head_state) - 1
     y = torch.rand(9, width, generator=torch.Generator().manual_seed(0))
-    made = adapter.with_(solver=solver, head=head, support_head=head, loss=SquaredError())
+    made = adapter.replace(solver=solver, head=head, support_head=head, loss=SquaredError())
     made.save_pretrained(tmp_path / "adapter")
     again = adapt.load(tmp_path / "adapter", backbone=tiny_conv4())
     assert (again.loss, again.head, again.support_head, again.solver) == (SquaredError(), head, head, solver)
@@ -100,7 +100,7 @@ def test_a_diagonal_basis_and_frozen_directions_come_back(
     state = identity_state(adapter.space)
     precision = torch.linspace(-3, 3, adapter.space.size)
     precision[0], precision[1] = torch.inf, -torch.inf
-    made = adapter.with_(state=state._replace(log_precision=precision, log_rates=precision.clamp(-1, 1)))
+    made = adapter.replace(state=state._replace(log_precision=precision, log_rates=precision.clamp(-1, 1)))
     made.save_pretrained(tmp_path / "it")
     loaded = adapt.load(tmp_path / "it", backbone=tiny_conv4())
     assert all(torch.equal(a, b) for a, b in zip(loaded.state, made.state, strict=True))
@@ -126,14 +126,14 @@ def test_a_folder_of_format_1_predicts_as_its_equivalent(
     adapter: FewShotAdapter, support: Support, tmp_path: Path
 ) -> None:
     """One number λ for all directions became a precision of each, without further damping."""
-    sharp = adapter.with_(state=adapter.state._replace(log_sharpness=torch.tensor(0.3)))
+    sharp = adapter.replace(state=adapter.state._replace(log_sharpness=torch.tensor(0.3)))
     sharp.save_pretrained(tmp_path / "it")
     to_format_1(tmp_path / "it", 0.7)
     loaded = adapt.load(tmp_path / "it", backbone=tiny_conv4())
     assert torch.allclose(loaded.state.learned.precision, torch.full((3,), 0.7).exp())
     assert loaded.state.learned.damping == 0
     assert loaded.state.learned.rates.tolist() == [1, 1, 1]
-    by_hand = sharp.with_(state=sharp.state._replace(log_precision=torch.full((3,), 0.7)))
+    by_hand = sharp.replace(state=sharp.state._replace(log_precision=torch.full((3,), 0.7)))
     ours, theirs = loaded.fit(*support), by_hand.fit(*support)
     assert torch.equal(ours.z, theirs.z) and bool(ours.z.any())
     assert not torch.equal(ours.z, sharp.fit(*support).z)
@@ -214,7 +214,7 @@ def test_a_one_shot_task_and_a_state_with_shared_tensors_can_be_saved(
     adapter: FewShotAdapter, support: Support, tmp_path: Path
 ) -> None:
     one = torch.tensor(0.0)
-    shared = adapter.with_(state=adapter.state._replace(log_damping=one, log_sharpness=one))
+    shared = adapter.replace(state=adapter.state._replace(log_damping=one, log_sharpness=one))
     task = shared.fit(support[0][:3], support[1][:3])
     task.save_pretrained(tmp_path / "task")
     loaded = adapt.load(tmp_path / "task", backbone=adapter.backbone)
@@ -233,7 +233,7 @@ def test_a_shipped_backbone_is_found_by_name(
         training={},
     )
     monkeypatch.setattr("adapt.files.PRETRAINED", tmp_path)
-    made = make_adapter(tiny_conv4()).with_(backbone_name="small")
+    made = make_adapter(tiny_conv4()).replace(backbone_name="small")
     made.save_pretrained(tmp_path / "small_film")
     loaded = adapt.load("small_film")
     assert loaded.backbone_name == "small"
@@ -261,9 +261,9 @@ def test_what_cannot_be_saved_says_so_and_touches_nothing(
     adapter.save_pretrained(tmp_path / "it")
     before = {path.name: path.read_bytes() for path in (tmp_path / "it").iterdir()}
     for bad, message in (
-        (adapter.with_(solver=Mine()), r"Mine cannot be saved: only auto, descent, gauss_newton"),
-        (adapter.with_(info={"loss": float("nan")}), r"cannot be written as JSON"),
-        (adapter.with_(info={"weights": torch.ones(1)}), r"cannot be written as JSON"),
+        (adapter.replace(solver=Mine()), r"Mine cannot be saved: only auto, descent, gauss_newton"),
+        (adapter.replace(info={"loss": float("nan")}), r"cannot be written as JSON"),
+        (adapter.replace(info={"weights": torch.ones(1)}), r"cannot be written as JSON"),
     ):
         with pytest.raises(AdaptError, match=message):
             bad.save_pretrained(tmp_path / "it")
@@ -281,14 +281,14 @@ def test_saving_over_an_old_folder_never_mixes_the_two(
 
     monkeypatch.setattr("adapt.adapter.storage.write_text", crash)
     with pytest.raises(KeyboardInterrupt):
-        adapter.with_(state=adapter.state.leading(1)).save_pretrained(tmp_path / "it")
+        adapter.replace(state=adapter.state.leading(1)).save_pretrained(tmp_path / "it")
     with pytest.raises(AdaptError, match="not a complete artifact folder"):
         adapt.load(tmp_path / "it", backbone=adapter.backbone)
 
 
 BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown solver": ({"solver": {"name": "newton"}}, r"names 'newton', .* known are auto, descent, gauss"),
-    "unknown head": ({"head": {"name": "svm"}}, r"names 'svm', .* known are direct, logistic"),
+    "unknown head": ({"head": {"name": "svm"}}, r"names 'svm', .* known are direct, kernel_ridge"),
     "code for a head": ({"head": {"name": "os.system", "command": "true"}}, r"names 'os\.system'"),
     "space a string": ({"space": "film"}, r"wrong type .* damaged"),
     "space of another network": (

@@ -10,7 +10,7 @@ import torch
 from adapt.adapter import AdapterState, Problem
 from adapt.inner import GaussNewton
 from adapt.meta import MetaTraining, initial_basis, meta_train
-from adapt.meta.batches import Ragged, each, single, stacked
+from adapt.meta.batches import Ragged, map_tasks, single, stacked
 from adapt.meta.gradient import outer_gradient
 from adapt.meta.query import Learner
 from adapt.spaces import film
@@ -102,7 +102,7 @@ def test_ragged_batches_are_computed_one_task_at_a_time() -> None:
     def total(episode: Episode) -> tuple[torch.Tensor]:
         return (episode.support_x.sum(),)
 
-    found = torch.cat([result for (result,) in each(total, batch, chunk=3)])
+    found = torch.cat([result for (result,) in map_tasks(total, batch, chunk=3)])
     torch.testing.assert_close(found, torch.stack([FEW.episode(i).support_x.sum() for i in range(5)]))
 
 

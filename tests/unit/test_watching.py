@@ -16,7 +16,7 @@ from adapt.adapter.method import Unfinished, Watch, no_pool
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn
 from adapt.forward.estimators import Exact
 from adapt.heads import Direct, Logistic, Ridge
-from adapt.inner import Descent, GaussNewton, SquaredError
+from adapt.inner import Descent, GaussNewton, Linearised, SquaredError
 from adapt.spaces import full
 from tasks import ArraySource, Distribution
 from tests.helpers import distance, make_adapter, randomised, tiny_conv4
@@ -25,6 +25,7 @@ STEPS = 4
 #: By steps.
 STEPPING: dict[str, Callable[[int], Method]] = {
     "forward, descent": lambda steps: Forward(Descent("sgd", 0.5, steps, Exact()), Ridge()),
+    "forward, Gauss-Newton": lambda steps: Forward(GaussNewton(steps, damping=0.1), Ridge()),
     "backprop": lambda steps: Backprop(Descent("adam", 0.05, steps), Ridge()),
     "backprop, subspace": lambda steps: Backprop(Descent("adam", 0.05, steps), Ridge(), subspace=True),
     "backprop, checkpointed": lambda steps: Backprop(Descent("sgd", 0.5, steps), Ridge(), checkpoint=True),
@@ -81,9 +82,9 @@ def test_looking_changes_no_bit_of_the_result_and_is_no_work_of_the_method(
 
     def watch(predictor: Predictor) -> None:
         nonlocal spent
-        with FlopCounterMode(display=False) as inside:
-            outputs(predictor, task[2])
-        spent += inside.get_total_flops()
+        before = watched.get_total_flops()  # by the same counter: another one would hook into the modules
+        outputs(predictor, task[2])
+        spent += watched.get_total_flops() - before
 
     with FlopCounterMode(display=False) as unwatched:
         final = run(STEPPING[name](STEPS), task)
@@ -99,14 +100,18 @@ def test_looking_changes_no_bit_of_the_result_and_is_no_work_of_the_method(
 def test_a_method_that_shows_itself_does_so_on_every_task(
     name: str, steps: int, shots: int, source: ArraySource
 ) -> None:
-    """With a single example of a class most of them keep the start."""
+    """With a single example of a class most of them keep the start. (A single Gauss–Newton step is no method
+    that shows itself.)"""
     seen, final = looks(STEPPING[name](steps), problem(source, shots))
+    if name == "forward, Gauss-Newton" and steps == 1:
+        assert not seen
+        return
     assert seen
     if name != "finetune":
         assert torch.equal(seen[-1], final)
 
 
-@pytest.mark.parametrize("method", [HeadOnly(Ridge()), Forward(GaussNewton(2))], ids=["head", "gauss_newton"])
+@pytest.mark.parametrize("method", [HeadOnly(Ridge()), Forward(Linearised(2))], ids=["head", "linearised"])
 def test_methods_without_steps_in_between_show_nothing(method: Method, source: ArraySource) -> None:
     assert not looks(method, problem(source))[0]
 

@@ -7,7 +7,7 @@ that meets a :class:`Dual` has derivative zero *symbolically*: no zeros are stor
 on no adapted parameter therefore stays a plain tensor and is computed once, however many tangents there are.
 
 Every torch function that is given a ``Dual`` comes to :meth:`Dual.__torch_function__`, which looks up its
-rule in ``RULES`` (``adapt.forward.fast.rules``) or has torch differentiate that one function (``fallback``).
+rule in ``RULES`` (``adapt.forward.fast.rules``); by the default rule torch differentiates that one function.
 """
 
 from __future__ import annotations
@@ -21,10 +21,33 @@ from torch import Tensor
 
 from adapt.forward.errors import NotDifferentiable, Unsupported, operation_name, running_function
 
-__all__ = ["BEFORE_WRITING", "PASS", "RULES", "Dual", "Pass", "dual", "primal", "rule", "version", "wrap"]
+__all__ = [
+    "BEFORE_WRITING",
+    "PASS",
+    "RULES",
+    "Dual",
+    "Pass",
+    "dual",
+    "primal",
+    "rule",
+    "version",
+    "wrap",
+]
 
-#: torch function → rule. A rule is called as ``rule(func, *args, **kwargs)`` with the names torch documents.
-RULES: dict[Any, Callable[..., Any]] = {}
+Rule = Callable[..., Any]
+
+
+class Rules(dict[Any, Rule]):
+    """torch function → rule, called as ``rule(func, *args, **kwargs)`` with the names torch documents."""
+
+    #: The rule of every function that has none of its own; :mod:`adapt.forward.fast.fallback` gives it.
+    default: Rule
+
+    def __missing__(self, function: Any) -> Rule:
+        return self.default
+
+
+RULES = Rules()
 
 #: Called before the memory of a moving tensor is written to (the engine then copies x, to put it back).
 BEFORE_WRITING: ContextVar[Callable[[], None]] = ContextVar("before_writing", default=lambda: None)
@@ -79,12 +102,7 @@ class Dual(Tensor):
             raise Unsupported(name, "an autograd.Function is opaque to the fast engine")
         if kwargs and kwargs.get("out") is not None:  # rules would write the tangents there as well
             raise Unsupported(operation_name(func), "it is an out= function")
-        found = RULES.get(func)
-        if found is not None:
-            return found(func, *args, **(kwargs or {}))
-        from adapt.forward.fast.fallback import fallback
-
-        return fallback(func, args, kwargs or {})
+        return RULES[func](func, *args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -145,10 +163,10 @@ def _fit(tangent: Tensor, value: Tensor) -> Tensor:
     return tangent if tangent.shape == value.shape else tangent.expand(value.shape)
 
 
-def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(*functions: Any) -> Callable[[Rule], Rule]:
     """Register a rule for torch ``functions``."""
 
-    def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    def register(implementation: Rule) -> Rule:
         for function in functions:
             RULES[function] = implementation
         return implementation

@@ -1,4 +1,5 @@
-"""Operations without a rule: their own Python body where they have one, else torch's ``jvp`` of that one."""
+"""The default rule, of operations that have no other: their own Python body where there is one, else torch's
+``jvp`` of that one operation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from adapt.forward.bodies import body
 from adapt.forward.custom import TangentGuard
 from adapt.forward.errors import NotDifferentiable, Unsupported, operation_name
-from adapt.forward.fast.dual import Dual, primal, wrap
+from adapt.forward.fast.dual import RULES, Dual, primal, wrap
 from adapt.forward.kernels import ONE_AT_A_TIME, differentiable_kernels
 
 __all__ = ["dense", "differentiate", "fallback", "listener"]
@@ -33,8 +34,8 @@ def fallback(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return written(*args, **kwargs)
     if (name := getattr(func, "__name__", "")).endswith("_") and (name == "__set__" or name[-2] != "_"):
         raise Unsupported(operation_name(func), "it changes its operand; write it out of place")
-    if (told := listener.get()) is not None:
-        told(func)
+    if (listening := listener.get()) is not None:
+        listening(func)
     leaves, structure = tree_flatten((tuple(args), dict(kwargs)))
     moving = [i for i, leaf in enumerate(leaves) if type(leaf) is Dual]
     constants = [primal(leaf) for leaf in leaves]
@@ -108,3 +109,6 @@ def _wrap(value: Any, columns: list[Any]) -> Any:
     tangents = [tree_flatten(column)[0] for column in columns]
     wrapped = [wrap(leaf, [column[i] for column in tangents]) for i, leaf in enumerate(leaves)]
     return tree_unflatten(wrapped, structure)
+
+
+RULES.default = lambda func, *args, **kwargs: fallback(func, args, kwargs)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from adapt.forward.errors import Unsupported, operation_name
 from adapt.forward.fast.dual import BEFORE_WRITING, RULES, Dual, primal, rule
-from adapt.forward.fast.fallback import fallback
 
 __all__: list[str] = []
 
@@ -37,11 +36,7 @@ def _rule(plain: Any) -> Callable[..., Any]:
         _must_move(func, input)
         # Autograd keeps the operand, which is about to be written over.
         operand = Dual(primal(input).clone(), input.tangents) if torch.is_grad_enabled() else input
-        found = RULES.get(plain)
-        result = (
-            found(plain, operand, *args, **kwargs) if found else fallback(plain, (operand, *args), kwargs)
-        )
-        return input.overwrite(result)
+        return input.overwrite(RULES[plain](plain, operand, *args, **kwargs))
 
     return in_place
 

@@ -1,0 +1,130 @@
+"""What an adapter and a fitted task are made of: plain records, which fitting, predicting, moving and saving
+are functions of."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor, nn
+
+from adapt.adapter.inputs import Examples, as_examples
+from adapt.adapter.problem import Problem
+from adapt.adapter.state import AdapterState
+from adapt.backbones import (
+    check_contract,
+    check_state,
+    check_structure,
+    input_dtype,
+    pictures_of,
+    tokeniser,
+)
+from adapt.checks import check_setting, least, optional
+from adapt.errors import AdaptError
+from adapt.forward.preflight import Preflight, modes
+from adapt.heads import Head, Logistic, Prototype
+from adapt.heads.base import check_regression
+from adapt.inner import CrossEntropy, GaussNewton, Loss, Solver, Trace
+from adapt.precision import wide
+from adapt.spaces import Space, Subspace
+
+__all__ = ["AdapterRecord", "TaskRecord"]
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterRecord:
+    """What a :class:`~adapt.adapter.FewShotAdapter` is made of; its attributes are explained there."""
+
+    backbone: nn.Module
+    space: Space
+    state: AdapterState
+    solver: Solver = field(default_factory=GaussNewton)
+    head: Head = field(default_factory=Logistic)
+    support_head: Head = field(default_factory=Prototype)
+    loss: Loss = field(default_factory=CrossEntropy)
+    input_shape: tuple[int, ...] | None = None
+    backbone_name: str | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        check_structure(self.backbone)
+        check_state(self.backbone)  # by which a saved adapter knows it
+        Preflight(tuple(modes(self.backbone))).raise_if_blocked()
+        rows = least(1, "at least one example at a time, or None for all")
+        object.__setattr__(self, "rows", check_setting("rows", self.rows, optional(rows)))
+        if self.loss.regression:
+            for role, head in (("head", self.head), ("support_head", self.support_head)):
+                check_regression(head, role)
+        _check_state(self.state, self.space)
+        object.__setattr__(self, "state", AdapterState(*map(wide, self.state)))
+
+    @property
+    def problem(self) -> Problem:
+        """How tasks are judged."""
+        return Problem(self.loss, self.support_head, self.head)
+
+    @property
+    def subspace(self) -> Subspace:
+        """Where z lives."""
+        return Subspace(self.space, self.state.origin, self.state.basis)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other attributes, for instance ``adapter.replace(solver=GaussNewton(steps=2))``."""
+        return replace(self, **changes)
+
+    def with_(self, **changes: Any) -> Self:
+        """The earlier name of :meth:`replace`."""
+        warnings.warn("adapter.with_(…) is called adapter.replace(…) now", DeprecationWarning, stacklevel=2)
+        return self.replace(**changes)
+
+    def examples(self, x: Examples, fewest: int = 1) -> Tensor:
+        """``x`` as the backbone takes it: texts tokenised, numbers in the dtype of its first layer, on its
+        device; ``[0]`` for none, if ``fewest`` is 0.
+
+        Raises:
+            AdaptError: shapes or values that cannot be used, or a backbone that is no function of single
+                examples (:func:`adapt.backbones.check_contract`).
+        """
+        found = as_examples(
+            x,
+            self.input_shape,
+            self.state.origin,
+            tokeniser(self.backbone),
+            pictures_of(self.backbone, self.input_shape),
+            fewest,
+            partial(input_dtype, self.backbone),
+        )
+        check_contract(self.backbone, found, x)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRecord:
+    """What a :class:`~adapt.adapter.FittedTask` is made of; its attributes are explained there."""
+
+    adapter: AdapterRecord
+    parameters: dict[str, Tensor]
+    head_state: Tensor
+    classes_: np.ndarray
+    z: Tensor
+    trace: Trace
+    outputs: int
+
+
+def _check_state(state: AdapterState, space: Space) -> None:
+    sizes = {"origin": tuple(state.origin.shape), "basis": tuple(state.basis.shape[:1])}
+    if any(size != (space.size,) for size in sizes.values()):
+        raise AdaptError(
+            f"space '{space.name}' has {space.size} numbers, but the state's origin is of shape "
+            f"{sizes['origin']} and its basis of {tuple(state.basis.shape)}: make one with "
+            "initial_state(space.initial, basis), basis [P, k]"
+        )
+    lengths = {name: tuple(getattr(state, name).shape) for name in ("log_precision", "log_rates")}
+    if any(shape != (state.k,) for shape in lengths.values()):
+        raise AdaptError(
+            f"the basis has {state.k} directions, but {lengths}: shorten a state with AdapterState.leading, "
+            "or make one with initial_state"
+        )
