@@ -29,13 +29,13 @@ MISTAKES = (AdaptError, TaskError, HydraException, OmegaConfBaseException)
 
 #: Commands beside running an experiment, and the modules whose ``main(arguments)`` they are.
 COMMANDS = {
-    "history": "adapt.app.history",
-    "list": "adapt.app.listing",
-    "promote": "adapt.app.promote",
-    "resume": "adapt.app.resume",
-    "rollback": "adapt.app.rollback",
-    "show": "adapt.app.show",
-    "tune": "adapt.app.tune",
+    "history": "adapt.app.commands.history",
+    "list": "adapt.app.commands.list",
+    "promote": "adapt.app.commands.promote",
+    "resume": "adapt.app.commands.resume",
+    "rollback": "adapt.app.commands.rollback",
+    "show": "adapt.app.commands.show",
+    "tune": "adapt.app.commands.tune",
 }
 
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.
@@ -83,7 +83,7 @@ def _sweep_closed() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if (sweep := sys.modules.get("adapt.app.sweep")) is not None:
+        if (sweep := sys.modules.get("adapt.app.sweeps.callback")) is not None:
             sweep.close(error)
         raise
 
@@ -97,7 +97,7 @@ def _entry() -> Callable[[], object]:
 
 
 def _task(config: DictConfig) -> float | None:
-    from adapt.app.run import (
+    from adapt.app.stages.run import (
         run,
     )  # imported here: --help and misspelt keys should not wait for torch and MLflow
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.app import build
 from adapt.app.config import config_folder
-from adapt.app.tuning.search import GROUPS, Value
+from adapt.app.sweeps.tuning.search import GROUPS, Value
 from adapt.errors import AdaptError
 
 __all__ = ["chosen_config", "composed", "override", "resolved"]

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import RenderableType
 from rich.text import Text
 
+from adapt.app.commands.list import Arguments, config_folders, groups, rows, sentence
 from adapt.app.config import config_folder
-from adapt.app.listing import Arguments, config_folders, groups, rows, sentence
 from adapt.app.main import forget_unchosen
 from adapt.app.progress import console
 

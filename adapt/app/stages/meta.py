@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from adapt.adapter import AdapterState, FewShotAdapter
-from adapt.app.adapters import untrained
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
-from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
-from adapt.app.session import Parts, Session, distribution
+from adapt.app.stages.adapters import untrained
+from adapt.app.stages.licence import licence_tags, warn_about_licence
+from adapt.app.stages.session import Parts, Session, distribution
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
