@@ -18,7 +18,8 @@ from adapt.app.config import Stage
 from adapt.app.environment import choose_device, job_number
 from adapt.app.progress import console
 from adapt.app.stages.compare import run_compare
-from adapt.app.stages.meta import CHECKPOINT, run_meta, run_pretrain
+from adapt.app.stages.meta import CHECKPOINT, run_meta
+from adapt.app.stages.pretrain import run_pretrain
 from adapt.app.stages.session import Session
 from adapt.app.stages.state import State, Sweep, begin, sweep_of
 from adapt.checks import SEED, check_setting
