@@ -6,19 +6,19 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from adapt.app.config import Config, config_folder
+from adapt.app.compose import forget_unchosen
+from adapt.app.config import config_folder
 from adapt.errors import AdaptError
 from tasks import TaskError, TaskWarning
 
@@ -27,21 +27,11 @@ __all__ = ["main"]
 #: What the user can mend.
 MISTAKES = (AdaptError, TaskError, HydraException, OmegaConfBaseException)
 
-#: Commands beside running an experiment, and the modules whose ``main(arguments)`` they are.
-COMMANDS = {
-    "history": "adapt.app.commands.history",
-    "list": "adapt.app.commands.list",
-    "promote": "adapt.app.commands.promote",
-    "resume": "adapt.app.commands.resume",
-    "rollback": "adapt.app.commands.rollback",
-    "show": "adapt.app.commands.show",
-    "tune": "adapt.app.commands.tune",
-}
+#: Commands beside running an experiment: ``main(arguments)`` of the module of that name in ``commands``.
+COMMANDS = ("history", "list", "promote", "resume", "rollback", "show", "tune")
 
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.
 LAUNCHER = "hydra/launcher/"
-
-ConfigStore.instance().store(name="schema", node=Config)
 
 
 class Terminated(KeyboardInterrupt):
@@ -59,7 +49,7 @@ def main() -> None:
     try:
         with _warnings_as_lines():
             if command in COMMANDS:
-                importlib.import_module(COMMANDS[command]).main(sys.argv[2:])
+                importlib.import_module(f"adapt.app.commands.{command}").main(sys.argv[2:])
             else:
                 with _sweep_closed():
                     _entry()()
@@ -106,17 +96,6 @@ def _task(config: DictConfig) -> float | None:
         return run(config)
     except MISTAKES as error:
         _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
-
-
-def forget_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
-    """Drop what an experiment sets of methods that ``method=...`` leaves out; what was typed stays, to be
-    complained of."""
-    keys = [override.lstrip("+~").split("=")[0].split(".") for override in typed]
-    mentioned = {key[1] for key in keys if key[0] == "method" and len(key) > 1}
-    with open_dict(config.method):
-        for name in config.method.keys() - mentioned:
-            if isinstance(config.method[name], DictConfig) and "_target_" not in config.method[name]:
-                del config.method[name]
 
 
 @contextmanager

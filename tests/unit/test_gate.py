@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapt.adapter import FewShotAdapter
 from adapt.app.commands.held import held_tasks, recorded
-from adapt.app.commands.show import compose_run
+from adapt.app.compose import compose_run
 from adapt.backbones import load_backbone
 from adapt.compare import ACCURACY, MSE
 from adapt.compare.gate import CLASS, TOGETHER, Gate, judge, run_gate

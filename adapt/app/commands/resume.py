@@ -12,7 +12,7 @@ from unittest import mock
 
 from omegaconf import OmegaConf
 
-from adapt.app.commands.list import Arguments
+from adapt.app.commands.arguments import Arguments
 from adapt.app.progress import console
 from adapt.app.stages.state import SWEEP, State, resumed
 from adapt.errors import AdaptError
