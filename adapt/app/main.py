@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -32,6 +32,10 @@ COMMANDS = ("history", "list", "promote", "resume", "rollback", "show", "tune")
 
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.
 LAUNCHER = "hydra/launcher/"
+
+#: What Hydra is to load, as it was called in earlier versions: configs of one's own may still say so. What a
+#: run has recorded does not matter here, since it is composed anew when it is resumed.
+RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSummary"}
 
 
 class Terminated(KeyboardInterrupt):
@@ -127,6 +131,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(LAUNCHER):
         name = str(error.missing_cfg_file).removeprefix(LAUNCHER)
         return f'Hydra\'s launcher {name} is not installed: pip install "adaptive-behavior[sweeps]"'
+    for earlier, now in RENAMED.items():
+        if isinstance(error, InstantiationException) and f"'{earlier}'" in str(error):
+            return f"_target_={earlier} is now called {now}"
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return _unknown_key(cause, cause.parent_node)
