@@ -19,7 +19,7 @@ from models import data_root
 
 from adapt.app.config import config_folder
 from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
-from adapt.app.session import distribution
+from adapt.app.stages.session import distribution
 from adapt.backbones import require
 from adapt.errors import AdaptError
 from adapt.files import read_json

@@ -19,7 +19,7 @@ from adapt.adapter import Context, Forward, Method, load
 from adapt.app.config import config_folder
 from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
 from adapt.app.progress import progress
-from adapt.app.session import distribution
+from adapt.app.stages.session import distribution
 from adapt.backbones import load_backbone
 from adapt.baselines import Backprop, Finetune, HeadOnly, Retrain
 from adapt.compare import ACCURACY, Comparison, compare

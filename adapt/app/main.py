@@ -6,19 +6,19 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, open_dict
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from adapt.app.config import Config, config_folder
+from adapt.app.compose import forget_unchosen
+from adapt.app.config import config_folder
 from adapt.errors import AdaptError
 from tasks import TaskError, TaskWarning
 
@@ -27,21 +27,15 @@ __all__ = ["main"]
 #: What the user can mend.
 MISTAKES = (AdaptError, TaskError, HydraException, OmegaConfBaseException)
 
-#: Commands beside running an experiment, and the modules whose ``main(arguments)`` they are.
-COMMANDS = {
-    "history": "adapt.app.history",
-    "list": "adapt.app.listing",
-    "promote": "adapt.app.promote",
-    "resume": "adapt.app.resume",
-    "rollback": "adapt.app.rollback",
-    "show": "adapt.app.show",
-    "tune": "adapt.app.tune",
-}
+#: Commands beside running an experiment: ``main(arguments)`` of the module of that name in ``commands``.
+COMMANDS = ("history", "list", "promote", "resume", "rollback", "show", "tune")
 
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.
 LAUNCHER = "hydra/launcher/"
 
-ConfigStore.instance().store(name="schema", node=Config)
+#: What Hydra is to load, as it was called in earlier versions: configs of one's own may still say so. What a
+#: run has recorded does not matter here, since it is composed anew when it is resumed.
+RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSummary"}
 
 
 class Terminated(KeyboardInterrupt):
@@ -59,7 +53,7 @@ def main() -> None:
     try:
         with _warnings_as_lines():
             if command in COMMANDS:
-                importlib.import_module(COMMANDS[command]).main(sys.argv[2:])
+                importlib.import_module(f"adapt.app.commands.{command}").main(sys.argv[2:])
             else:
                 with _sweep_closed():
                     _entry()()
@@ -83,7 +77,7 @@ def _sweep_closed() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if (sweep := sys.modules.get("adapt.app.sweep")) is not None:
+        if (sweep := sys.modules.get("adapt.app.sweeps.callback")) is not None:
             sweep.close(error)
         raise
 
@@ -97,7 +91,7 @@ def _entry() -> Callable[[], object]:
 
 
 def _task(config: DictConfig) -> float | None:
-    from adapt.app.run import (
+    from adapt.app.stages.run import (
         run,
     )  # imported here: --help and misspelt keys should not wait for torch and MLflow
 
@@ -106,17 +100,6 @@ def _task(config: DictConfig) -> float | None:
         return run(config)
     except MISTAKES as error:
         _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
-
-
-def forget_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
-    """Drop what an experiment sets of methods that ``method=...`` leaves out; what was typed stays, to be
-    complained of."""
-    keys = [override.lstrip("+~").split("=")[0].split(".") for override in typed]
-    mentioned = {key[1] for key in keys if key[0] == "method" and len(key) > 1}
-    with open_dict(config.method):
-        for name in config.method.keys() - mentioned:
-            if isinstance(config.method[name], DictConfig) and "_target_" not in config.method[name]:
-                del config.method[name]
 
 
 @contextmanager
@@ -148,6 +131,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(LAUNCHER):
         name = str(error.missing_cfg_file).removeprefix(LAUNCHER)
         return f'Hydra\'s launcher {name} is not installed: pip install "adaptive-behavior[sweeps]"'
+    for earlier, now in RENAMED.items():
+        if isinstance(error, InstantiationException) and f"'{earlier}'" in str(error):
+            return f"_target_={earlier} is now called {now}"
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return _unknown_key(cause, cause.parent_node)

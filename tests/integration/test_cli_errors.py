@@ -70,6 +70,12 @@ MISTAKES = [
     mistake("stage=meta meta=pretraining", "stage=meta", "meta=outer"),
     mistake("stage=pretrain meta=outer", "stage=pretrain", "meta=pretraining"),
     mistake("method=[]", "no method", "method=forward"),
+    # what has another name now
+    mistake(
+        "hydra.callbacks.summary._target_=adapt.app.sweep.SweepSummary",
+        "_target_=adapt.app.sweep.SweepSummary",
+        "adapt.app.sweeps.callback.SweepSummary",
+    ),
     # code from elsewhere
     mistake("method.forward._target_=os.system", "method.forward._target_=os.system", "allow=["),
     mistake(

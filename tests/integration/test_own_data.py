@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from adapt.app.config import config_folder
-from adapt.app.session import distribution
+from adapt.app.stages.session import distribution
 from adapt.compare import Comparison
 from adapt.files import read_json
 from tasks import Distribution

@@ -121,3 +121,19 @@ def test_resume_repeats_what_was_typed_where_it_was_typed(
     own.write_text("# @package _global_\n# Mine.\ntask:\n  shots: 2\n")
     assert call(["resume", str(folder)], tmp_path) == 2
     assert "was started with other settings (task.shots was 3, is 2)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_recorded_when_modules_had_other_names_goes_on(tmp_path: Path) -> None:
+    assert call(["-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep"], tmp_path) == 0
+    folder = tmp_path / "sweep"
+    for path in (folder / "multirun.yaml", *folder.glob("*/.hydra/hydra.yaml")):
+        text = path.read_text(encoding="utf-8")
+        assert "adapt.app.sweeps.callback.SweepSummary" in text
+        path.write_text(text.replace("adapt.app.sweeps.callback.", "adapt.app.sweep."), encoding="utf-8")
+    write_json(folder / "sweep.json", {**read_json(folder / "sweep.json"), "status": "running"})
+    (folder / "1" / "run.json").unlink()
+
+    assert call(["resume", "sweep"], tmp_path) == 0
+    assert read_json(folder / "sweep.json")["status"] == "finished"
+    assert read_json(folder / "1" / "run.json")["status"] == "finished"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from adapt.app.tuning import trials
-from adapt.app.tuning.study import MethodStudy, Trial
+from adapt.app.sweeps.tuning import trials
+from adapt.app.sweeps.tuning.study import MethodStudy, Trial
 from adapt.errors import AdaptError
 from adapt.files import read_json
 from adapt.tracking import prepare_store
@@ -86,7 +86,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     capture = pytest.MonkeyPatch()
     written: list[str] = []
     with capture.context() as patch:
-        patch.setattr("adapt.app.tune.console.print", lambda *text, **_: written.extend(map(str, text)))
+        patch.setattr("adapt.app.progress.console.print", lambda *text, **_: written.extend(map(str, text)))
         runs = [
             tune(folder, "folder=search", *options, interrupt=3),
             tune(folder, "folder=search", add=add_and_stop),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapt.adapter import Context, Predictor, Role, Support
 from adapt.adapter.method import Adapt, Watch, no_pool
-from adapt.app.report import show
+from adapt.app.stages.report import show
 from adapt.compare import ACCURACY, Comparison, MethodResult, compare, pool
 from adapt.compare.evidence import evidence_line
 from adapt.compare.examples import Examples

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from adapt.adapter import Context, Predictor, Role, Support
 from adapt.adapter.method import Adapt, Watch, no_pool
-from adapt.app.compare_stage import describe
-from adapt.app.report import show
-from adapt.app.sweep import SweepSummary
+from adapt.app.stages.compare import describe
+from adapt.app.stages.report import show
+from adapt.app.sweeps.callback import SweepSummary
 from adapt.compare import ACCURACY, MSE, Comparison, Curve, Interval, MethodResult, compare
 from adapt.compare.markdown import comparison_markdown, table_rows
 from adapt.compare.metric import METRICS, metric_of

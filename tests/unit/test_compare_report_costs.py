@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from adapt.adapter import Role
-from adapt.app.report import show
+from adapt.app.stages.report import show
 from adapt.compare import Comparison, Curve, MethodResult
 from adapt.compare.markdown import comparison_markdown, cost_rows, table_rows
 from adapt.compare.statistics import Speedup

@@ -13,8 +13,8 @@ from scipy.stats import ttest_1samp, ttest_rel
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter
-from adapt.app.held import held_tasks, recorded
-from adapt.app.show import compose_run
+from adapt.app.commands.held import held_tasks, recorded
+from adapt.app.compose import compose_run
 from adapt.backbones import load_backbone
 from adapt.compare import ACCURACY, MSE
 from adapt.compare.gate import CLASS, TOGETHER, Gate, judge, run_gate

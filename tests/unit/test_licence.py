@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from adapt.app.licence import licence_tags, warn_about_licence
+from adapt.app.stages.licence import licence_tags, warn_about_licence
 from tests.audited import CARD
 
 

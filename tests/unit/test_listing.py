@@ -16,7 +16,7 @@ pytest.importorskip("hydra")
 import yaml
 from rich.console import Console
 
-from adapt.app import listing
+from adapt.app.commands import list as listing
 from adapt.app.config import config_folder
 from tests.command_line import call
 

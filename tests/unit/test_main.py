@@ -10,7 +10,8 @@ pytest.importorskip("hydra")
 
 from omegaconf import OmegaConf
 
-from adapt.app.main import _warnings_as_lines, forget_unchosen
+from adapt.app.compose import forget_unchosen
+from adapt.app.main import _warnings_as_lines
 from tasks import TaskWarning
 
 

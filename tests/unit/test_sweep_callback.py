@@ -17,9 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 import adapt.app.main  # noqa: F401  (registers the schema of the config)
-from adapt.app import sweep
 from adapt.app.config import config_folder
-from adapt.app.state import SWEEP, resumed, sweep_of
+from adapt.app.stages.state import SWEEP, resumed, sweep_of
+from adapt.app.sweeps import callback
 from adapt.errors import AdaptError
 from adapt.files import read_json
 
@@ -57,10 +57,10 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     found = Recorder()
-    monkeypatch.setattr(sweep, "track", found.track)
-    monkeypatch.setattr(sweep, "sync", found.synced.append)
+    monkeypatch.setattr(callback, "track", found.track)
+    monkeypatch.setattr(callback, "sync", found.synced.append)
     yield found
-    sweep.close(None)
+    callback.close(None)
 
 
 def multirun(folder: Path, *overrides: str) -> DictConfig:
@@ -85,7 +85,7 @@ def test_what_runs_share_and_what_they_differ_in(tmp_path: Path, recorder: Recor
         "seed=3",
         "method.forward.k=2,4",
     )
-    sweep.SweepSummary().on_multirun_start(multirun(tmp_path, *overrides))
+    callback.SweepSummary().on_multirun_start(multirun(tmp_path, *overrides))
 
     (opened,) = recorder.opened
     assert opened["name"] == "quickstart" and opened["tags"] == {"sweep": "true"}
@@ -100,7 +100,7 @@ def test_what_runs_share_and_what_they_differ_in(tmp_path: Path, recorder: Recor
 
 
 def test_what_an_experiment_sweeps_by_itself_counts_too(tmp_path: Path, recorder: Recorder) -> None:
-    sweep.SweepSummary().on_multirun_start(multirun(tmp_path, "experiment=digits", "seed=4,5"))
+    callback.SweepSummary().on_multirun_start(multirun(tmp_path, "experiment=digits", "seed=4,5"))
 
     config = recorder.opened[0]["config"]
     assert (config["task"]["shots"], config["seed"]) == ("1,5,10", "4,5")
@@ -109,7 +109,7 @@ def test_what_an_experiment_sweeps_by_itself_counts_too(tmp_path: Path, recorder
 def test_runs_find_their_sweep(tmp_path: Path, recorder: Recorder) -> None:
     config = multirun(tmp_path, "seed=0,1", "task.ways=3", "+method.forward.k=2,4")
     assert sweep_of(config.hydra) is None
-    sweep.SweepSummary().on_multirun_start(config)
+    callback.SweepSummary().on_multirun_start(config)
 
     found = sweep_of(config.hydra)
     assert found is not None and (found.folder, found.run_id) == (tmp_path, "mlflow id")
@@ -124,18 +124,18 @@ def test_runs_find_their_sweep(tmp_path: Path, recorder: Recorder) -> None:
     ("error", "status"), [(None, "finished"), (KeyboardInterrupt(), "killed"), (AdaptError("no"), "failed")]
 )
 def test_how_it_ends(error: BaseException | None, status: str, tmp_path: Path, recorder: Recorder) -> None:
-    sweep.SweepSummary().on_multirun_start(multirun(tmp_path))
+    callback.SweepSummary().on_multirun_start(multirun(tmp_path))
     assert read_json(tmp_path / SWEEP)["status"] == "running" and not recorder.ended
 
-    sweep.close(error)
-    sweep.close(KeyboardInterrupt())  # it is over
+    callback.close(error)
+    callback.close(KeyboardInterrupt())  # it is over
     assert recorder.ended == [error] and read_json(tmp_path / SWEEP)["status"] == status
     assert recorder.synced == ([[tmp_path]] if status == "killed" else [])
 
 
 def test_a_sweep_that_was_left_open_does_not_stay_open(tmp_path: Path, recorder: Recorder) -> None:
     for name in ("first", "second"):
-        sweep.SweepSummary().on_multirun_start(multirun(tmp_path / name))
+        callback.SweepSummary().on_multirun_start(multirun(tmp_path / name))
 
     assert isinstance(recorder.ended[0], AdaptError) and len(recorder.ended) == 1
     assert [read_json(tmp_path / name / SWEEP)["status"] for name in ("first", "second")] == [
@@ -148,10 +148,10 @@ def test_only_a_resume_goes_on_with_a_sweep(tmp_path: Path, recorder: Recorder) 
     ids = []
     for resuming in (None, tmp_path, None):
         token = resumed.set(resuming)
-        sweep.SweepSummary().on_multirun_start(multirun(tmp_path))
+        callback.SweepSummary().on_multirun_start(multirun(tmp_path))
         resumed.reset(token)
         ids.append(read_json(tmp_path / SWEEP)["id"])
-        sweep.close(KeyboardInterrupt())
+        callback.close(KeyboardInterrupt())
 
     assert ids[0] == ids[1] != ids[2]
 
@@ -159,7 +159,7 @@ def test_only_a_resume_goes_on_with_a_sweep(tmp_path: Path, recorder: Recorder) 
 def test_a_mistake_in_the_settings_of_tracking_is_left_to_the_runs(
     tmp_path: Path, recorder: Recorder
 ) -> None:
-    sweep.SweepSummary().on_multirun_start(multirun(tmp_path, "tracking.root=7"))
+    callback.SweepSummary().on_multirun_start(multirun(tmp_path, "tracking.root=7"))
 
     assert not recorder.opened[0]["settings"].enabled
 
@@ -168,17 +168,17 @@ def test_callback_is_pickled_for_other_processes_while_a_sweep_is_open(
     tmp_path: Path, recorder: Recorder
 ) -> None:
     cloudpickle = pytest.importorskip("cloudpickle")
-    callback = sweep.SweepSummary()
-    callback.on_multirun_start(multirun(tmp_path))
+    summary = callback.SweepSummary()
+    summary.on_multirun_start(multirun(tmp_path))
 
-    assert isinstance(cloudpickle.loads(cloudpickle.dumps(callback)), sweep.SweepSummary)
+    assert isinstance(cloudpickle.loads(cloudpickle.dumps(summary)), callback.SweepSummary)
 
 
 @pytest.mark.parametrize("typed", ["tracking.uri=http://localhost:1", "tracking=none"])
 def test_runs_are_closed_for_their_killed_processes_only_where_the_store_is_at_hand(
     typed: str, tmp_path: Path, recorder: Recorder
 ) -> None:
-    sweep.SweepSummary().on_multirun_start(multirun(tmp_path, typed))
+    callback.SweepSummary().on_multirun_start(multirun(tmp_path, typed))
 
-    sweep.close(KeyboardInterrupt())
+    callback.close(KeyboardInterrupt())
     assert recorder.synced == []

@@ -15,10 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
+from adapt.app.commands.resume import started
 from adapt.app.config import config_folder
 from adapt.app.environment import choose_device, job_number
-from adapt.app.resume import started
-from adapt.app.state import PROGRESS, STATE, State, begin, resumed
+from adapt.app.stages.state import PROGRESS, STATE, State, begin, resumed
 from adapt.errors import AdaptError
 from adapt.tracking.journal import JOURNAL, Journal
 from tests.command_line import call

@@ -13,8 +13,8 @@ from scipy.stats import t
 pytest.importorskip("hydra")
 pytest.importorskip("matplotlib")
 
-from adapt.app.state import State
-from adapt.app.summary import Summary, read_jobs
+from adapt.app.stages.state import State
+from adapt.app.sweeps.summary import Summary, read_jobs
 from adapt.compare import ACCURACY, MSE, Comparison, MethodResult
 from adapt.compare.metric import Metric
 from adapt.files import read_json, write_json

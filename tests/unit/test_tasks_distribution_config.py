@@ -16,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adapt import AdaptError
 from adapt.adapter import Context, Forward, Method
-from adapt.app.compare_stage import _pool, describe
 from adapt.app.config import config_folder
 from adapt.app.main import main as _  # noqa: F401 (registers the schema)
-from adapt.app.session import Parts, distribution
+from adapt.app.stages.compare import _pool, describe
+from adapt.app.stages.session import Parts, distribution
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
 from adapt.compare import Comparison, compare
 from adapt.compare.markdown import comparison_markdown

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from adapt.app.config import config_folder
 from adapt.app.main import main as _  # noqa: F401 (registers the schema)
-from adapt.app.session import distribution
+from adapt.app.stages.session import distribution
 from adapt.errors import AdaptError
 from tasks import (
     Digits,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from adapt.app.tuning.report import summary
-from adapt.app.tuning.result import Tuning
-from adapt.app.tuning.search import Choices, Search
-from adapt.app.tuning.study import Trial
+from adapt.app.sweeps.tuning.report import summary
+from adapt.app.sweeps.tuning.result import Tuning
+from adapt.app.sweeps.tuning.search import Choices, Search
+from adapt.app.sweeps.tuning.study import Trial
 from adapt.compare import ACCURACY
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval

@@ -10,10 +10,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import adapt.app.main  # noqa: F401 (registers the schema)
+from adapt.app.commands.tune import _check_effects
 from adapt.app.config import Stage, config_folder
-from adapt.app.tune import _check_effects
-from adapt.app.tuning.composing import chosen_config, composed, override, resolved
-from adapt.app.tuning.search import Choices, Range, check_space, own_values, read_search
+from adapt.app.sweeps.tuning.composing import chosen_config, composed, override, resolved
+from adapt.app.sweeps.tuning.search import Choices, Range, check_space, own_values, read_search
 from adapt.errors import AdaptError
 
 LR = "method.backprop.solver.lr"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from adapt.app.tuning.search import Choices, Range, Search
-from adapt.app.tuning.study import STARTUP, MethodStudy, Trial, opened
+from adapt.app.sweeps.tuning.search import Choices, Range, Search
+from adapt.app.sweeps.tuning.study import STARTUP, MethodStudy, Trial, opened
 from adapt.errors import AdaptError
 
 pytest.importorskip("optuna")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from adapt.app.session import Parts, distribution
-from adapt.app.tuning.composing import composed
-from adapt.app.tuning.search import Search
-from adapt.app.tuning.trials import ComparisonTrials
-from adapt.app.tuning.validation import HeldOut, one_pool, origin, splits_of, validation_tasks
+from adapt.app.stages.session import Parts, distribution
+from adapt.app.sweeps.tuning.composing import composed
+from adapt.app.sweeps.tuning.search import Search
+from adapt.app.sweeps.tuning.trials import ComparisonTrials
+from adapt.app.sweeps.tuning.validation import HeldOut, one_pool, origin, splits_of, validation_tasks
 from adapt.errors import AdaptError
 from tasks import ArraySource, Digits, TaskError
 from tests.conformance import test_sources

@@ -6,7 +6,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from adapt.app.session import Parts, distribution
+from adapt.app.stages.session import Parts, distribution
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
 from tasks import TaskError, Tasks

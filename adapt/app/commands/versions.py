@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from adapt.app.build import build
-from adapt.app.listing import Arguments
-from adapt.app.show import compose_run
+from adapt.app.commands.arguments import Arguments
+from adapt.app.compose import compose_run
 from adapt.errors import AdaptError
 from adapt.tracking.registry import Registry, open_registry
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from adapt.app.session import Parts, distribution
-from adapt.app.tuning.search import Search
+from adapt.app.stages.session import Parts, distribution
+from adapt.app.sweeps.tuning.search import Search
 from adapt.errors import AdaptError
 from tasks import AnySource, Card, Source, TaskError, Tasks
 from tasks.wrapped import Wrapped

@@ -12,16 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.adapter import Context, Method
 from adapt.app.build import build
-from adapt.app.compare_stage import context_of, describe
 from adapt.app.environment import choose_device, environment
-from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console
-from adapt.app.session import Parts, Session, distribution
-from adapt.app.train_stages import CHECKPOINT, run_meta
-from adapt.app.tuning.composing import override
-from adapt.app.tuning.search import Search
-from adapt.app.tuning.study import Trial
-from adapt.app.tuning.validation import one_pool, origin, splits_of, validation_tasks
+from adapt.app.stages.compare import context_of, describe
+from adapt.app.stages.licence import licence_tags, warn_about_licence
+from adapt.app.stages.meta import CHECKPOINT, run_meta
+from adapt.app.stages.session import Parts, Session, distribution
+from adapt.app.sweeps.tuning.composing import override
+from adapt.app.sweeps.tuning.search import Search
+from adapt.app.sweeps.tuning.study import Trial
+from adapt.app.sweeps.tuning.validation import one_pool, origin, splits_of, validation_tasks
 from adapt.compare import ACCURACY, MSE, Metric, compare
 from adapt.compare.examples import Examples
 from adapt.compare.verdict import size_text

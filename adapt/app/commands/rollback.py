@@ -1,7 +1,7 @@
 """``python -m adapt rollback NAME``: the champion is again the version that it was before."""
 
+from adapt.app.commands.versions import composed, opened, parse, parser
 from adapt.app.progress import console
-from adapt.app.versions import composed, opened, parse, parser
 from adapt.tracking.registry import explained
 
 __all__ = ["main"]

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from adapt.adapter import Context, Method
 from adapt.adapter.method import Pool, no_pool
-from adapt.app.adapters import adapter_of
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
-from adapt.app.licence import licence_tags, warn_about_licence
 from adapt.app.progress import console, progress
-from adapt.app.report import show
-from adapt.app.session import Parts, Session, distribution
-from adapt.app.state import PROGRESS
+from adapt.app.stages.adapters import adapter_of
+from adapt.app.stages.licence import licence_tags, warn_about_licence
+from adapt.app.stages.report import show
+from adapt.app.stages.session import Parts, Session, distribution
+from adapt.app.stages.state import PROGRESS
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive

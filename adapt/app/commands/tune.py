@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from adapt.app.build import build
 from adapt.app.config import Stage
 from adapt.app.progress import console, progress
-from adapt.app.tuning.composing import chosen_config, composed, override, resolved
-from adapt.app.tuning.report import draw, page, show, summary
-from adapt.app.tuning.result import Tuning
-from adapt.app.tuning.search import Range, Search, Setting, Value, check_space, own_values, read_search
-from adapt.app.tuning.study import MethodStudy, Trial, opened
-from adapt.app.tuning.trials import ComparisonTrials, Record, TrainingTrials
+from adapt.app.sweeps.tuning.composing import chosen_config, composed, override, resolved
+from adapt.app.sweeps.tuning.report import draw, page, show, summary
+from adapt.app.sweeps.tuning.result import Tuning
+from adapt.app.sweeps.tuning.search import Range, Search, Setting, Value, check_space, own_values, read_search
+from adapt.app.sweeps.tuning.study import MethodStudy, Trial, opened
+from adapt.app.sweeps.tuning.trials import ComparisonTrials, Record, TrainingTrials
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json, write_text
 from adapt.memory import keep_freed_memory

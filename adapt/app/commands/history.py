@@ -3,8 +3,8 @@
 from rich.table import Table
 from rich.text import Text
 
+from adapt.app.commands.versions import composed, opened, parse, parser
 from adapt.app.progress import console
-from adapt.app.versions import composed, opened, parse, parser
 from adapt.tracking.registry import Version, explained
 
 __all__ = ["main"]

@@ -7,11 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from adapt.adapter import FewShotAdapter
+from adapt.app.commands.held import about_tasks, held_tasks, recorded
+from adapt.app.commands.versions import composed, opened, parse, parser
 from adapt.app.environment import choose_device
-from adapt.app.held import about_tasks, held_tasks, recorded
 from adapt.app.progress import console, progress
-from adapt.app.session import Parts
-from adapt.app.versions import composed, opened, parse, parser
+from adapt.app.stages.session import Parts
 from adapt.backbones import info_of, tokeniser
 from adapt.compare.gate import Gate, run_gate
 from adapt.compare.gate_page import gate_markdown, gate_rows, gate_sentence

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from adapt.app.tuning.result import Tuning, interval, value_text
-from adapt.app.tuning.study import STARTUP, Trial
+from adapt.app.sweeps.tuning.result import Tuning, interval, value_text
+from adapt.app.sweeps.tuning.study import STARTUP, Trial
 from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import seconds_text
 

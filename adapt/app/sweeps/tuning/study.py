@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapt.app.tuning.search import Range, Search, Setting, Value
+from adapt.app.sweeps.tuning.search import Range, Search, Setting, Value
 from adapt.errors import AdaptError
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app import build
-from adapt.app.compare_stage import run_compare
 from adapt.app.config import Stage
 from adapt.app.environment import choose_device, job_number
 from adapt.app.progress import console
-from adapt.app.session import Session
-from adapt.app.state import State, Sweep, begin, sweep_of
-from adapt.app.train_stages import CHECKPOINT, run_meta, run_pretrain
+from adapt.app.stages.compare import run_compare
+from adapt.app.stages.meta import CHECKPOINT, run_meta
+from adapt.app.stages.pretrain import run_pretrain
+from adapt.app.stages.session import Session
+from adapt.app.stages.state import State, Sweep, begin, sweep_of
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.memory import keep_freed_memory
@@ -36,8 +37,8 @@ MISTAKES = (AdaptError, TaskError, OmegaConfBaseException)
 def run(config: DictConfig) -> float | None:
     """Run ``config``; returns what a sweep may optimise: the score of ours, or the validation score.
 
-    In a sweep that :class:`adapt.app.sweep.SweepSummary` sums up, a run that fails does not end the others:
-    it is noted, and returns NaN.
+    In a sweep that :class:`adapt.app.sweeps.callback.SweepSummary` sums up, a run that fails does not end the
+    others: it is noted, and returns NaN.
     """
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), sweep_of(hydra)

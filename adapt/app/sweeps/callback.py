@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.build import build
 from adapt.app.progress import console
-from adapt.app.state import SWEEP, clear, resumed
-from adapt.app.summary import Summary, draw, read_jobs
+from adapt.app.stages.state import SWEEP, clear, resumed
+from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from adapt.app.state import STATE, State
+from adapt.app.stages.state import STATE, State
 from adapt.compare import Comparison
 from adapt.compare.figures import draw_all, interactive, save, score_against_shots
 from adapt.compare.markdown import comparison_markdown

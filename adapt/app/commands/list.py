@@ -1,37 +1,20 @@
 """``python -m adapt list``: the options of the config groups, each with the first line of its file."""
 
-from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from adapt.app.commands.arguments import Arguments
 from adapt.app.config import config_folder
 from adapt.app.progress import console
 from adapt.errors import AdaptError
 
-__all__ = ["Arguments", "config_folders", "groups", "main", "rows", "sentence"]
-
-
-class Arguments(ArgumentParser):
-    """Arguments of a command, with ``--config-dir`` as Hydra has it; a mistake is one line, not a page of
-    usage."""
-
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(f"python -m adapt {command}", description=description)
-        self.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own configs")
-
-    def error(self, message: str) -> NoReturn:
-        """
-        Raises:
-            AdaptError: always.
-        """
-        raise AdaptError(f"{message}: see {self.prog} --help")
+__all__ = ["config_folders", "groups", "main", "rows", "sentence"]
 
 
 def main(arguments: list[str]) -> None:

@@ -3,40 +3,22 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 from rich.console import RenderableType
 from rich.text import Text
 
-from adapt.app.config import config_folder
-from adapt.app.listing import Arguments, config_folders, groups, rows, sentence
-from adapt.app.main import forget_unchosen
+from adapt.app.commands.arguments import Arguments
+from adapt.app.commands.list import config_folders, groups, rows, sentence
+from adapt.app.compose import Composed, compose_run
 from adapt.app.progress import console
 
-__all__ = ["Composed", "compose_run", "main"]
+__all__ = ["main"]
 
 #: Groups whose options say what others are: they stand in the list of options, not among the settings.
 ABOUT = ("experiment", "hparams_search", "launcher")
-
-
-@dataclass(frozen=True)
-class Composed:
-    """A run as Hydra composes it.
-
-    ``options``: (group, option) in the order of ``config.yaml``, several of one group where several were
-    chosen; ``config`` without Hydra's own part; ``sweep``: what the run goes through by itself, as
-    ``{"seed": "0,1,2"}``.
-    """
-
-    options: list[tuple[str, str]]
-    config: DictConfig
-    sweep: dict[str, str]
 
 
 def main(arguments: list[str]) -> None:
@@ -56,33 +38,6 @@ def main(arguments: list[str]) -> None:
     composed = compose_run(given.override, given.config_dir)
     for part in _page(composed, known, given.override, given.config_dir):
         console.print(part, soft_wrap=not console.is_terminal)
-
-
-def compose_run(overrides: Sequence[str], own: str | None = None) -> Composed:
-    """Compose ``config.yaml`` with ``overrides``; ``own`` is a folder of configs beside ours.
-
-    >>> made = compose_run(["experiment=sinusoid", "seed=3"])
-    >>> made.options[0], made.config.seed, made.config.adapter
-    (('backbone', 'mlp'), 3, 'mlp_sinusoid')
-    """
-    typed = list(overrides)
-    if own is not None:
-        path = str(Path(own).resolve()).replace("\\", "\\\\").replace("'", "\\'")
-        typed.append(f"hydra.searchpath=['file://{path}']")
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        whole = compose("config", typed, return_hydra_config=True)
-        chosen = GlobalHydra.instance().config_loader().compute_defaults_list("config", typed, RunMode.RUN)
-    options = []
-    for default in chosen.defaults:
-        group, _, option = (default.config_path or "").rpartition("/")
-        if default.parent == "config" and group:
-            part = default.package
-            options.append((group if part in (group, "") else f"{group}@{part}", option))
-    hydra = whole.hydra
-    config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    forget_unchosen(config, hydra.overrides.task)
-    sweep = hydra.sweeper.get("params") or {}
-    return Composed(options, config, {str(key): str(value) for key, value in sweep.items()})
 
 
 def _page(

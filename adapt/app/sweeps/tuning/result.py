@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapt.app.tuning.search import Range, Search, Setting, Value
-from adapt.app.tuning.study import Trial
+from adapt.app.sweeps.tuning.search import Range, Search, Setting, Value
+from adapt.app.sweeps.tuning.study import Trial
 from adapt.compare import Interval, Metric
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import paired_difference

@@ -11,8 +11,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.app import build
+from adapt.app.compose import forget_unchosen
 from adapt.app.config import config_folder
-from adapt.app.tuning.search import GROUPS, Value
+from adapt.app.sweeps.tuning.search import GROUPS, Value
 from adapt.errors import AdaptError
 
 __all__ = ["chosen_config", "composed", "override", "resolved"]
@@ -27,8 +28,6 @@ def composed(overrides: Sequence[str], config_dir: Path | None = None) -> DictCo
     Raises:
         AdaptError: ``config_dir`` does not exist, or an override that means nothing here.
     """
-    from adapt.app.main import forget_unchosen  # the command line imports this module
-
     for parsed in _parsed(overrides):
         if parsed.key_or_group.split(".")[0] == "hydra":
             raise AdaptError(f"tune has no {parsed.key_or_group}: name its folder, as folder=my_search")

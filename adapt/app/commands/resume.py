@@ -12,9 +12,9 @@ from unittest import mock
 
 from omegaconf import OmegaConf
 
-from adapt.app.listing import Arguments
+from adapt.app.commands.arguments import Arguments
 from adapt.app.progress import console
-from adapt.app.state import SWEEP, State, resumed
+from adapt.app.stages.state import SWEEP, State, resumed
 from adapt.errors import AdaptError
 from adapt.files import read_json
 

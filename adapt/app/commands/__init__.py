@@ -1,0 +1,1 @@
+"""What a person types: one module per command, and what several of them share."""

@@ -1,0 +1,110 @@
+"""stage=meta: make the adapter that comparisons start from."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from adapt.adapter import AdapterState, FewShotAdapter
+from adapt.app.build import build
+from adapt.app.environment import choose_device
+from adapt.app.progress import console, progress
+from adapt.app.stages.adapters import untrained
+from adapt.app.stages.session import Parts, Session, distribution
+from adapt.app.stages.training import VALIDATION, provenance, settings_of, tracked
+from adapt.errors import AdaptError
+from adapt.meta import MetaTraining, initial_basis, meta_train
+from adapt.tracking.model import check_name, load_pyfunc
+from tasks import Tasks
+
+__all__ = ["CHECKPOINT", "run_meta"]
+
+BASIS_EPISODES = 10**6  # the first task of those that make the basis: none of them is trained on
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def run_meta(config: DictConfig, session: Session) -> float:
+    """Meta-train an adapter for ``config.backbone`` in ``config.space``; returns validation accuracy, or the
+    squared error of a regression."""
+    settings: MetaTraining = settings_of(config, MetaTraining)
+    _check_register(config)
+    device = choose_device(config.device)
+    parts = Parts(config)
+    train = distribution(config, parts)
+    _check_split(config, train.source)
+    backbone, info = parts.network
+    adapter = untrained(config, backbone.to(device), info, train)
+    adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
+    resume = _resumed(config)
+    started = time.perf_counter()
+    with tracked(config, session, train.source, adapter.backbone_name, device) as run:
+        state, metrics = meta_train(
+            adapter.backbone,
+            adapter.space,
+            None if resume else _start(adapter, train, settings, config.seed),
+            adapter.solver,
+            adapter.problem,
+            train,
+            distribution(config, parts, split=VALIDATION),
+            settings,
+            seed=config.seed,
+            progress=progress(f"meta-training in space {adapter.space.name}"),
+            report=lambda step, values: run.log_metrics(values, step=step),
+            checkpoint=session.folder / CHECKPOINT,
+            resume=resume,
+        )
+        seconds = time.perf_counter() - started
+        run.log_metrics({"time/train_seconds": seconds}, step=settings.steps)
+        folder = Path(config.output) if config.output else session.folder / "adapter"
+        details = {
+            "title": f"{folder.name}: {adapter.backbone_name} in space {adapter.space.name}",
+            "training": provenance(config, session, train.source, seconds, metrics, device),
+            "data_card": train.source.card.to_dict(),
+        }
+        adapter.replace(state=state, info=details).to("cpu").save_pretrained(folder)
+        if build(config.tracking, "tracking", config.allow).enabled:
+            load_pyfunc()
+        run.log_model(folder, config.register)
+    console.print(
+        f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+    )
+    session.metric = "mse" if train.regression else "accuracy"
+    return metrics[f"validation/{session.metric}"]
+
+
+def _check_register(config: DictConfig) -> None:
+    """Refuse a name that nothing can be registered under, before hours of work."""
+    if config.register is None:
+        return
+    check_name(config.register)
+    if not build(config.tracking, "tracking", config.allow).enabled:
+        raise AdaptError(f"register={config.register} needs MLflow: leave tracking=none out, or register")
+
+
+def _check_split(config: DictConfig, source: Any) -> None:
+    """Refuse to learn from what is measured on, where the source keeps classes for learning."""
+    chosen, kept = config.task.support_split, [name for name in source.splits if name.startswith("train")]
+    if kept and not config.task.mixture and not chosen.startswith(("train", "pretrain")):
+        query = "null" if kept[0] == "train" else kept[-1]
+        raise AdaptError(
+            f"stage=meta would learn from split '{chosen}', which is measured on: set "
+            f"task.support_split={kept[0]} task.query_split={query}"
+        )
+
+
+def _start(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining, seed: int) -> AdapterState:
+    bar = progress(f"basis from {settings.basis} of training tasks")
+    episodes = (train.episode(BASIS_EPISODES + index) for index in bar(range(settings.basis_tasks)))
+    return initial_basis(adapter.backbone, adapter.space, adapter.problem, episodes, settings, seed=seed)
+
+
+def _resumed(config: DictConfig) -> Path | None:
+    if config.resume is None:
+        return None
+    path = Path(config.resume) / CHECKPOINT
+    if not path.is_file():
+        raise AdaptError(
+            f"resume={config.resume}: there is no {CHECKPOINT} in it; give the folder of an interrupted run"
+        )
+    return path
