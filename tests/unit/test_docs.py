@@ -20,6 +20,7 @@ from torch import nn
 
 import adapt.baselines
 import adapt.heads
+import adapt.inner
 import tasks
 from adapt.app import build
 from tests.conformance import tables, task_tables, test_heads, test_methods, test_sources
@@ -86,14 +87,15 @@ def page() -> Any:
         for head, reference in module.REFERENCES.items():
             patch.setitem(tables.REFERENCES, head, reference)
         patch.setattr(adapt.heads, "NearestMedian", module.NearestMedian, raising=False)
+        patch.setattr(adapt.inner, "Steepest", module.Steepest, raising=False)
         patch.setattr(adapt.baselines, "NearestExample", module.NearestExample, raising=False)
         patch.setattr(tasks, "Stripes", module.Stripes, raising=False)
         yield module
 
 
 def test_page_has_the_blocks_that_are_tested_here() -> None:
-    assert len(blocks("python")) == 4
-    assert len(blocks("yaml")) == 3
+    assert len(blocks("python")) == 5
+    assert len(blocks("yaml")) == 4
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.splitlines()[0])

@@ -1,0 +1,150 @@
+"""A new head, solver or source is one file, one row and one config.
+
+Here they are added to a copy of the project, as docs/adding-a-method.md says, and are then proven,
+configured, run and saved like all others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+
+
+class Added(NamedTuple):
+    """``kind`` is the class; the block of the page that begins with ``title`` goes to ``file``, the one that
+    builds ``kind`` to ``config``, and ``row`` into the ``table`` of ``registry``, with the import."""
+
+    kind: str
+    title: str
+    file: str
+    config: str
+    registry: str
+    table: str
+    row: str
+
+
+ADDED = (
+    Added(
+        "NearestMedian",
+        "Nearest class median",
+        "adapt/heads/median.py",
+        "conf/head/median.yaml",
+        "adapt/heads/__init__.py",
+        "HEADS: dict[str, type[Head]] = {",
+        '"median": NearestMedian',
+    ),
+    Added(
+        "Steepest",
+        "Steepest descent with",
+        "adapt/inner/steepest.py",
+        "conf/inner/steepest.yaml",
+        "adapt/inner/__init__.py",
+        "SOLVERS: dict[str, type[Solver]] = {",
+        '"steepest": Steepest',
+    ),
+    Added(
+        "Stripes",
+        "Stripes: sixteen orientations",
+        "tasks/stripes.py",
+        "conf/task/stripes.yaml",
+        "tests/conformance/task_tables.py",
+        "SOURCES: dict[str, Callable[[], Source]] = {",
+        '"stripes": lambda: Stripes(size=16)',
+    ),
+)
+RUN = "experiment=quickstart head=median inner=steepest task=stripes task.tasks=2 method=[forward]"
+SAVE = """
+import adapt, torch
+from adapt.heads import HEADS
+from adapt.inner import SOLVERS
+made = adapt.load("conv4_glyphs_film").replace(head=HEADS["median"](0.2), solver=SOLVERS["steepest"](3))
+made.save_pretrained("kept")
+task = made.fit(torch.rand(6, 1, 32, 32), ["a", "b"] * 3)
+task.save_pretrained("fitted")
+again, x = adapt.load("kept"), torch.rand(4, 1, 32, 32)
+assert (again.head, again.solver) == (made.head, made.solver)
+assert (adapt.load("fitted").predict_proba(x) == task.predict_proba(x)).all()
+"""
+
+
+def block(language: str, part: str) -> str:
+    """The block of the page that has ``part`` in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    (found,) = (text for text in blocks if part in text)
+    return found
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    """Write ``new`` in place of the only ``old`` in ``file``."""
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with the three of them."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("adapt", "tasks", "conf", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for it in ADDED:
+        (folder / it.file).write_text(block("python", f'"""{it.title}'), encoding="utf-8")
+        (folder / it.config).write_text(block("yaml", f".{it.kind}\n"), encoding="utf-8")
+        module = it.file.removesuffix(".py").replace("/", ".")
+        replace(folder / it.registry, it.table, f"from {module} import {it.kind}\n{it.table}\n    {it.row},")
+    exports = "from .source import"
+    replace(folder / "tasks" / "__init__.py", exports, f"from .stripes import Stripes\n{exports}")
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_they_are_proven_by_every_check_of_their_kind(copy: Path) -> None:
+    files = ("heads", "solvers", "solver_rules", "sources", "conformance")
+    output = run(
+        copy,
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "median or steepest or stripes or registered",
+        ),
+        *(f"tests/conformance/test_{name}.py" for name in files),
+    )
+    passed = int(re.findall(r"(\d+) passed", output)[-1])
+    assert passed >= 60, output
+
+
+def test_they_run_from_their_configs(copy: Path) -> None:
+    assert "forward" in run(copy, "-m", "adapt", *RUN.split(), "tracking=none")
+
+
+def test_they_are_saved_and_loaded_by_name(copy: Path) -> None:
+    run(copy, "-c", SAVE)
