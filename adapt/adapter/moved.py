@@ -97,10 +97,10 @@ def _converted(backbone: nn.Module, device: torch.device | None, dtype: torch.dt
 def _computed(backbone: nn.Module) -> dict[int, torch.Tensor]:
     """Copies of weights that are computed from others (``nn.utils.weight_norm``), which torch would not
     copy."""
-    held = [value for module in backbone.modules() for value in vars(module).values()]
+    attributes = [value for module in backbone.modules() for value in vars(module).values()]
     return {
         id(value): value.detach().clone()
-        for value in held
+        for value in attributes
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
 

@@ -106,14 +106,14 @@ def _task(config: DictConfig) -> float | None:
 def _warnings_as_lines() -> Iterator[None]:
     """Show what was left out of the data, or not recorded, as ``warning: <message>``, once: which line of
     code said so means nothing to the user. Other warnings are shown as ever."""
-    others, said = warnings.showwarning, set[str]()
+    others, shown = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         # TrackingWarning by its name: importing it would cost every --help an import of half the package.
         if not issubclass(category, TaskWarning) and category.__name__ != "TrackingWarning":
             others(message, category, *place, **more)
-        elif (line := " ".join(str(message).split())) not in said:
-            said.add(line)
+        elif (line := " ".join(str(message).split())) not in shown:
+            shown.add(line)
             print(f"warning: {line}", file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -58,7 +58,7 @@ def as_input(network: nn.Module, x: Tensor) -> Tensor:
 def _like(value: Tensor, backbone: nn.Module, name: str) -> Tensor:
     """``value`` in the dtype of the parameter (or buffer) that it stands for."""
     owner, _, local = name.rpartition(".")
-    held = getattr(backbone.get_submodule(owner), local, None)
-    if not isinstance(held, Tensor) or held.dtype == value.dtype:
+    replaced = getattr(backbone.get_submodule(owner), local, None)
+    if not isinstance(replaced, Tensor) or replaced.dtype == value.dtype:
         return value
-    return value.to(held.dtype)
+    return value.to(replaced.dtype)

@@ -131,8 +131,8 @@ class _Calls:
         except Exception as error:
             with traced(self.backbone) as events, suppress(type(error)):
                 self.backbone(self.x[i : i + 1])
-            words = next(iter(str(error).splitlines()), "no message")
-            reason = f"it fails on a single example, though not on two: {type(error).__name__}, {words}"
+            message = next(iter(str(error).splitlines()), "no message")
+            reason = f"it fails on a single example, though not on two: {type(error).__name__}, {message}"
             finding = self._finding(path_of(events), reason, NO_BATCH)
             raise AdaptError(f"{CANNOT}: {finding}") from error
         if not isinstance(features, Tensor):

@@ -16,8 +16,8 @@ WRAP = "wrap it in a module that returns the features alone, one tensor [n, D]"
 
 def fault_of(backbone: nn.Module, features: Any, x: Tensor) -> Finding | None:
     """Why ``features = backbone(x)`` are no finite floating-point tensor ``[n, D]``; None if they are."""
-    if said := _form(features, len(x)):
-        return Finding(type(backbone).__name__, "", *said)
+    if fault := _form(features, len(x)):
+        return Finding(type(backbone).__name__, "", *fault)
     if bool(torch.isfinite(features).all()):
         return None
     path = _not_finite(backbone, x)
@@ -32,7 +32,7 @@ def _form(features: Any, n: int) -> tuple[str, str] | None:
         fix = WRAP
         if isinstance(features, Mapping) and "last_hidden_state" in features:
             fix += ", for instance outputs.last_hidden_state.mean(1)"
-        return f"it returns {_told(features)}, not a tensor", fix
+        return f"it returns {_kind_of(features)}, not a tensor", fix
     shape = f"features of shape {tuple(features.shape)} for {n} examples"
     if features.layout is not torch.strided or features.is_nested or features.is_quantized:
         return (
@@ -57,7 +57,7 @@ def _form(features: Any, n: int) -> tuple[str, str] | None:
     return None
 
 
-def _told(value: Any) -> str:
+def _kind_of(value: Any) -> str:
     """A value that is no tensor, by its type and what it holds."""
     name = f"{'an' if type(value).__name__[0] in 'aeiouAEIOU' else 'a'} {type(value).__name__}"
     if isinstance(value, Mapping):

@@ -60,8 +60,8 @@ def check_structure(backbone: nn.Module) -> None:
 
 def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers that ``module`` itself holds."""
-    for held in (module._parameters, module._buffers):
-        yield from ((name, tensor) for name, tensor in held.items() if tensor is not None)
+    for tensors in (module._parameters, module._buffers):
+        yield from ((name, tensor) for name, tensor in tensors.items() if tensor is not None)
 
 
 def device_of(backbone: nn.Module) -> torch.device:

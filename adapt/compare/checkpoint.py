@@ -67,10 +67,10 @@ def asked(
     """
     state = getattr(context.adapter, "state", None)
     tensors = [value for value in (state or ()) if isinstance(value, torch.Tensor)]
-    told = {key: value for key, value in task.items() if key != "tasks"}
+    drawn = {key: value for key, value in task.items() if key != "tasks"}
     return {
         "experiment": experiment,
-        "task": json.dumps(told, sort_keys=True, default=str),
+        "task": json.dumps(drawn, sort_keys=True, default=str),
         "seed": str(context.seed),
         "device": first.support_x.device.type,
         "metric": metric.name,

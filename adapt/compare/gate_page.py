@@ -47,10 +47,10 @@ def gate_sentence(gate: Gate) -> str:
     if gate.passed:
         return f"accepted: nowhere worse than the champion by more than {limit}"
     reasons = []
-    for verdict, said in (("worse", "worse by more than {}"), ("unclear", "not shown to be within {}")):
+    for verdict, reason in (("worse", "worse by more than {}"), ("unclear", "not shown to be within {}")):
         names = [str(found) for found in gate.refusals if found.verdict == verdict]
         if names:
-            reasons.append(f"{said.format(limit)} on {_list(names)}")
+            reasons.append(f"{reason.format(limit)} on {_list(names)}")
     return "refused: " + "; ".join(reasons)
 
 

@@ -141,7 +141,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         _table(table_rows(comparison)),
         f"**{verdict(comparison)}**",
         *([evidence] if (evidence := evidence_line(comparison.examples)) else []),
-        *(["## Differences", _table(differences), _told(comparison)] if differences[1] else []),
+        *(["## Differences", _table(differences), _evidence(comparison)] if differences[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
         " ".join(_measured(comparison)),
@@ -166,7 +166,7 @@ def _task(task: Mapping[str, Any], seed: int) -> str:
     return f"{tasks} tasks from {source}: {episode}, {drawn}{more}."
 
 
-def _told(comparison: Comparison) -> str:
+def _evidence(comparison: Comparison) -> str:
     """What the table of differences shows."""
     return (
         "A difference counts as significant, here and above, if its p is at most 0.05; p is two-sided and "
@@ -217,20 +217,20 @@ def _measured(comparison: Comparison) -> Iterator[str]:
             "Process MB: the most memory that the whole process held beyond what it held before, after "
             "everything free had gone back to the system; scratch memory of libraries counts."
         )
-    told = dict(comparison.environment)
-    if (energy := told.pop("energy", None)) is not None:
+    environment = dict(comparison.environment)
+    if (energy := environment.pop("energy", None)) is not None:
         yield _energy(energy)
-    where = ", ".join(f"{key} {_plain(value)}" for key, value in told.items())
+    where = ", ".join(f"{key} {_plain(value)}" for key, value in environment.items())
     yield f"Device: {comparison.device}{f' ({where})' if where else ''}."
 
 
-def _energy(told: Mapping[str, Any]) -> str:
+def _energy(energy: Mapping[str, Any]) -> str:
     """How energy was found out, and what was assumed of its price and its emissions."""
-    rent = told["usd_per_hour"]
-    price = f"${told['usd_per_kwh']:g} per kWh" + (f" and ${rent:g} per hour" if rent else "")
+    rent = energy["usd_per_hour"]
+    price = f"${energy['usd_per_kwh']:g} per kWh" + (f" and ${rent:g} per hour" if rent else "")
     return (
-        f"Energy: mean power × mean time of an adaptation; power: {told['meter']}. CO₂ and price: "
-        f"{told['grid_g_per_kwh']:g} g per kWh and {price}; the building takes {told['pue']:g} kWh for "
+        f"Energy: mean power × mean time of an adaptation; power: {energy['meter']}. CO₂ and price: "
+        f"{energy['grid_g_per_kwh']:g} g per kWh and {price}; the building takes {energy['pue']:g} kWh for "
         "each kWh of the machine."
     )
 

@@ -205,13 +205,13 @@ def thermal_design_power(name: str) -> float | None:
         return None
     table = Path(found.submodule_search_locations[0]) / "data" / "hardware" / "cpu_power.csv"
     watts: dict[float, float] = {}
-    words = _words(name)
+    wanted = _words_of(name)
     if table.is_file():
         with table.open(encoding="utf-8", newline="") as file:
             for row in DictReader(file):
-                known = _words(row["Name"])
+                known = _words_of(row["Name"])
                 # A lone number may stand for anything. Some rows hold no number at all.
-                if len(known) > 1 and known <= words:
+                if len(known) > 1 and known <= wanted:
                     with suppress(ValueError):
                         watts.setdefault(len(known), float(row["TDP"]))
     return watts[max(watts)] if watts else DEFAULT_WATTS * (os.cpu_count() or 1)
@@ -227,7 +227,7 @@ def processor_name() -> str:
     return platform.processor()
 
 
-def _words(name: str) -> frozenset[str]:
+def _words_of(name: str) -> frozenset[str]:
     """``Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz`` → intel, xeon, e5-2690, v4."""
     plain = re.sub(r"\((r|tm)\)|\bcpu\b|@.*|\b\d+-core processor\b", " ", name.lower())
     return frozenset(plain.split())

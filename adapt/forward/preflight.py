@@ -235,12 +235,12 @@ class _Function:
         self.backbone = backbone
         self.inputs = tuple(leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in inputs)
         self.buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
-        self.held = [
+        self.tensors = [
             *(("buffer", name, buffer) for name, buffer in self.buffers.items()),
             *(("parameter", name, point) for name, point in points.items()),
             *(("input", "", leaf) for leaf in self.inputs if isinstance(leaf, Tensor)),
         ]
-        self.versions = [version(tensor) for *_, tensor in self.held]
+        self.versions = [version(tensor) for *_, tensor in self.tensors]
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Pytree:
         return functional_call(self.backbone, {**self.buffers, **parameters}, self.inputs)
@@ -260,7 +260,7 @@ class _Function:
         reason, fix = "the forward pass writes to it", f"{EVAL}, or copy it first"
         return [
             Finding(kind, name, reason, fix)
-            for (kind, name, tensor), before in zip(self.held, self.versions, strict=True)
+            for (kind, name, tensor), before in zip(self.tensors, self.versions, strict=True)
             if version(tensor) != before
         ]
 

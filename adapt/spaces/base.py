@@ -121,15 +121,15 @@ def select(
     """
     check_structure(backbone)
     first_name = {parameter: key for key, parameter in backbone.named_parameters()}
-    held = [
+    tensors = [
         (module, local, first_name[parameter])
         for module in backbone.modules()
         for local, parameter in module.named_parameters(recurse=False)
     ]
-    asked = {name for module, local, name in held if wanted(module, local)}
+    asked = {name for module, local, name in tensors if wanted(module, local)}
     parameters = dict(backbone.named_parameters())
     chosen = [name for name in parameters if name in asked and parameters[name].is_floating_point()]
-    unsure = {name for module, local, name in held if perhaps(module, local)} | asked
+    unsure = {name for module, local, name in tensors if perhaps(module, local)} | asked
     left = tuple(name for name in parameters if name in unsure and name not in chosen)
     if not chosen:
         raise AdaptError(f"space '{name}' finds nothing to adapt in {type(backbone).__name__}: {remedy}")

@@ -21,16 +21,16 @@ def describe(space: Space) -> dict[str, Any]:
     Raises:
         AdaptError: a space of the caller's own that merges, which nobody could make again.
     """
-    said: dict[str, Any] = {"name": space.name, "parameters": list(space.shapes)}
+    description: dict[str, Any] = {"name": space.name, "parameters": list(space.shapes)}
     if isinstance(space.merge, Parts):
-        return said | {"parts": [describe(part) for part in space.merge.spaces]}
+        return description | {"parts": [describe(part) for part in space.merge.spaces]}
     if space.merge is not None and (space.settings is None or space.name not in SPACES):
         raise AdaptError(
             f"space '{space.name}' cannot be saved: only {', '.join(SPACES)}, combinations of them, and "
             "spaces of the backbone's own tensors can"
         )
     known = space.name in SPACES and space.settings is not None
-    return said | {"settings": dict(space.settings) if known and space.settings is not None else None}
+    return description | {"settings": dict(space.settings) if known and space.settings is not None else None}
 
 
 def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:

@@ -45,7 +45,7 @@ REMEMBERED = 200
 #: Where the adapter is inside a logged model.
 INSIDE = "artifacts/adapter"
 #: An error of MLflow may quote a whole web page.
-SAID = 200
+LONGEST_REASON = 200
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -309,8 +309,8 @@ def explained(what: str) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "requests.", "sqlalchemy.")):
             raise
-        said = textwrap.shorten(str(error), SAID, placeholder=" …")
-        raise AdaptError(f"{what} cannot be reached ({said}): check the name and the store") from None
+        reason = textwrap.shorten(str(error), LONGEST_REASON, placeholder=" …")
+        raise AdaptError(f"{what} cannot be reached ({reason}): check the name and the store") from None
 
 
 def _version(entity: Any, aliases: Mapping[str, Any]) -> Version:

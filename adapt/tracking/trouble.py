@@ -50,9 +50,9 @@ def disconnected(error: BaseException) -> bool:
 def passing(error: BaseException) -> bool:
     """Whether it may be over in seconds: a store that others use, a server that is overloaded or slow."""
     for cause in _causes(error):
-        said = str(cause)
+        message = str(cause)
         overloaded = (_status(cause) or 0) in (429, *range(500, 600))
-        if overloaded or "Timeout" in _names(cause) or any(word in said for word in WORDS):
+        if overloaded or "Timeout" in _names(cause) or any(word in message for word in WORDS):
             return True
         if getattr(cause, "error_code", None) in PASSING:
             return True

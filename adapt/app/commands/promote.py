@@ -39,9 +39,9 @@ def main(arguments: list[str]) -> None:
         champion = registry.aliased(CHAMPION)
         if champion is None or given.force:
             _check_new(champion, challenger, registry)
-            said = {"gate": "forced", "gate_reason": given.reason} if given.force else {"gate": "first"}
+            gate_tags = {"gate": "forced", "gate_reason": given.reason} if given.force else {"gate": "first"}
             over = {"gate_champion": champion.number} if champion is not None else {}
-            registry.crown(challenger.number, {**said, **over})
+            registry.crown(challenger.number, {**gate_tags, **over})
             console.print(f"{given.name}: champion is version {challenger.number}", markup=False)
             return
     _check_new(champion, challenger, registry)

@@ -215,11 +215,11 @@ def _study(work: _Work, storage: Any, name: str) -> MethodStudy:
     space, higher = work.search.space[name], work.trials.metric.higher_is_better
     own = own_values(work.config, space)
     study = MethodStudy(storage, f"{work.folder.name}/{name}", name, space, work.search, own, higher)
-    told = {key: value for key, value in work.plain.items() if key not in MAY_CHANGE}
+    fixed = {key: value for key, value in work.plain.items() if key not in MAY_CHANGE}
     search = {key: getattr(work.search, key) for key in ("tasks", "seed", "sampler", "held_out")}
     searched = {f"{key} (searched)": str(setting) for key, setting in space.items()}
     study.agree(
-        {**flatten(told), **flatten({"hparams_search": search}), **searched, "data": work.trials.data.digest}
+        {**flatten(fixed), **flatten({"hparams_search": search}), **searched, "data": work.trials.data.digest}
     )
     return study
 

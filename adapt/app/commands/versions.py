@@ -37,12 +37,12 @@ def parse(parser: Arguments, arguments: Sequence[str], *, version: bool = False)
     given = parser.parse_intermixed_args(arguments)
     typed = [*([] if given.name is None else [given.name]), *given.more]
     given.overrides = [word for word in typed if "=" in word]
-    words = [word for word in typed if "=" not in word]
-    if not words:
+    names = [word for word in typed if "=" not in word]
+    if not names:
         raise AdaptError(f"which model? Name it as register=NAME did: {parser.prog} NAME")
-    if len(words) > 1 + int(version):
-        raise AdaptError(f"{words[-1]} is no override: write KEY=VALUE, as in tracking.root=FOLDER")
-    given.name, given.version = words[0], words[1] if len(words) > 1 else None
+    if len(names) > 1 + int(version):
+        raise AdaptError(f"{names[-1]} is no override: write KEY=VALUE, as in tracking.root=FOLDER")
+    given.name, given.version = names[0], names[1] if len(names) > 1 else None
     return given
 
 

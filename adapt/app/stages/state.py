@@ -105,8 +105,8 @@ def sweep_of(hydra: Any) -> Sweep | None:
     folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
     if not (folder / SWEEP).is_file():
         return None
-    told = read_json(folder / SWEEP)
-    return Sweep(folder, told["id"], told["run_id"], tuple(told["swept"]))
+    recorded = read_json(folder / SWEEP)
+    return Sweep(folder, recorded["id"], recorded["run_id"], tuple(recorded["swept"]))
 
 
 def begin(folder: Path, state: State) -> tuple[State, bool]:

@@ -36,7 +36,7 @@ class _Opened:
 
     name: str
     folder: Path
-    told: dict[str, Any]  # sweep.json, by which the runs find it
+    record: dict[str, Any]  # sweep.json, by which the runs find it
     stack: ExitStack
     run: Run
     local: bool  # the store is at hand: no server that one would have to wait for
@@ -72,16 +72,16 @@ class SweepSummary(Callback):
             )
         )
         run.log_tags({"mlflow.runName": f"{config.name} sweep"})
-        told = {
+        record = {
             "id": known.get("id") or uuid.uuid4().hex,
             "run_id": run.run_id or known.get("run_id"),
             "status": "running",
             "overrides": overrides,
             "swept": swept,
         }
-        write_json(folder / SWEEP, told)
+        write_json(folder / SWEEP, record)
         local = settings.enabled and not (settings.uri or "").startswith("http")
-        _opened.append(_Opened(config.name, folder, told, stack, run, local))
+        _opened.append(_Opened(config.name, folder, record, stack, run, local))
         atexit.register(close, KeyboardInterrupt())
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -129,9 +129,9 @@ def close(error: BaseException | None) -> None:
 def _sum_up(opened: _Opened) -> Summary:
     """Write, show and record what came of the sweep."""
     folder, run = opened.folder, opened.run
-    summary = Summary(opened.name, read_jobs(folder, opened.told["id"]))
+    summary = Summary(opened.name, read_jobs(folder, opened.record["id"]))
     status = {"status": "failed" if summary.failed else "finished"}
-    write_json(folder / SWEEP, {**opened.told, **status, **summary.to_dict(folder)})
+    write_json(folder / SWEEP, {**opened.record, **status, **summary.to_dict(folder)})
     files = [folder / SWEEP, *summary.write(folder)]
     run.log_metrics(summary.metrics())
     # What failed before it was resumed has failed no more.

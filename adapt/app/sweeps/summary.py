@@ -29,8 +29,8 @@ NONE = "–"
 ROLES = ("retrain", "finetune", "backprop")
 #: A sweep has no other tasks to choose on: `tune` has.
 CHOSEN_ON = "the tasks that it is measured on"
-#: So many failures are told in a line.
-TOLD = 5
+#: So many failures are named in a line.
+SHOWN_FAILURES = 5
 #: Of a run's state, what sweep.json repeats.
 NOTED = ("status", "score", "metric", "run_id", "error")
 
@@ -131,12 +131,14 @@ class Summary:
     @property
     def failures(self) -> str:
         """How many failed, which, and why, in a line."""
-        told = [
+        failures = [
             f"run {job.number}{f' ({name})' if (name := self._name(job)) else ''}: {job.state.error}"
             for job in self.failed
         ]
-        more = [f"and {len(told) - TOLD} more, see sweep.md"] if len(told) > TOLD else []
-        return f"{len(told)} of {len(self.jobs)} runs of the sweep failed: {'; '.join(told[:TOLD] + more)}"
+        named = failures[:SHOWN_FAILURES]
+        if (more := len(failures) - len(named)) > 0:
+            named.append(f"and {more} more, see sweep.md")
+        return f"{len(failures)} of {len(self.jobs)} runs of the sweep failed: {'; '.join(named)}"
 
     @cached_property
     def settings(self) -> list[Setting]:

@@ -74,8 +74,8 @@ def charts(comparison: Comparison) -> Iterator[Figure]:
     the comparison has data for."""
     methods = list(comparison.methods.values())
     yield _points(comparison, methods, "adapt_seconds", "time to adapt to one task, median, s")
-    if held := [method for method in methods if method.peak_mb > 0]:
-        yield _points(comparison, held, "peak_mb", "peak memory of one adaptation, MB")
+    if measured := [method for method in methods if method.peak_mb > 0]:
+        yield _points(comparison, measured, "peak_mb", "peak memory of one adaptation, MB")
     if len(methods) > 1 and comparison.ours is not None:
         yield _time_to_score(comparison)
         yield _speedups(comparison)

@@ -80,8 +80,8 @@ class HeldOut:
 
     def digest(self) -> str:
         """sha256 (hex) of the source and of how it is divided."""
-        told = f"{self.source.digest()} {self.split!r} {self.share} {self.seed}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        what = f"{self.source.digest()} {self.split!r} {self.share} {self.seed}"
+        return hashlib.sha256(what.encode()).hexdigest()
 
 
 class _HoldingOut(Parts):
