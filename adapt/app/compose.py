@@ -31,7 +31,7 @@ class Composed:
     sweep: dict[str, str]
 
 
-def compose_run(overrides: Sequence[str], own: str | None = None) -> Composed:
+def compose_run(overrides: Sequence[str], own: str | Path | None = None) -> Composed:
     """Compose ``config.yaml`` with ``overrides``; ``own`` is a folder of configs beside ours.
 
     >>> made = compose_run(["experiment=sinusoid", "seed=3"])

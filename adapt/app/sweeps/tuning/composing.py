@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.app import build
-from adapt.app.compose import forget_unchosen
+from adapt.app.compose import compose_run
 from adapt.app.config import config_folder
 from adapt.app.sweeps.tuning.search import GROUPS, Value
 from adapt.errors import AdaptError
@@ -33,15 +32,9 @@ def composed(overrides: Sequence[str], config_dir: Path | None = None) -> DictCo
             raise AdaptError(f"tune has no {parsed.key_or_group}: name its folder, as folder=my_search")
         if parsed.is_sweep_override():
             raise AdaptError(f"{parsed.input_line} names several values: tune takes one, and searches others")
-    found = [*overrides]
-    if config_dir is not None:
-        if not config_dir.is_dir():
-            raise AdaptError(f"--config-dir {config_dir} is no folder: give one that holds groups of configs")
-        found.append(f"hydra.searchpath=['file://{config_dir.resolve()}']")
-    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-        config = compose("config", found)
-    forget_unchosen(config, overrides)
-    return config
+    if config_dir is not None and not config_dir.is_dir():
+        raise AdaptError(f"--config-dir {config_dir} is no folder: give one that holds groups of configs")
+    return compose_run(overrides, config_dir).config
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
