@@ -48,6 +48,7 @@ def common_classes(source: Source, support_split: str, query_split: str | None) 
 def check_sizes(tasks: Distribution) -> None:
     """Raise if the largest task that may be drawn asks for more classes or examples than there are."""
     pools, name, split = tasks._pools, tasks.source.name, tasks.support_split
+    assert tasks.ways is not None
     if most(tasks.ways) > len(pools):
         where = f"in split {split!r}"
         if len(pools) < len(tasks.source.classes(split)):
@@ -86,6 +87,7 @@ def _check_smallest(
 
 def check_outside(tasks: Distribution) -> None:
     """Raise if the classes that a task leaves out may have fewer examples than it asks for."""
+    assert tasks.ways is not None
     left = np.sort(tasks._counts[1])[: max(len(tasks._pools) - most(tasks.ways), 0)].sum()
     if tasks.outside > left:
         raise TaskError(
