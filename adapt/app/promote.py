@@ -8,7 +8,7 @@ from rich.text import Text
 
 from adapt.adapter import FewShotAdapter
 from adapt.app.environment import choose_device
-from adapt.app.held import about_tasks, held_tasks, recorded
+from adapt.app.gate_tasks import about_tasks, held_tasks, recorded
 from adapt.app.progress import console, progress
 from adapt.app.session import Parts
 from adapt.app.versions import composed, opened, parse, parser

@@ -13,7 +13,7 @@ from scipy.stats import ttest_1samp, ttest_rel
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter
-from adapt.app.held import held_tasks, recorded
+from adapt.app.gate_tasks import held_tasks, recorded
 from adapt.app.show import compose_run
 from adapt.backbones import load_backbone
 from adapt.compare import ACCURACY, MSE
