@@ -13,7 +13,7 @@ from typing import Any
 
 from .source import TaskError
 
-__all__ = ["FromSource", "leaves", "on_split", "with_seed"]
+__all__ = ["FromSource", "leaves", "on_split", "redrawn", "with_seed"]
 
 
 class FromSource:
@@ -51,8 +51,7 @@ def leaves(tasks: Any) -> list[Any]:
     found: list[Any] = []
 
     def look(part: Any) -> Any:
-        if isinstance(part, FromSource):
-            found.append(part)
+        found.extend([part] if _draws(part) else [])
         return part
 
     tasks.map(look)
@@ -64,25 +63,33 @@ def with_seed(tasks: Any, seed: int) -> Any:
     return tasks.map(lambda part: replace(part, seed=seed) if hasattr(part, "seed") else part)
 
 
-def on_split(tasks: Any, split: str, seed: int) -> Any:
-    """`tasks` drawn from another split, supports and queries alike, and with another seed, to make choices
-    on: a part whose `validation` says what differs there draws by that instead, and of a curriculum only the
-    last stage is left, which it leads to.
-
-    Example:
-        >>> from tasks import Digits, Distribution
-        >>> tasks = Distribution(Digits(), support_split="support", validation={"shots": 3})
-        >>> from tasks.elsewhere import on_split
-        >>> chosen_on = on_split(tasks, "query", seed=1)
-        >>> chosen_on.support_split, chosen_on.shots, chosen_on.seed
-        ('query', 3, 1)
-    """
+def redrawn(tasks: Any, seed: int, settings: Callable[[Any], Mapping[str, Any]]) -> Any:
+    """`tasks` for choosing and judging: with another seed and, in every part that draws from a source, what
+    `settings` says of that part. Of a curriculum only the last stage is left, which it leads to."""
 
     def change(part: Any) -> Any:
-        if isinstance(part, FromSource):
-            there = {"support_split": split, "query_split": None, **(part.validation or {})}
-            return replace(part, **there, seed=seed, validation=None)  # type: ignore[type-var]
+        if _draws(part):
+            return replace(part, **settings(part), seed=seed)
         part = getattr(part, "last", part)
         return replace(part, seed=seed) if hasattr(part, "seed") else part
 
     return tasks.map(change)
+
+
+def on_split(tasks: Any, split: str, seed: int) -> Any:
+    """`tasks` drawn from another split, supports and queries alike, to make choices on; a part whose
+    `validation` says what differs there draws by that.
+
+    Example:
+        >>> from tasks import Digits, Distribution
+        >>> tasks = Distribution(Digits(), support_split="support", validation={"shots": 3})
+        >>> chosen_on = on_split(tasks, "query", seed=1)
+        >>> chosen_on.support_split, chosen_on.shots, chosen_on.seed
+        ('query', 3, 1)
+    """
+    there = {"support_split": split, "query_split": None, "validation": None}
+    return redrawn(tasks, seed, lambda part: {**there, **(part.validation or {})})
+
+
+def _draws(part: Any) -> bool:
+    return hasattr(part, "validation")

@@ -23,7 +23,7 @@ from adapt.heads import Head, Logistic, Prototype, one_hot
 from adapt.meta import MetaTraining, Pretraining, image_batches, initial_basis, meta_train, pretrain
 from adapt.tracking import DatasetInput, Run
 from adapt.tracking.model import check_name, load_pyfunc
-from tasks import AnySource, Distribution, Tasks
+from tasks import AnySource, Distribution, Mixture, Tasks
 
 __all__ = ["run_meta", "run_pretrain"]
 
@@ -38,12 +38,13 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
     accuracy."""
     settings = _settings(config, Pretraining)
     device = choose_device(config.device)
-    tasks, held = _classes(config), _classes(config, VALIDATION)
+    parts = Parts(config, reads=False)
+    tasks, held = _classes(config, parts), _classes(config, parts, VALIDATION)
     torch.manual_seed(config.seed)  # initial weights
     backbone, info = build(config.backbone, "backbone", config.allow)
     batches, classes = image_batches(
         tasks.source,
-        config.task.support_split,
+        tasks.support_split,
         tasks.transform,
         settings.batch,
         config.seed,
@@ -65,7 +66,7 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
         metrics = _few_shot_accuracy(freeze_batch_norm(backbone.cpu()).eval(), held)
         run.log_metrics({**metrics, "time/train_seconds": seconds}, step=settings.steps)
         folder = Path(config.output) if config.output else session.folder / "backbone"
-        training = _provenance(config, session, tasks.source, seconds, metrics, device)
+        training = _provenance(config, session, tasks, seconds, metrics, device)
         save_backbone(
             folder,
             backbone,
@@ -96,7 +97,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     device = choose_device(config.device)
     parts = Parts(config)
     train = distribution(config, parts)
-    _check_split(config, train.source)
+    _check_split(train)
     backbone, info = parts.network
     adapter = untrained(config, backbone.to(device), info, train)
     adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
@@ -123,7 +124,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
         folder = Path(config.output) if config.output else session.folder / "adapter"
         details = {
             "title": f"{folder.name}: {adapter.backbone_name} in space {adapter.space.name}",
-            "training": _provenance(config, session, train.source, seconds, metrics, device),
+            "training": _provenance(config, session, train, seconds, metrics, device),
             "data_card": train.source.card.to_dict(),
         }
         adapter.with_(state=state, info=details).to("cpu").save_pretrained(folder)
@@ -146,10 +147,10 @@ def _check_register(config: DictConfig) -> None:
         raise AdaptError(f"register={config.register} needs MLflow: leave tracking=none out, or register")
 
 
-def _check_split(config: DictConfig, source: Any) -> None:
+def _check_split(train: Tasks) -> None:
     """Refuse to learn from what is measured on, where the source keeps classes for learning."""
-    chosen, kept = config.task.support_split, [name for name in source.splits if name.startswith("train")]
-    if kept and not config.task.mixture and not chosen.startswith(("train", "pretrain")):
+    chosen, kept = train.support_split, [name for name in train.source.splits if name.startswith("train")]
+    if kept and not isinstance(train, Mixture) and not chosen.startswith(("train", "pretrain")):
         query = "null" if kept[0] == "train" else kept[-1]
         raise AdaptError(
             f"stage=meta would learn from split '{chosen}', which is measured on: set "
@@ -174,8 +175,8 @@ def _resumed(config: DictConfig) -> Path | None:
     return path
 
 
-def _classes(config: DictConfig, split: str | None = None) -> Distribution:
-    tasks = distribution(config, split=split)
+def _classes(config: DictConfig, parts: Parts, split: str | None = None) -> Distribution:
+    tasks = distribution(config, parts, split=split)
     if not isinstance(tasks, Distribution):
         raise AdaptError(f"stage=pretrain learns classes, and {tasks.source.name} has none: use stage=meta")
     return tasks
@@ -206,7 +207,7 @@ def _tracked(
 def _provenance(
     config: DictConfig,
     session: Session,
-    source: AnySource,
+    tasks: Tasks,
     seconds: float,
     metrics: dict[str, float],
     device: torch.device,
@@ -217,9 +218,9 @@ def _provenance(
         "experiment": config.name,
         "seed": config.seed,
         "seconds": round(seconds, 1),
-        "data": source.name,
-        "data_sha256": source.digest(),
-        "split": config.task.support_split,
+        "data": tasks.source.name,
+        "data_sha256": tasks.source.digest(),
+        "split": tasks.support_split,
         **metrics,
         "settings": {key: value for key, value in session.config["meta"].items() if key != "_target_"},
         "device": where["device"],
