@@ -55,11 +55,15 @@ def build(config: Any, where: str, allow: Sequence[str] = (), make: Make | None 
     """
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     if not isinstance(plain, Mapping) or "_target_" not in plain:
-        raise AdaptError(
-            f"{where}={config} is not a component: give it a _target_, or choose an option of its group"
-        )
+        raise _no_component(where, config)
     check(plain, where, allow)
     return _built(plain, where, allow, make or (lambda node, made: made()))
+
+
+def _no_component(where: str, value: Any) -> AdaptError:
+    return AdaptError(
+        f"{where}={value} is not a component: give it a _target_, or choose an option of its group"
+    )
 
 
 def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
@@ -166,9 +170,13 @@ def _within(node: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_value(value: Any, hint: Any, where: str) -> None:
-    """Check scalars against their annotation; components (nested targets) are checked where they stand."""
+    """Check scalars against their annotation; components (nested targets) are checked where they stand, but
+    no scalar stands for one."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     scalars = [option for option in options if option in SCALARS]
+    components = [o for o in options if getattr(o, "_is_protocol", False) or is_dataclass(o)]
+    if components and not scalars and isinstance(value, SCALARS):
+        raise _no_component(where, value)
     if not scalars or (value is None and type(None) in options):
         return
     if isinstance(value, bool):
@@ -180,7 +188,5 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
             len(scalars) < len(options) and isinstance(value, Mapping)
         )
     if not fits:
-        names = [
-            option.__name__ for option in options if isinstance(option, type) and option is not type(None)
-        ]
+        kinds = [option for option in options if isinstance(option, type) and option is not types.NoneType]
         raise AdaptError(f"{where}={value} should be {' or '.join(k.__name__ for k in kinds)}")
