@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from adapt.app.config import tasks_of
+from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
 
@@ -149,7 +149,8 @@ def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
             if now := MOVED.get(f"{where}.{key}"):
                 raise AdaptError(f"{where}.{key} is no setting any more: use {now}")
             deeper = [path for path in _within(given) if path.endswith(f".{key}")]
-            close = deeper or get_close_matches(str(key), parameters, n=1)
+            known = [*parameters, *(OF_THE_RUN if where == "task" else ())]
+            close = deeper or get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters)}"
             raise AdaptError(f"{where}.{key} is not a setting of {node['_target_']}: {hint}")
     if not node.get("_partial_"):

@@ -13,9 +13,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from adapt.errors import AdaptError
-
-__all__ = ["Config", "Stage", "config_folder", "tasks_of"]
+__all__ = ["OF_THE_RUN", "Config", "Stage", "config_folder", "tasks_of"]
 
 
 class Stage(Enum):
@@ -38,13 +36,7 @@ ANY_TASKS = "tasks.from_source"
 
 
 def tasks_of(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The component that the key ``task`` (plain containers) describes: without what is the run's.
-
-    Raises:
-        AdaptError: a seed of its own.
-    """
-    if "seed" in task:
-        raise AdaptError("task.seed is not a setting: seed is that of the tasks too")
+    """The component that the key ``task`` (plain containers) describes: without what is the run's."""
     return {key: value for key, value in task.items() if key not in OF_THE_RUN}
 
 

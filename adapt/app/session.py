@@ -99,6 +99,10 @@ class Parts:
         if isinstance(component, Source | FunctionSource | GroupSource):
             component = readable(component, self.network[0] if self._reads else None)
             self._sources[key] = component
+        elif "seed" in node and hasattr(component, "map"):
+            raise AdaptError(
+                f"task: {node['_target_']} has the seed of the run: set seed, and leave its own out"
+            )
         return component
 
 

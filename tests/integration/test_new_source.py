@@ -44,8 +44,7 @@ def test_the_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["by itself", "within other tasks"],
 )
 def test_the_config(task: tuple[str, ...], says: dict[str, float], folder: Path) -> None:
-    own = ("--config-dir", "conf", "allow=[stripes]", *task)
     few = [word for word in TINY if not word.startswith(("task.ways", "task.queries"))]
-    assert call([*few, *own], folder) == 0
+    assert call(["--config-dir", "conf", *few, "allow=[stripes]", *task], folder) == 0
     result = Comparison.from_dict(read_json(output_folder(folder) / "comparison.json"))
     assert result.task["source"] == "stripes" and says.items() <= result.task.items()
