@@ -8,6 +8,7 @@ from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum
 from .distribution import Distribution, Episode, EpisodeMeta
+from .from_source import from_source
 from .functions import FunctionSource, FunctionTasks, Tasks
 from .grouped import GroupArrays, GroupDraw, GroupedTasks, GroupSource
 from .images.cifar import FC100, CifarFS
@@ -87,6 +88,7 @@ __all__ = [
     "from_arrays",
     "from_hugging_face",
     "from_learn2learn",
+    "from_source",
     "from_torch",
     "hugging_face",
     "table_file",

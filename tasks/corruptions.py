@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,12 +62,15 @@ class Corruption:
             raise TaskError(f"corruption.kind={self.kind!r} is unknown: use one of {', '.join(KINDS)}")
         check_settings(self, "corruption", severity=least(1, most=5))
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.severity}"
+
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """x [n, C, H, W] -> [n, C, H, W], a new tensor."""
         if x.ndim != 4 or not x.is_floating_point():
             raise TaskError(
                 f"corruption {self.kind!r} needs images [n, C, H, W] but got {x.dtype} of shape "
-                f"{list(x.shape)}: leave task.corruption out"
+                f"{list(x.shape)}: do not use Corrupted (task=corrupted)"
             )
         change = {
             "gaussian_noise": _noise,
@@ -82,7 +86,7 @@ class Corrupted(Wrapped):
     """Tasks whose images are corrupted where one says: after adapting, before, or throughout.
 
     Args:
-        tasks: tasks of images.
+        base: tasks of images.
         corruption: what worsens them; any `Transform` will do.
         part: "query" (trained on clean images, used on bad ones), "support" or "both".
 
@@ -100,7 +104,14 @@ class Corrupted(Wrapped):
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
-            raise TaskError(f"task.corrupted={self.part!r} is unknown: use one of {', '.join(PARTS)}")
+            raise TaskError(f"task.part={self.part!r} is unknown: use one of {', '.join(PARTS)}")
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """With the corruption."""
+        known = isinstance(self.corruption, Corruption)
+        what = str(self.corruption) if known else type(self.corruption).__name__
+        return {**self.base.described, "corruption": what}
 
     def change(self, episode: Episode, rng: np.random.Generator) -> Episode:
         """The episode with corrupted images."""

@@ -7,8 +7,8 @@ function of (seed, index).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ._settings import check_index, check_setting, least
@@ -25,8 +25,8 @@ class Curriculum:
     """Episode i is episode i of the stage that i lies in.
 
     Args:
-        stages: index of its first episode -> tasks of that stage; the first stage starts at 0. All stages are
-            of one source (and, as a rule, one seed).
+        stages: index of its first episode (a number, or its digits, as configs have them) -> tasks of that
+            stage; the first stage starts at 0. All stages are of one source (and, as a rule, one seed).
 
     Raises:
         TaskError: no stage at 0, or stages of different sources.
@@ -39,21 +39,22 @@ class Curriculum:
         (30, 6, '2|10')
     """
 
-    stages: Mapping[int, Tasks]
+    stages: Mapping[Any, Tasks]
 
     def __post_init__(self) -> None:
-        for start in self.stages:
-            check_setting("task.curriculum: the first index of a stage", start, least(0))
-        if min(self.stages, default=1) != 0:
-            raise TaskError(f"task.curriculum starts at {sorted(self.stages)}: give a stage for index 0")
-        first = self.stages[0]
-        for start, tasks in self.stages.items():
+        stages = {_number(start): tasks for start, tasks in self.stages.items()}
+        for start in stages:
+            check_setting("task.stages: the first index of a stage", start, least(0))
+        if min(stages, default=1) != 0:
+            raise TaskError(f"task.stages start at {sorted(stages)}: give a stage for index 0")
+        first = stages[0]
+        for start, tasks in stages.items():
             if tasks.source is not first.source and tasks.source.digest() != first.source.digest():
                 raise TaskError(
-                    f"task.curriculum changes the source from {first.source.name} to {tasks.source.name} at "
+                    f"task.stages changes the source from {first.source.name} to {tasks.source.name} at "
                     f"{start}: change sizes and transforms only, or use a mixture"
                 )
-        object.__setattr__(self, "stages", dict(sorted(self.stages.items())))
+        object.__setattr__(self, "stages", dict(sorted(stages.items())))
 
     @property
     def last(self) -> Tasks:
@@ -81,8 +82,17 @@ class Curriculum:
     @property
     def support_split(self) -> str:
         """Split that supports are drawn from in the end."""
-        last: Any = self.last
-        return last.support_split
+        return self.last.support_split
+
+    @property
+    def query_split(self) -> str | None:
+        """Split that queries are drawn from in the end; None: the same."""
+        return self.last.query_split
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a reader of a report should know of the last stage beside source and sizes."""
+        return self.last.described
 
     @property
     def queries(self) -> Size:
@@ -98,5 +108,15 @@ class Curriculum:
         """Episodes start, start + 1, ..., stop - 1, drawn as they are asked for."""
         return map(self.episode, range(start, stop))
 
+    def map(self, change: Callable[[Any], Any]) -> Any:
+        """The course after `change` was done to all stages, and then to itself."""
+        return change(
+            replace(self, stages={start: tasks.map(change) for start, tasks in self.stages.items()})
+        )
+
     def _range(self, name: str) -> Size:
         return summary([getattr(tasks, name) for tasks in self.stages.values()])
+
+
+def _number(start: Any) -> Any:
+    return int(start) if isinstance(start, str) and start.isdecimal() else start

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from math import prod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from ._settings import SEED, check_index, check_settings, least
+from .elsewhere import FromSource
 from .meta_dataset import MetaDataset
 from .pools import Pools, check_outside, check_sizes, common_classes, outside_indices
 from .sizes import Size, checked_size, draw_size
@@ -22,6 +23,7 @@ from .vectorised import Table, draw_block
 __all__ = ["Distribution", "Episode", "EpisodeMeta"]
 
 BLOCK = 128  # tasks whose indices are drawn at once, if vectorised
+MOST_WAYS = 5  # classes per task where nobody says how many
 CACHED = 2**21  # bytes of examples that are loaded at once: more do not stay in a processor's cache
 
 
@@ -75,8 +77,13 @@ class Episode(NamedTuple):
     meta: EpisodeMeta
 
 
+class AllClasses(int):
+    """A number of ways that follows from the classes there are. Being told apart from one that was asked for,
+    it is counted anew for another split."""
+
+
 @dataclass(frozen=True)
-class Distribution:
+class Distribution(FromSource):
     """A distribution over tasks: a source, the size of a task, and what varies from task to task.
 
     Episode i draws `ways` classes, then examples of each, from `np.random.default_rng([seed, i])` alone, so
@@ -85,7 +92,8 @@ class Distribution:
 
     Args:
         source: where examples come from.
-        ways: classes per task, N; like the next two a number, or `Uniform` or `Choice` over numbers.
+        ways: classes per task, N; like the next two a number, or `Uniform` or `Choice` over numbers. None:
+            all classes, at most five; the attribute then says how many.
         shots: support examples per class, K.
         queries: query examples per class, Q.
         support_split: split that supports are drawn from.
@@ -104,6 +112,8 @@ class Distribution:
         vectorised: draw from another stream, a block of tasks at a time: `episodes` is then several times as
             fast, and episode i still the same however it is drawn, but not the one of `vectorised=False`.
             Needs sizes that are numbers.
+        validation: by name, those of the settings above that differ where choices are made (`on_split`), such
+            as splits or another source; None: the split alone.
 
     Raises:
         TaskError: if no such task can be drawn; the message names the setting and the fix.
@@ -121,7 +131,7 @@ class Distribution:
     """
 
     source: Source
-    ways: Size = 5
+    ways: Size | None = 5
     shots: Size = 5
     queries: Size = 15
     support_split: str = "train"
@@ -133,6 +143,7 @@ class Distribution:
     sizes: MetaDataset | None = None
     outside: int = 0
     vectorised: bool = False
+    validation: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     regression: ClassVar[bool] = False
     # Class name -> (indices for supports, indices for queries); one array twice if the splits are equal.
     _pools: Pools = field(init=False, repr=False, compare=False)
@@ -148,11 +159,17 @@ class Distribution:
                 "task.replace=true without a transform would repeat identical examples: "
                 "set task.transform, or use task.replace=false"
             )
+        self.check_validation()
+        all_classes = self.ways is None or isinstance(self.ways, AllClasses)
         if self.sizes is None:  # else they are results
-            for name, fewest in (("ways", 2), ("shots", 1), ("queries", 1)):
+            for name, fewest in (("ways", 2), ("shots", 1), ("queries", 1))[all_classes:]:
                 size = checked_size(f"task.{name}", getattr(self, name), fewest)
                 object.__setattr__(self, name, size)
         pools = common_classes(self.source, self.support_split, self.query_split)
+        if all_classes:
+            ways = min(len(pools), MOST_WAYS)
+            checked_size("task.ways", ways, fewest=2)
+            object.__setattr__(self, "ways", AllClasses(ways))
         counts = tuple(np.array([len(pair[side]) for pair in pools.values()]) for side in (0, 1))
         object.__setattr__(self, "_pools", pools)
         object.__setattr__(self, "_names", tuple(pools))
@@ -180,6 +197,11 @@ class Distribution:
         """What decides the tasks, the same in any process: a source by its name."""
         settings = [f"{f.name}={_told(getattr(self, f.name))}" for f in fields(self) if f.repr]
         return f"Distribution({', '.join(settings)})"
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a reader of a report should know of the tasks beside source and sizes."""
+        return {"outside": self.outside} if self.outside else {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -261,6 +283,7 @@ class Distribution:
         """Classes [N], the shots of each [N], and queries per class. Numbers take nothing from `rng`."""
         if self.sizes is not None:
             return self.sizes.draw(rng, *self._counts, shared=self._shared)
+        assert self.ways is not None
         ways = draw_size(self.ways, rng)
         chosen = rng.choice(len(self._names), size=ways, replace=False)
         if self.imbalanced:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from ._settings import SEED, SIZE, check_index, check_settings
 from .distribution import Episode, EpisodeMeta
+from .elsewhere import FromSource
 from .sizes import Size
 from .source import AnySource, TaskError
 
@@ -47,7 +48,7 @@ class FunctionSource(AnySource, Protocol):
 
 
 class Tasks(Protocol):
-    """What is common to `Distribution` and `FunctionTasks`."""
+    """What is common to all kinds of tasks, those that are made of other tasks included."""
 
     @property
     def source(self) -> AnySource: ...
@@ -58,8 +59,32 @@ class Tasks(Protocol):
         ...
 
     @property
+    def queries(self) -> Size:
+        """Queries per class (in regression, in all): a number, or what it is drawn from."""
+        ...
+
+    @property
+    def support_split(self) -> str:
+        """Split that supports are drawn from."""
+        ...
+
+    @property
+    def query_split(self) -> str | None:
+        """Split that queries are drawn from; None: the same."""
+        ...
+
+    @property
     def regression(self) -> bool:
         """Whether targets are rows of numbers (True) or labels (False)."""
+        ...
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a reader of a report should know of the tasks beside source and sizes, by name."""
+        ...
+
+    def map(self, change: Callable[[Any], Any]) -> Any:
+        """These tasks after `change` was done to all tasks that they hold, and then to themselves."""
         ...
 
     def episode(self, index: int) -> Episode: ...
@@ -68,7 +93,7 @@ class Tasks(Protocol):
 
 
 @dataclass(frozen=True)
-class FunctionTasks:
+class FunctionTasks(FromSource):
     """A distribution over functions, with as many points of each as a task has.
 
     Episode i is drawn from `np.random.default_rng([seed, number of the split, i])` alone, so ranks and
@@ -81,6 +106,7 @@ class FunctionTasks:
         support_split: split that tasks are drawn from.
         query_split: None or the same, for support and queries are points of one function.
         seed: non-negative.
+        validation: settings that differ where choices are made, see `Distribution`.
 
     Raises:
         TaskError: if no such task can be drawn; the message names the setting and the fix.
@@ -98,9 +124,11 @@ class FunctionTasks:
     support_split: str = "train"
     query_split: str | None = None
     seed: int = 0
+    validation: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     regression: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        self.check_validation()
         check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
         if self.support_split not in self.source.splits:
             known = ", ".join(self.source.splits)

@@ -11,13 +11,14 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from ._settings import SEED, SIZE, check_index, check_settings
 from .distribution import Episode, EpisodeMeta
+from .elsewhere import FromSource
 from .source import AnySource, Card, TaskError, TaskWarning
 
 __all__ = ["GroupArrays", "GroupDraw", "GroupSource", "GroupedTasks", "draw_rows"]
@@ -66,7 +67,7 @@ class GroupSource(AnySource, Protocol):
 
 
 @dataclass(frozen=True)
-class GroupedTasks:
+class GroupedTasks(FromSource):
     """A distribution over groups: episode i draws a group, then examples of it.
 
     Episode i is drawn from `np.random.default_rng([seed, number of the split, i])` alone.
@@ -78,6 +79,7 @@ class GroupedTasks:
         support_split: split whose groups are drawn.
         query_split: None or the same, for support and queries are of one group.
         seed: non-negative.
+        validation: settings that differ where choices are made, see `Distribution`.
 
     Raises:
         TaskError: if no such task can be drawn. Groups that are too small are left out with a `TaskWarning`.
@@ -95,10 +97,12 @@ class GroupedTasks:
     support_split: str = "train"
     query_split: str | None = None
     seed: int = 0
+    validation: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     grouped: ClassVar[bool] = True
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.check_validation()
         check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
         if self.query_split not in (None, self.support_split):
             raise TaskError(

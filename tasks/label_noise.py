@@ -9,6 +9,7 @@ predicted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,40 +25,45 @@ __all__ = ["NoisyLabels"]
 
 @dataclass(frozen=True)
 class NoisyLabels(Wrapped):
-    """Replaces ``round(fraction · n)`` of the n support labels, at most n − N of N classes.
+    """Replaces ``round(share · n)`` of the n support labels, at most n − N of N classes.
 
     Rows are put in the order of their new labels, so that they stay class-major; ``meta.clean_y`` holds the
     true label of each row. How many examples a class has may then differ from class to class.
 
     Args:
-        tasks: tasks of classes.
-        fraction: between 0 and 1.
+        base: tasks of classes.
+        share: of the labels, between 0 and 1.
 
     Raises:
-        TaskError: a fraction out of range, a regression, or tasks with a single shot.
+        TaskError: a share out of range, a regression, or tasks with a single shot.
 
     Example:
         >>> from tasks import Digits, Distribution
         >>> clean = Distribution(Digits(), ways=2, shots=5, support_split="support")
-        >>> episode = NoisyLabels(clean, fraction=0.2).episode(0)
+        >>> episode = NoisyLabels(clean, share=0.2).episode(0)
         >>> episode.support_y.tolist(), episode.meta.clean_y.tolist()
         ([0, 0, 0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
     """
 
-    fraction: float = 0.2
+    share: float = 0.2
 
     def __post_init__(self) -> None:
-        share = check_setting("task.label_noise", self.fraction, between(0, 1))
-        object.__setattr__(self, "fraction", share)
+        share = check_setting("task.share", self.share, between(0, 1))
+        object.__setattr__(self, "share", share)
         if self.regression:
             raise TaskError(
-                f"task.label_noise={self.fraction}: {self.source.name} has numbers, no labels: leave it out"
+                f"task.share={self.share}: {self.source.name} has numbers, no labels: leave NoisyLabels out"
             )
-        if self.fraction and most(self.shots) < 2:
+        if self.share and most(self.shots) < 2:
             raise TaskError(
-                f"task.label_noise={self.fraction} and task.shots={self.shots}: a class needs one right "
+                f"task.share={self.share} and task.shots={self.shots}: a class needs one right "
                 "example, so use task.shots>=2"
             )
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """With the share of wrong labels."""
+        return {**self.base.described, **({"label noise": self.share} if self.share else {})}
 
     def change(self, episode: Episode, rng: np.random.Generator) -> Episode:
         """The episode with wrong labels in its support."""
@@ -65,7 +71,7 @@ class NoisyLabels(Wrapped):
         order = rng.permutation(len(clean))
         kept = order[np.unique(clean[order], return_index=True)[1]]  # the first of each class in that order
         free = order[~np.isin(order, kept)]
-        wrong = free[: round(self.fraction * len(clean))]
+        wrong = free[: round(self.share * len(clean))]
         noisy = clean.copy()
         noisy[wrong] = (noisy[wrong] + rng.integers(1, ways, len(wrong))) % ways
         rows = np.argsort(noisy, kind="stable")

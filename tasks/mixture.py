@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -55,22 +55,39 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if len(self.components) < 2:
-            raise TaskError(f"task.mixture has {len(self.components)} components: give at least two")
+            raise TaskError(f"task.components has {len(self.components)} entries: give at least two")
         check_settings(self, "task", seed=SEED)
         weights = dict.fromkeys(self.components, 1.0) if self.weights is None else dict(self.weights)
         if {*weights} != {*self.components} or positive_weights([*weights.values()]) is None:
             raise TaskError(
-                f"task.mixture: weights {weights} do not fit components {', '.join(self.components)}: give "
+                f"task.weights={weights} do not fit task.components {', '.join(self.components)}: give "
                 "a positive weight for each"
             )
         for name, tasks in self.components.items():
             if tasks.regression or not isinstance(tasks.source, Source):
-                raise TaskError(f"task.mixture.{name} has no classes of its own: mix tasks of classes only")
+                raise TaskError(
+                    f"task.components.{name} has no classes of its own: mix tasks of classes only"
+                )
         parts: dict[str, Any] = {**self.components}
         sources = {name: tasks.source for name, tasks in parts.items()}
         own = {name: getattr(tasks, "support_split", None) for name, tasks in parts.items()}
         object.__setattr__(self, "source", Combined(sources, own))
         object.__setattr__(self, "weights", weights)
+
+    @property
+    def support_split(self) -> str:
+        """That of the first component: the others may call theirs otherwise."""
+        return self._first.support_split
+
+    @property
+    def query_split(self) -> str | None:
+        """That of the first component."""
+        return self._first.query_split
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a reader of a report should know of any component beside source and sizes."""
+        return {key: value for tasks in self.components.values() for key, value in tasks.described.items()}
 
     @property
     def shots(self) -> Size:
@@ -109,6 +126,15 @@ class Mixture:
     def episodes(self, start: int, stop: int) -> Iterator[Episode]:
         """Episodes start, start + 1, ..., stop - 1, drawn as they are asked for."""
         return map(self.episode, range(start, stop))
+
+    def map(self, change: Callable[[Any], Any]) -> Any:
+        """The mixture after `change` was done to all components, and then to itself."""
+        changed = {name: tasks.map(change) for name, tasks in self.components.items()}
+        return change(replace(self, components=changed))
+
+    @property
+    def _first(self) -> Tasks:
+        return next(iter(self.components.values()))
 
     def _all(self, name: str) -> Size:
         parts: list[Any] = [*self.components.values()]

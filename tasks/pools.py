@@ -17,12 +17,12 @@ Pools = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Asked(Protocol):
-    """What is asked of the pools: the settings of `Distribution` of the same names."""
+    """What is asked of the pools: the settings of `Distribution` of the same names, with a number of ways."""
 
     @property
     def source(self) -> Source: ...
     @property
-    def ways(self) -> Size: ...
+    def ways(self) -> Size | None: ...
     @property
     def shots(self) -> Size: ...
     @property
@@ -67,6 +67,7 @@ def common_classes(source: Source, support_split: str, query_split: str | None) 
 
 def check_sizes(pools: Pools, tasks: Asked) -> None:
     """Raise if the largest task that may be drawn asks for more classes or examples than there are."""
+    assert tasks.ways is not None
     name, split = tasks.source.name, tasks.support_split
     if most(tasks.ways) > len(pools):
         where = f"in split {split!r}"
@@ -104,6 +105,7 @@ def _check_smallest(pools: Pools, tasks: Asked, side: int, fewest: int, asked: s
 
 def check_outside(pools: Pools, tasks: Asked) -> None:
     """Raise if the classes that a task leaves out may have fewer examples than it asks for."""
+    assert tasks.ways is not None
     sizes = np.sort([len(for_query) for _, for_query in pools.values()])
     left = sizes[: max(len(pools) - most(tasks.ways), 0)].sum()
     if tasks.outside > left:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,14 @@ __all__ = ["Wrapped"]
 class Wrapped:
     """The same tasks, each episode changed by :meth:`change`.
 
-    Episode i is a pure function of episode i of ``tasks``, and of random numbers from (seed, i) that neither
+    Episode i is a pure function of episode i of ``base``, and of random numbers from (seed, i) that neither
     it nor another wrapper around it uses, so that turning one on changes nothing else.
 
     Args:
-        tasks: what is wrapped.
+        base: what is wrapped.
     """
 
-    tasks: Tasks
+    base: Tasks
 
     def change(self, episode: Episode, rng: np.random.Generator) -> Episode:
         """The changed episode; it gets tensors of its own where it differs."""
@@ -35,11 +35,15 @@ class Wrapped:
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""
-        return self._changed(self.tasks.episode(index))
+        return self._changed(self.base.episode(index))
 
     def episodes(self, start: int, stop: int) -> Iterator[Episode]:
         """Episodes start, start + 1, ..., stop - 1, drawn as they are asked for."""
-        return map(self._changed, self.tasks.episodes(start, stop))
+        return map(self._changed, self.base.episodes(start, stop))
+
+    def map(self, change: Callable[[Any], Any]) -> Any:
+        """These tasks after `change` was done to what is wrapped, and then to themselves."""
+        return change(replace(self, base=self.base.map(change)))
 
     def _changed(self, episode: Episode) -> Episode:
         meta = episode.meta
@@ -49,35 +53,43 @@ class Wrapped:
 
     @property
     def _depth(self) -> int:
-        return 1 + self.tasks._depth if isinstance(self.tasks, Wrapped) else 0
+        return 1 + self.base._depth if isinstance(self.base, Wrapped) else 0
 
     @property
     def source(self) -> AnySource:
-        return self.tasks.source
+        return self.base.source
 
     @property
     def regression(self) -> bool:
         """Whether targets are rows of numbers (True) or labels (False)."""
-        return self.tasks.regression
+        return self.base.regression
 
     @property
     def shots(self) -> Size:
-        return self.tasks.shots
+        return self.base.shots
 
     @property
     def ways(self) -> Size:
         """Classes per task, which a regression has none of."""
-        tasks: Any = self.tasks
-        return tasks.ways
+        base: Any = self.base
+        return base.ways
 
     @property
     def support_split(self) -> str:
         """Split that supports are drawn from."""
-        tasks: Any = self.tasks
-        return tasks.support_split
+        return self.base.support_split
+
+    @property
+    def query_split(self) -> str | None:
+        """Split that queries are drawn from; None: the same."""
+        return self.base.query_split
 
     @property
     def queries(self) -> Size:
         """Queries per class (in regression, in all)."""
-        tasks: Any = self.tasks
-        return tasks.queries
+        return self.base.queries
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a reader of a report should know of the tasks beside source and sizes."""
+        return self.base.described

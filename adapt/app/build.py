@@ -4,17 +4,19 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from adapt.app.config import OF_THE_RUN, tasks_of
+from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
 
-__all__ = ["build", "check"]
+__all__ = ["build", "check", "check_all"]
 
 #: Modules that a ``_target_`` may come from: those of components, and none that writes files or runs things.
 #: A config may have been written by somebody else; nothing but these is ever called.
@@ -34,26 +36,66 @@ ALLOWED = (
 SCALARS = (bool, int, float, str)
 
 
-def build(config: Any, where: str, allow: Sequence[str] = ()) -> Any:
-    """Instantiate a node after :func:`check`; ``where`` is its key, for messages.
+#: Of a node (plain containers) and what makes its component: that component.
+Make = Callable[[Mapping[str, Any], Callable[[], Any]], Any]
+
+
+def build(config: Any, where: str, allow: Sequence[str] = (), make: Make | None = None) -> Any:
+    """The component of a node, after :func:`check`, and before it all components that it holds.
+
+    Args:
+        config: the node, as Hydra composes it or as plain containers.
+        where: its key, for messages.
+        allow: further modules that a ``_target_`` may come from.
+        make: called for every component, to make it or to give another; None: every one is made.
 
     Raises:
         AdaptError: no component, a target that is not allowed or does not exist, or arguments that do not
-            fit.
+            fit. What a component raises of its arguments is raised on.
     """
-    if not isinstance(config, DictConfig) or "_target_" not in config:
-        raise AdaptError(
-            f"{where}={config} is not a component: give it a _target_, or choose an option of its group"
-        )
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    if not isinstance(plain, Mapping) or "_target_" not in plain:
+        raise _no_component(where, config)
     check(plain, where, allow)
-    try:
-        return instantiate(plain, _convert_="all")
-    except InstantiationException as error:
-        # Hydra wraps what a constructor raises; its own message is what the user should read.
-        if isinstance(error.__cause__, ValueError):
-            raise error.__cause__ from None
-        raise
+    return _built(plain, where, allow, make or (lambda node, made: made()))
+
+
+def _no_component(where: str, value: Any) -> AdaptError:
+    return AdaptError(
+        f"{where}={value} is not a component: give it a _target_, or choose an option of its group"
+    )
+
+
+def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
+    if isinstance(value, list):
+        return [_built(child, f"{where}[{index}]", allow, make) for index, child in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" not in value:
+        return {key: _built(child, f"{where}.{key}", allow, make) for key, child in value.items()}
+
+    def made() -> Any:
+        parts = {key: _built(child, f"{where}.{key}", allow, make) for key, child in value.items()}
+        arguments = {key: part for key, part in parts.items() if not str(key).startswith("_")}
+        target = _resolve(value["_target_"], where, allow)
+        if value.get("_partial_"):
+            return partial(target, *parts.get("_args_", ()), **arguments)
+        try:
+            return target(*parts.get("_args_", ()), **arguments)
+        except ValueError:
+            raise  # its own message is what the user should read
+        except Exception as error:
+            raise AdaptError(
+                f"{where}: {value['_target_']} failed: {type(error).__name__}: {error}"
+            ) from error
+
+    return make(value, made)
+
+
+def check_all(config: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
+    """Check every component of a whole configuration (plain containers)."""
+    for key, node in config.items():
+        check(tasks_of(node) if key == "task" else node, key, allow)
 
 
 def check(value: Any, where: str, allow: Sequence[str] = ()) -> None:
@@ -95,14 +137,20 @@ def _not_allowed(target: Any, where: str, allowed: Sequence[str]) -> AdaptError:
 
 def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
     parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    # Fields that a dataclass inherits are annotated with names of the module that they come from.
+    plain_class = inspect.isclass(target) and not is_dataclass(target)
+    hints = typing.get_type_hints(target.__init__ if plain_class else target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given = {key: value for key, value in node.items() if not str(key).startswith("_")}
     for key, value in given.items():
         if key in parameters:
             _check_value(value, hints.get(key), f"{where}.{key}")
         elif not open_ended:
-            close = get_close_matches(str(key), parameters, n=1)
+            if now := MOVED.get(f"{where}.{key}"):
+                raise AdaptError(f"{where}.{key} is no setting any more: use {now}")
+            deeper = [path for path in _within(given) if path.endswith(f".{key}")]
+            known = [*parameters, *(OF_THE_RUN if where == "task" else ())]
+            close = deeper or get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters)}"
             raise AdaptError(f"{where}.{key} is not a setting of {node['_target_']}: {hint}")
     if not node.get("_partial_"):
@@ -115,10 +163,21 @@ def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
             raise AdaptError(f"{where} lacks {', '.join(missing)}, which {node['_target_']} needs")
 
 
+def _within(node: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of what ``node`` holds, with dots."""
+    for key, child in node.items():
+        if isinstance(child, Mapping):
+            yield from (f"{key}.{name}" for name in (*child, *_within(child)))
+
+
 def _check_value(value: Any, hint: Any, where: str) -> None:
-    """Check scalars against their annotation; components (nested targets) are checked where they stand."""
+    """Check scalars against their annotation; components (nested targets) are checked where they stand, but
+    no scalar stands for one."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     scalars = [option for option in options if option in SCALARS]
+    components = [o for o in options if getattr(o, "_is_protocol", False) or is_dataclass(o)]
+    if components and not scalars and isinstance(value, SCALARS):
+        raise _no_component(where, value)
     if not scalars or (value is None and type(None) in options):
         return
     if isinstance(value, bool):
@@ -130,4 +189,5 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
             len(scalars) < len(options) and isinstance(value, Mapping)
         )
     if not fits:
-        raise AdaptError(f"{where}={value} should be {' or '.join(option.__name__ for option in scalars)}")
+        kinds = [option for option in options if isinstance(option, type) and option is not types.NoneType]
+        raise AdaptError(f"{where}={value} should be {' or '.join(k.__name__ for k in kinds)}")

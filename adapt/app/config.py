@@ -5,14 +5,15 @@ against the signature of its ``_target_``, so that a class is described in one p
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
-__all__ = ["Config", "Stage", "TaskConfig", "config_folder"]
+__all__ = ["OF_THE_RUN", "Config", "Stage", "config_folder", "tasks_of"]
 
 
 class Stage(Enum):
@@ -23,37 +24,26 @@ class Stage(Enum):
     pretrain = "pretrain"
 
 
-@dataclass
-class TaskConfig:
-    """What tasks are made of: a source of ``tasks/`` and the shape of an episode.
+#: Keys of ``task`` that are the run's, and their values where nobody sets them. All others are arguments of
+#: the component that ``task`` is, or of those that it holds.
+#:
+#: tasks: how many; costly_tasks: of these, how many a costly method (full fine-tuning) runs on; root, file:
+#: the folder, or the file, of one's own, which options refer to as ${task.root} and ${task.file}.
+OF_THE_RUN: dict[Any, Any] = {"tasks": 100, "costly_tasks": 20, "root": None, "file": None}
 
-    ``ways``, ``shots`` and ``queries`` are numbers or distributions over them (``tasks.Uniform``,
-    ``tasks.Choice``), drawn task by task; ``ways`` may be null: all classes, at most five. Where the source
-    draws functions there are no classes: ``ways`` means nothing then, and what is said of classes is refused.
-    """
+#: What ``task`` is where an option does not say.
+ANY_TASKS = "tasks.from_source"
 
-    source: Any = MISSING
-    ways: Any = 5
-    shots: Any = 5
-    queries: Any = 15
-    tasks: int = 100
-    costly_tasks: int = 20  # of these, how many a costly method (full fine-tuning) runs on
-    support_split: str = "train"
-    query_split: str | None = None
-    transform: Any = None
-    replace: bool = False
-    imbalanced: bool = False  # every class draws a number of shots of its own
-    sizes: Any = None  # ways, shots and queries together: tasks.MetaDataset
-    outside: int = 0  # examples per task of classes that it does not have
-    vectorised: bool = False  # another stream of tasks, drawn faster
-    label_noise: float = 0.0  # share of the support's labels that are replaced
-    corruption: Any = None  # of images: tasks.Corruption
-    corrupted: str = "query"  # what it is done to: query, support or both
-    curriculum: Any = None  # list of stages: start (index of the first episode), and settings that change
-    mixture: Any = None  # components by name: weight, and settings that differ from these
-    validation: Any = None  # settings that differ where choices are made, such as the source
-    root: str | None = None  # for sources that read a folder, which refer to it as ${task.root}
-    file: str | None = None  # for sources that read one file
+
+def tasks_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The component that the key ``task`` (plain containers) describes: without what is the run's."""
+    return {key: value for key, value in task.items() if key not in OF_THE_RUN}
+
+
+def _task() -> DictConfig:
+    # An open node: which keys there are follows from its _target_, and whatever is misspelt is told when that
+    # is checked. Hydra would ask for a + before every key that an option does not list.
+    return DictConfig({"_target_": ANY_TASKS, **OF_THE_RUN}, flags={"struct": False})
 
 
 @dataclass
@@ -74,7 +64,7 @@ class Config:
     support_head: Any = MISSING
     inner: Any = MISSING
     meta: Any = MISSING
-    task: TaskConfig = field(default_factory=TaskConfig)
+    task: Any = field(default_factory=_task)
     method: dict[str, Any] = field(default_factory=dict)
     ours: str | None = None  # of several forward methods the one that is compared; null: the first
     tracking: Any = MISSING

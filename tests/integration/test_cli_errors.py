@@ -39,6 +39,11 @@ MISTAKES = [
     mistake("experiment=quickstar", "experiment/quickstar", "quickstart"),
     mistake("nogroup=x", "nogroup"),
     mistake("stage=train", "train", "compare, meta, pretrain"),
+    # called otherwise now
+    mistake("task.label_noise=0.2", "task.label_noise", "use task=noisy task.share=0.2"),
+    mistake("task.mixture.glyphs.weight=3", "task.mixture", "use task=mixture"),
+    # of other tasks than those that are made of them
+    mistake("task=noisy", "task.ways is not a setting", "did you mean base.ways?"),
     # of the wrong type
     mistake("inner.steps=abc", "inner.steps=abc", "int"),
     mistake("inner.damping=[1]", "inner.damping", "float"),

@@ -13,7 +13,7 @@ from scipy.stats import ttest_1samp, ttest_rel
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter
-from adapt.app.commands.held import held_tasks, recorded
+from adapt.app.commands.gate_tasks import gate_tasks, task_overrides
 from adapt.app.compose import compose_run
 from adapt.backbones import load_backbone
 from adapt.compare import ACCURACY, MSE
@@ -223,7 +223,7 @@ def test_adapters_that_no_tasks_judge_both(adapter: FewShotAdapter) -> None:
 
 
 def held(*overrides: str, shots: list[int] | None = None) -> tuple[dict[str, Any], str]:
-    return held_tasks(compose_run(overrides).config, load_backbone("conv4_glyphs"), shots)
+    return gate_tasks(compose_run(overrides).config, load_backbone("conv4_glyphs"), shots)
 
 
 def test_held_tasks_are_not_those_of_training() -> None:
@@ -241,8 +241,9 @@ def test_a_number_of_shots_that_there_are_not_enough_examples_for() -> None:
 
 
 def test_parts_of_a_mixture_keep_the_splits_of_their_own() -> None:
-    mixed = ("task=mixture", "task.support_split=train", "task.mixture.glyphs.source.max_classes=60")
-    tasks, source = held(*mixed, "task.ways=2", shots=[1])
+    glyphs = "task.components.glyphs"
+    mixed = ("task=mixture", f"{glyphs}.support_split=train", f"{glyphs}.source.max_classes=60")
+    tasks, source = held(*mixed, f"{glyphs}.ways=2", shots=[1])
     assert source == "glyphs + digits, split test"
     parts = tasks["1"].components
     assert (parts["glyphs"].support_split, parts["digits"].support_split) == ("test", "support")
@@ -257,4 +258,4 @@ def test_splits_that_are_not_for_learning_stay() -> None:
 def test_of_what_a_run_was_started_with_only_the_tasks_are_taken_over() -> None:
     typed = ["experiment=meta_glyphs", "+task.source.x=1", "allow=[evil]", "++allow=[evil]", "stage=meta"]
     typed += ["hydra.run.dir=x", "tracking.uri=http://evil", "head@support_head=prototype", "task.ways=3"]
-    assert recorded("\n".join(typed)) == [typed[0], typed[1], typed[7], typed[8]]
+    assert task_overrides("\n".join(typed)) == [typed[0], typed[1], typed[7], typed[8]]

@@ -125,7 +125,7 @@ WHOLE: dict[str, tuple[Make, str, int, list[int]]] = {
     "layers": (lambda v: Mlp((2, v)), "mlp: sizes", 2, [0]),
 }
 REAL: dict[str, tuple[Make, str, float, list[float]]] = {
-    "label noise": (lambda v: NoisyLabels(TASKS, v), "task.label_noise", 0.5, [-0.1, 1.1]),
+    "label noise": (lambda v: NoisyLabels(TASKS, v), "task.share", 0.5, [-0.1, 1.1]),
     "rotation": (lambda v: Style(rotation=v), "style.rotation", 5, [-1, 181]),
     "noise of a sinusoid": (lambda v: Sinusoid(noise=v), "sinusoid: noise", 0.5, [-1]),
     "damping": (lambda v: GaussNewton(damping=v), "inner.damping", 0.5, [-1]),
@@ -219,8 +219,8 @@ def test_sizes_weights_and_shares(make: Callable[[], Any]) -> None:
 
 
 def test_stages_begin_at_whole_numbers() -> None:
-    for start in (-1, 2.5, "2", True):
-        with pytest.raises(TaskError, match=r"task.curriculum: the first index of a stage="):
+    for start in (-1, 2.5, "two", True):
+        with pytest.raises(TaskError, match=r"task.stages: the first index of a stage="):
             Curriculum({0: TASKS, start: TASKS})  # type: ignore[dict-item]
 
 

@@ -111,13 +111,13 @@ def test_every_episode_has_noise_of_its_own_and_so_has_every_wrapper() -> None:
         (lambda: Corrupted(TASKS, Corruption("contrast"), "queries"), "use one of query, support, both"),
         (
             lambda: Corruption("contrast")(torch.zeros(3, 4), GENERATOR),
-            "needs images .* leave task.corruption",
+            "needs images .* do not use Corrupted",
         ),
-        (lambda: NoisyLabels(TASKS, 1.5), "task.label_noise=1.5 is too large"),
+        (lambda: NoisyLabels(TASKS, 1.5), "task.share=1.5 is too large"),
         (lambda: NoisyLabels(FunctionTasks(Sinusoid()), 0.1), "sinusoid has numbers, no labels"),
         (
             lambda: NoisyLabels(Distribution(source({"train": [9] * 4}), 2, 1, 2), 0.1),
-            "task.label_noise=0.1 and task.shots=1: a class needs one right example",
+            "task.share=0.1 and task.shots=1: a class needs one right example",
         ),
     ],
 )

@@ -53,7 +53,7 @@ def test_regression_can_have_a_course() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Curriculum({5: MANY}), r"starts at \[5\]: give a stage for index 0"),
+        (lambda: Curriculum({5: MANY}), r"start at \[5\]: give a stage for index 0"),
         (lambda: Curriculum({}), "give a stage for index 0"),
         (
             lambda: Curriculum({0: MANY, 9: Distribution(make_source(), 2, 1, 1)}),

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt import AdaptError
@@ -27,12 +28,14 @@ from adapt.compare.verdict import size_text
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Auto, Descent, GaussNewton
 from tasks import (
+    ArraySource,
     Choice,
     Corrupted,
     Corruption,
     Curriculum,
     Digits,
     Distribution,
+    FunctionTasks,
     GroupedTasks,
     MetaDataset,
     Mixture,
@@ -41,6 +44,7 @@ from tasks import (
     TaskError,
     Uniform,
 )
+from tasks.elsewhere import on_split
 from tests.helpers import make_adapter, make_source, tiny_conv4
 from tests.unit.test_tasks_distribution import same
 
@@ -87,44 +91,60 @@ def test_sizes_from_a_config() -> None:
 
 def test_noise_and_corruption_from_a_config() -> None:
     corruption = node("Corruption,kind:contrast,severity:2")
-    tasks = built("task.label_noise=0.2", f"task.corruption={corruption}", "task.corrupted=both")
-    assert isinstance(tasks, Corrupted) and isinstance(tasks.tasks, NoisyLabels)
+    noisy = ("task=corrupted", "task@task.base=noisy", "task.base.share=0.2", "task.base.base.source.size=8")
+    tasks = built(*noisy, f"task.corruption={corruption}", "task.part=both", "seed=4")
+    assert isinstance(tasks, Corrupted) and isinstance(tasks.base, NoisyLabels)
     assert (tasks.corruption, tasks.part) == (Corruption("contrast", 2), "both")
-    assert tasks.tasks.fraction == 0.2 and isinstance(tasks.tasks.tasks, Distribution)
+    clean = tasks.base.base
+    assert tasks.base.share == 0.2 and isinstance(clean, Distribution) and clean.seed == 4
+    assert (tasks.support_split, tasks.query_split) == ("support", "query")
+    assert tasks.described == {"label noise": 0.2, "corruption": "contrast 2"}
+
+
+def test_other_tasks_made_noisy() -> None:
+    tasks = built("task=noisy", "task@task.base=glyphs", "task.base.source.max_classes=60", "task.share=0.4")
+    assert isinstance(tasks, NoisyLabels) and (tasks.source.name, tasks.share) == ("glyphs", 0.4)
 
 
 def test_a_course_from_a_config() -> None:
-    stages = "task.curriculum=[{start:0,shots:10},{start:100,shots:" + UNIFORM + ",queries:2}]"
-    course = built(stages)
-    assert isinstance(course, Curriculum) and [*course.stages] == [0, 100]
+    stages = ("task=curriculum", "task.stages.0.shots=10", f"task.stages.1000.shots={UNIFORM}")
+    course = built(*stages, "task.stages.1000.queries=2")
+    assert isinstance(course, Curriculum) and [*course.stages] == [0, 1000]
     first, last = course.stages.values()
-    assert (first.shots, last.shots, last.queries) == (10, Uniform(1, 4), 2)  # type: ignore[attr-defined]
+    assert (first.shots, last.shots, last.queries) == (10, Uniform(1, 4), 2)
     assert first.source is last.source, "the data is loaded once"
     with pytest.raises(TaskError, match="no split 'validation'"):
-        built(stages, split="validation")
-    held = distribution(composed(stages, "task.support_split=query"), split="support")
+        built(*stages, split="validation")
+    turned = [
+        f"task.stages.{start}.{key}"
+        for start in (0, 1000)
+        for key in ("support_split=query", "query_split=null")
+    ]
+    held = distribution(composed(*stages, *turned), split="support")
     assert isinstance(held, Distribution) and (held.shots, held.support_split) == (Uniform(1, 4), "support")
 
 
 def test_a_mixture_from_a_config() -> None:
-    tasks = built(
-        "task=mixture",
-        "task.mixture.glyphs.source.max_classes=60",
-        "task.shots=2",
-        "task.queries=1",
-        "seed=3",
-    )
+    sizes = [
+        f"task.components.{name}.{size}" for name in ("glyphs", "digits") for size in ("shots=2", "queries=1")
+    ]
+    small = ("task=mixture", "task.components.glyphs.source.max_classes=60", *sizes)
+    tasks = built(*small, "seed=3")
     assert isinstance(tasks, Mixture) and tasks.weights == {"glyphs": 3, "digits": 1} and tasks.seed == 3
     glyphs, digits = tasks.components.values()
-    assert (glyphs.support_split, glyphs.replace) == ("test", True)  # type: ignore[attr-defined]
-    assert (digits.support_split, digits.query_split) == ("support", "query")  # type: ignore[attr-defined]
+    assert (glyphs.support_split, glyphs.replace, glyphs.seed) == ("test", True, 3)  # type: ignore[attr-defined]
+    assert (digits.support_split, digits.query_split) == ("support", "query")
     assert isinstance(tasks.source, Source) and tasks.source.shape == (1, 32, 32)
     assert {e.meta.classes[0].split("/")[0] for e in tasks.episodes(0, 20)} == {"glyphs", "digits"}
     # Retraining finds all that supports of either component come from.
-    pool = _pool(tasks.source, "test", torch.device("cpu"))
+    pool = _pool(tasks.source, tasks.support_split, torch.device("cpu"))
     for episode in tasks.episodes(0, 6):
         x, y = pool(episode.meta.classes)
         assert len(x) == len(y) >= len(episode.meta.classes)
+    held = built(*small, split="validation", seed=9)
+    assert isinstance(held, Mixture) and held.seed == 9
+    splits = {name: (part.support_split, part.query_split) for name, part in held.components.items()}
+    assert splits == {"glyphs": ("validation", None), "digits": ("support", "query")}, "as `validation` says"
 
 
 def test_choices_can_be_made_on_another_domain() -> None:
@@ -149,22 +169,68 @@ def test_groups_are_tasks_of_their_own() -> None:
     tasks = built("task=gridworld", "task.shots=1", "task.queries=1")
     assert isinstance(tasks, GroupedTasks)
     assert describe(composed("task=gridworld"), tasks)["ways"] == len(tasks.episode(0).meta.classes)  # type: ignore[arg-type]
-    with pytest.raises(AdaptError, match=r"task\.outside is for examples of classes, but .* draws groups"):
+    with pytest.raises(AdaptError, match=r"task\.outside is not a setting of tasks\.GroupedTasks"):
         built("task=gridworld", "task.outside=1")
+
+
+def test_a_node_without_a_target_is_what_its_source_is() -> None:
+    """As options of one's own may be, and those of before."""
+    without = "task={source:" + node("%s") + ",shots:2,queries:3,support_split:%s,ways:null,replace:false}"
+    for source, split, kind in (
+        ("Digits,size:8", "support", Distribution),
+        ("Sinusoid", "train", FunctionTasks),
+        ("Gridworld,size:5", "train", GroupedTasks),
+    ):
+        config = composed("task=digits")
+        config.task = {"_target_": "tasks.from_source", "tasks": 1, **_node(without % (source, split))}
+        tasks = distribution(config)
+        assert isinstance(tasks, kind) and (tasks.shots, tasks.support_split) == (2, split)
+        if kind is Distribution:
+            assert tasks.ways == 5  # type: ignore[union-attr]
+            continue
+        with open_dict(config):
+            config.task.outside = 1
+        with pytest.raises(TaskError, match=r"task\.outside is for examples of classes, but .* draws "):
+            distribution(config)
+
+
+def _node(override: str) -> dict[str, Any]:
+    return OverridesParser.create().parse_override(override).value()  # type: ignore[return-value]
+
+
+def test_all_classes_are_counted_anew_on_another_split() -> None:
+    members = {
+        "train": {c: [2 * i, 2 * i + 1] for i, c in enumerate("abcd")},
+        "test": {"e": [8, 9], "f": [10, 11]},
+    }
+    tasks = Distribution(ArraySource(make_source().card, np.zeros((12, 2)), members), None, 1, 1)
+    assert (tasks.ways, on_split(tasks, "test", 0).ways, "ways=4" in repr(tasks)) == (4, 2, True)
+    assert on_split(replace(tasks, ways=2), "test", 0).ways == 2
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task.shots=many"], "task.shots=many is no size: use a whole number"),
-        (["task.ways=true"], "task.ways=True is no size"),
-        (["task.shots=2.5"], "task.shots=2.5 is no size"),
-        ([f"task.shots={node('Digits,size:8')}"], r"task.shots=.* is no size"),
+        (["task.shots=many"], "task.shots=many should be int or Uniform or Choice"),
+        (["task.ways=true"], "task.ways=True should be int"),
+        (["task.shots=2.5"], "task.shots=2.5 should be int"),
+        ([f"task.shots={node('Digits,size:8')}"], r"task.shots=.* is no whole number"),
         (["task.shots={_target_:os.system,command:ls}"], r"task.shots._target_=os.system is not allowed"),
-        (["task.curriculum=[{shots:1}]"], "every stage needs start="),
-        (["task=sinusoid", f"task.shots={UNIFORM}"], "draws functions of one size"),
-        (["task=sinusoid", "task.vectorised=true"], "task.vectorised is for examples of classes"),
-        (["task.curriculum=[{start:0,shotz:1}]"], "shotz"),
+        (["task.source=letters"], "task.source=letters is not a component"),
+        (["task.seed=3"], "tasks.Distribution has the seed of the run: set seed"),
+        (["task=noisy", "task.base.seed=3"], "tasks.Distribution has the seed of the run: set seed"),
+        (["task.costly_task=3"], "task.costly_task is not a setting .*: did you mean costly_tasks?"),
+        (["task.tasks=many"], "task.tasks='many' is no whole number"),
+        (["task=noisy", "task.shots=3"], "task.shots is not a setting of .*: did you mean base.shots?"),
+        (["task=noisy", "task.shar=1"], "task.shar is not a setting of .*: did you mean share?"),
+        (["task=noisy", "task.base.source.szie=3"], "task.base.source.szie .*: did you mean size?"),
+        (["task.validation={shotz:1}"], "task.validation.shotz is not a setting: did you mean shots?"),
+        (["task=sinusoid", f"task.shots={UNIFORM}"], "task.shots=.* should be int"),
+        (
+            ["task=sinusoid", "task.vectorised=true"],
+            "task.vectorised is not a setting of tasks.FunctionTasks",
+        ),
+        (["task.curriculum=[{start:0,shots:1}]"], "task.curriculum is no setting any more: use task=curr"),
     ],
 )
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:
@@ -195,7 +261,7 @@ def test_all_methods_are_compared_on_tasks_that_differ_in_size() -> None:
         Distribution(source, Uniform(2, 3), Uniform(2, 5), Choice([2, 3]), imbalanced=True, seed=0), 0.1
     )
     assert len({(len(e.meta.classes), len(e.support_y)) for e in tasks.episodes(0, 3)}) == 3
-    config = OmegaConf.create({"task": {"tasks": 3, "label_noise": 0.1}})
+    config = OmegaConf.create({"task": {"tasks": 3}})
     described = describe(config, tasks)
     assert described == {
         "source": "patterns", "ways": "2–3", "shots": "2–5", "queries": "2|3", "tasks": 3, "label noise": 0.1,

@@ -206,5 +206,5 @@ def test_config_builds_tasks_of_classes() -> None:
 
 @pytest.mark.parametrize("wrong", ["task.transform={_target_:tasks.Style}", "task.replace=true"])
 def test_config_of_functions_has_no_styles(wrong: str) -> None:
-    with pytest.raises(AdaptError, match=r"sinusoid draws functions: leave it out"):
+    with pytest.raises(AdaptError, match=r"is not a setting of tasks\.FunctionTasks"):
         distribution(composed("task=sinusoid", wrong))

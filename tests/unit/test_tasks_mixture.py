@@ -136,10 +136,10 @@ def test_sources_of_different_shapes_are_loaded_one_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mixture({"a": FIRST}), "has 1 components: give at least two"),
-        (lambda: Mixture({"a": FIRST, "b": SECOND}, {"a": 1}), "do not fit components a, b"),
+        (lambda: Mixture({"a": FIRST}), "has 1 entries: give at least two"),
+        (lambda: Mixture({"a": FIRST, "b": SECOND}, {"a": 1}), "do not fit task.components a, b"),
         (lambda: Mixture({"a": FIRST, "b": SECOND}, {"a": 1, "b": 0}), "give a positive weight for each"),
-        (lambda: Mixture({"a": FIRST, "f": FunctionTasks(Sinusoid())}), "task.mixture.f has no classes"),
+        (lambda: Mixture({"a": FIRST, "f": FunctionTasks(Sinusoid())}), "task.components.f has no classes"),
         (lambda: Mixture({"a": FIRST, "b": SECOND}, seed=-1), "task.seed=-1"),
         (lambda: MIXED.episode(-1), "episode index -1 is negative"),
     ],

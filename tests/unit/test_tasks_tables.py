@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from adapt.app.build import build
 from adapt.app.config import config_folder
 from adapt.app.main import main as _  # noqa: F401 (registers the schema)
-from tasks import BreastCancer, FunctionTasks, Gridworld, GroupedTasks, TaskError, Volatility
+from adapt.app.stages.session import distribution
+from tasks import (
+    BreastCancer,
+    Distribution,
+    FunctionTasks,
+    Gridworld,
+    GroupedTasks,
+    TaskError,
+    Volatility,
+)
 from tests.csv_files import patients, walks
 
 
@@ -119,32 +128,27 @@ def test_card(cancer: BreastCancer) -> None:
 # --------------------------------------------------------------------------------------------- configs
 
 
-def built(task: str, *overrides: str) -> tuple:
-    """The source of a config, and its sizes and splits."""
+def built(task: str, *overrides: str) -> Any:
+    """The tasks of a config."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", [f"task={task}", *overrides])
-    node = config.task
-    return build(node.source, "task.source"), node
+        return distribution(compose("config", [f"task={task}", *overrides]))
 
 
 def test_configs_fit_their_sources(tmp_path: Path) -> None:
-    for name, kind in (("breast_cancer", BreastCancer), ("gridworld", Gridworld)):
-        source, node = built(name)
-        assert isinstance(source, kind)
-        episode = GroupedTasks(source, node.shots, node.queries, node.support_split).episode(0)
-        assert len(episode.meta.classes) == node.ways
-    source, node = built("volatility")
-    assert source.digest() == Volatility().digest()
-    assert len(FunctionTasks(source, node.shots, node.queries, node.support_split).episode(0).query_y) == 50
+    for name, kind, ways in (("breast_cancer", BreastCancer, 2), ("gridworld", Gridworld, 4)):
+        tasks = built(name)
+        assert isinstance(tasks, GroupedTasks) and isinstance(tasks.source, kind)
+        assert len(tasks.episode(0).meta.classes) == ways
+    tasks = built("volatility")
+    assert isinstance(tasks, FunctionTasks) and tasks.source.digest() == Volatility().digest()
+    assert len(tasks.episode(0).query_y) == 50
 
     series = tmp_path / "series.csv"
     series.write_text(walks(steps=80))
-    source, node = built("series_file", f"task.source.file={series}")
-    assert GroupedTasks(source, node.shots, node.queries, node.support_split).regression
+    assert built("series_file", f"task.source.file={series}").regression
     table = tmp_path / "table.csv"
     table.write_text(patients())
-    options = [f"task.source.file={table}", "task.source.ignore=[value]"]
-    source, _node = built("table_file", *options)
-    assert source.splits == ("support", "query")
-    source, _node = built("table_file", *options, "task.source.group=hospital")
-    assert source.splits == ("train", "validation", "test")
+    options = [f"task.source.file={table}", "task.source.ignore=[value]", "task.shots=1", "task.queries=1"]
+    assert isinstance(built("table_file", *options), Distribution)
+    grouped = ["task.source.group=hospital", "task.support_split=test", "task.query_split=null"]
+    assert isinstance(built("table_file", *options, *grouped), GroupedTasks)

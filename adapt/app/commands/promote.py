@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapt.adapter import FewShotAdapter
-from adapt.app.commands.held import about_tasks, held_tasks, recorded
+from adapt.app.commands.gate_tasks import about_tasks, gate_tasks, task_overrides
 from adapt.app.commands.versions import composed, opened, parse, parser
 from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
@@ -108,7 +108,7 @@ def _gate(given: Namespace, registry: Registry, champion: Version, challenger: V
         )
     info = info_of(old.backbone)
     network = (old.backbone, info) if info is not None else Parts(config).network
-    tasks, source = held_tasks(config, network, given.shots)
+    tasks, source = gate_tasks(config, network, given.shots)
     bar = progress(f"{registry.name}: version {challenger.number} against {champion.number}")
     if given.tasks < TASKS:
         source += f"; fewer than {TASKS} of a kind"
@@ -126,7 +126,7 @@ def _tasks_config(given: Namespace, registry: Registry, challenger: Version) -> 
                 f"version {challenger.number} does not say what tasks it was trained for: give them, as in "
                 "experiment=quickstart"
             )
-        overrides = [*recorded(text), *overrides]
+        overrides = [*task_overrides(text), *overrides]
     return composed(overrides, given.config_dir)
 
 

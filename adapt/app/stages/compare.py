@@ -98,7 +98,7 @@ def context_of(
         )
     adapter = adapter_of(config, backbone, info, tasks)
     adapter.examples(tasks.episode(0).support_x)  # of the range that the backbone was trained on
-    pool = _pool(source, config.task.support_split, device) if isinstance(source, Source) else no_pool
+    pool = _pool(source, tasks.support_split, device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
 
 
@@ -127,20 +127,12 @@ def describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
     sizes = {name: getattr(tasks, name, None) for name in names}
     if "ways" in sizes and sizes["ways"] is None:  # all groups have the same classes
         sizes["ways"] = len(tasks.episode(0).meta.classes)
-    extras = {name: config.task.get(name) for name in ("outside", "label_noise", "corruption")}
     return {
         "source": tasks.source.name,
         **{name: size if isinstance(size, int) else str(size) for name, size in sizes.items()},
         "tasks": config.task.tasks,
-        **{name.replace("_", " "): _short(value) for name, value in extras.items() if value},
+        **tasks.described,
     }
-
-
-def _short(value: Any) -> Any:
-    """A setting in a few words: ``gaussian_blur 3`` of the component that it builds."""
-    if not isinstance(value, DictConfig):
-        return value
-    return " ".join(str(part) for key, part in value.items() if key != "_target_")
 
 
 def _write(result: Comparison, session: Session) -> tuple[list[Path], list[Path]]:

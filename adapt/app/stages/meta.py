@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -16,7 +15,7 @@ from adapt.app.stages.training import VALIDATION, provenance, settings_of, track
 from adapt.errors import AdaptError
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.tracking.model import check_name, load_pyfunc
-from tasks import Tasks
+from tasks import Mixture, Tasks
 
 __all__ = ["CHECKPOINT", "run_meta"]
 
@@ -32,7 +31,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     device = choose_device(config.device)
     parts = Parts(config)
     train = distribution(config, parts)
-    _check_split(config, train.source)
+    _check_split(train)
     backbone, info = parts.network
     adapter = untrained(config, backbone.to(device), info, train)
     adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
@@ -59,7 +58,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
         folder = Path(config.output) if config.output else session.folder / "adapter"
         details = {
             "title": f"{folder.name}: {adapter.backbone_name} in space {adapter.space.name}",
-            "training": provenance(config, session, train.source, seconds, metrics, device),
+            "training": provenance(config, session, train, seconds, metrics, device),
             "data_card": train.source.card.to_dict(),
         }
         adapter.replace(state=state, info=details).to("cpu").save_pretrained(folder)
@@ -82,10 +81,10 @@ def _check_register(config: DictConfig) -> None:
         raise AdaptError(f"register={config.register} needs MLflow: leave tracking=none out, or register")
 
 
-def _check_split(config: DictConfig, source: Any) -> None:
+def _check_split(train: Tasks) -> None:
     """Refuse to learn from what is measured on, where the source keeps classes for learning."""
-    chosen, kept = config.task.support_split, [name for name in source.splits if name.startswith("train")]
-    if kept and not config.task.mixture and not chosen.startswith(("train", "pretrain")):
+    chosen, kept = train.support_split, [name for name in train.source.splits if name.startswith("train")]
+    if kept and not isinstance(train, Mixture) and not chosen.startswith(("train", "pretrain")):
         query = "null" if kept[0] == "train" else kept[-1]
         raise AdaptError(
             f"stage=meta would learn from split '{chosen}', which is measured on: set "

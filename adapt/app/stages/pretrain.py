@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from adapt.app.build import build
 from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
-from adapt.app.stages.session import Session, distribution
+from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.training import VALIDATION, provenance, settings_of, tracked
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
@@ -29,12 +29,13 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
     accuracy."""
     settings = settings_of(config, Pretraining)
     device = choose_device(config.device)
-    tasks, held = _classes(config), _classes(config, VALIDATION)
+    parts = Parts(config, reads=False)
+    tasks, validation = _classes(config, parts), _classes(config, parts, VALIDATION)
     torch.manual_seed(config.seed)  # initial weights
     backbone, info = build(config.backbone, "backbone", config.allow)
     batches, classes = image_batches(
         tasks.source,
-        config.task.support_split,
+        tasks.support_split,
         tasks.transform,
         settings.batch,
         config.seed,
@@ -53,10 +54,10 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
             report=lambda s, m: run.log_metrics(m, step=s),
         )
         seconds = time.perf_counter() - started
-        metrics = _few_shot_accuracy(freeze_batch_norm(backbone.cpu()).eval(), held)
+        metrics = _few_shot_accuracy(freeze_batch_norm(backbone.cpu()).eval(), validation)
         run.log_metrics({**metrics, "time/train_seconds": seconds}, step=settings.steps)
         folder = Path(config.output) if config.output else session.folder / "backbone"
-        training = provenance(config, session, tasks.source, seconds, metrics, device)
+        training = provenance(config, session, tasks, seconds, metrics, device)
         save_backbone(
             folder,
             backbone,
@@ -79,8 +80,8 @@ def _range_of(x: Tensor) -> tuple[float, float] | None:
     return (0.0, 1.0) if 0 <= low < high <= 1 else None
 
 
-def _classes(config: DictConfig, split: str | None = None) -> Distribution:
-    tasks = distribution(config, split=split)
+def _classes(config: DictConfig, parts: Parts, split: str | None = None) -> Distribution:
+    tasks = distribution(config, parts, split=split)
     if not isinstance(tasks, Distribution):
         raise AdaptError(f"stage=pretrain learns classes, and {tasks.source.name} has none: use stage=meta")
     return tasks

@@ -65,8 +65,7 @@ def run(config: DictConfig) -> float | None:
 def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) -> float | None:
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     check_setting("seed", config.seed, SEED)
-    for key, node in plain.items():
-        build.check(node, key, list(config.allow))
+    build.check_all(plain, list(config.allow))
     state, goes_on = begin(folder, replace(state, config=plain))
     if state.status == "finished":
         console.print(f"{folder} is finished: not run again", soft_wrap=True, markup=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.types import RunMode
 
+from adapt.app.earlier import comparable
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
 from adapt.tracking.journal import FOLDER, JOURNAL, Journal
@@ -122,7 +123,7 @@ def begin(folder: Path, state: State) -> tuple[State, bool]:
     earlier = State.read(folder)
     goes_on = earlier is not None and _same_run(earlier, state, folder)
     if earlier is not None and goes_on:
-        if earlier.config is not None and (changed := [*_changes(earlier.config, state.config)]):
+        if earlier.config is not None and (changed := [*_changed(earlier.config, state.config)]):
             more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
             raise AdaptError(
                 f"{folder} was started with other settings ({'; '.join(changed[:NAMED])}{more}): start a new "
@@ -149,6 +150,12 @@ def _same_run(earlier: State, state: State, folder: Path) -> bool:
     if state.sweep is not None:
         return earlier.sweep == state.sweep
     return resumed.get() == folder
+
+
+def _changed(before: Mapping[str, Any], now: Any) -> Iterator[str]:
+    if "task" in before and "task" in now:
+        before = {**before, "task": comparable(before["task"], now["task"])}
+    return _changes(before, now)
 
 
 def _changes(before: Any, now: Any, path: str = "") -> Iterator[str]:

@@ -13,7 +13,7 @@ from adapt.app.stages.licence import licence_tags, warn_about_licence
 from adapt.app.stages.session import Session
 from adapt.errors import AdaptError
 from adapt.tracking import DatasetInput, Run
-from tasks import AnySource
+from tasks import AnySource, Tasks
 
 __all__ = ["VALIDATION", "provenance", "settings_of", "tracked"]
 
@@ -51,7 +51,7 @@ def tracked(
 def provenance(
     config: DictConfig,
     session: Session,
-    source: AnySource,
+    tasks: Tasks,
     seconds: float,
     metrics: dict[str, float],
     device: torch.device,
@@ -62,9 +62,9 @@ def provenance(
         "experiment": config.name,
         "seed": config.seed,
         "seconds": round(seconds, 1),
-        "data": source.name,
-        "data_sha256": source.digest(),
-        "split": config.task.support_split,
+        "data": tasks.source.name,
+        "data_sha256": tasks.source.digest(),
+        "split": tasks.support_split,
         **metrics,
         "settings": {key: value for key, value in session.config["meta"].items() if key != "_target_"},
         "device": where["device"],

@@ -40,8 +40,7 @@ def composed(overrides: Sequence[str], config_dir: Path | None = None) -> DictCo
 def resolved(config: DictConfig) -> dict[str, Any]:
     """``config`` as plain containers, every component in it checked, as for any run."""
     plain: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    for key, node in plain.items():
-        build.check(node, key, list(config.allow))
+    build.check_all(plain, list(config.allow))
     return plain
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapt.app.earlier import comparable
 from adapt.app.sweeps.tuning.search import Range, Search, Setting, Value
 from adapt.errors import AdaptError
 
@@ -116,6 +117,7 @@ class MethodStudy:
         if before is None:
             self._study.set_user_attr("settings", dict(settings))
             return
+        before = comparable(before, settings, "task.")
         for key in sorted({*before, *settings}):
             if before.get(key) != settings.get(key):
                 raise AdaptError(

@@ -61,7 +61,7 @@ class ComparisonTrials:
         backbone, info = parts.network
         source = self.tasks.source
         changed = config.copy()
-        changed.task.support_split, changed.task.tasks = splits_of(self.tasks)[0], search.tasks
+        changed.task.tasks = search.tasks
         self.context: Context = context_of(changed, backbone, info, self.tasks, self.device)
         self.task = describe(changed, self.tasks)
         self.metric: Metric = MSE if self.tasks.regression else ACCURACY

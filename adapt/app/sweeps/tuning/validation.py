@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from adapt.app.stages.session import Parts, distribution
 from adapt.app.sweeps.tuning.search import Search
 from adapt.errors import AdaptError
 from tasks import AnySource, Card, Source, TaskError, Tasks
-from tasks.wrapped import Wrapped
+from tasks.elsewhere import leaves, on_split, redrawn
 
 __all__ = ["HeldOut", "one_pool", "origin", "splits_of", "validation_tasks"]
 
@@ -84,44 +85,33 @@ class HeldOut:
         return hashlib.sha256(what.encode()).hexdigest()
 
 
-class _HoldingOut(Parts):
-    """The same parts, of sources that show their held-out parts only."""
-
-    def __init__(self, parts: Parts, split: str, share: float, seed: int) -> None:
-        self._parts, self._how = parts, (split, share, seed)
-
-    def source(self, node: Any) -> Any:
-        return HeldOut(self._parts.source(node), *self._how)
-
-
 def validation_tasks(config: DictConfig, parts: Parts, search: Search) -> Tasks:
-    """Tasks to choose on: ``task.validation`` or the split ``validation`` where there is one, else parts of
-    the support pool if the search allows it.
+    """Tasks to choose on: what ``validation`` of the tasks says, or the split ``validation`` where there is
+    one, else parts of the support pool if the search allows it.
 
     Raises:
         AdaptError: nothing to choose on, or tasks that share something with those that are measured.
     """
     measured = distribution(config, parts)
     seed = FIRST_SEED + search.seed
-    if config.task.validation or VALIDATION in measured.source.splits:
-        tasks = distribution(config, parts, split=VALIDATION, seed=seed)
+    if all(part.validation or VALIDATION in part.source.splits for part in leaves(measured)):
+        tasks: Tasks = on_split(measured, VALIDATION, seed)
         _check_apart(tasks, measured)
         return tasks
-    support, query = splits_of(measured)
-    if search.held_out is None or support == query or not isinstance(measured.source, Source):
-        raise AdaptError(_nothing(measured.source, support, one_split=support == query))
-    changed = config.copy()
-    changed.task.support_split, changed.task.query_split = "support", "query"
-    return distribution(changed, _HoldingOut(parts, support, search.held_out, search.seed), seed=seed)
+
+    def held_out(part: Any) -> dict[str, Any]:
+        support, query = splits_of(part)
+        if search.held_out is None or support == query or not isinstance(part.source, Source):
+            raise AdaptError(_nothing(part.source, support, one_split=support == query))
+        source = HeldOut(part.source, support, search.held_out, search.seed)
+        return {"source": source, "support_split": "support", "query_split": "query"}
+
+    return redrawn(measured, seed, held_out)
 
 
 def splits_of(tasks: Tasks) -> tuple[str, str]:
     """The splits that supports and queries come from; twice the same where it is one."""
-    inner: Any = tasks
-    while isinstance(inner, Wrapped):
-        inner = inner.tasks
-    support = getattr(inner, "support_split", VALIDATION)  # a mixture has those of its components
-    return support, getattr(inner, "query_split", None) or support
+    return tasks.support_split, tasks.query_split or tasks.support_split
 
 
 def origin(tasks: Tasks) -> str:
@@ -142,24 +132,22 @@ def one_pool(tasks: Tasks) -> bool:
 def _check_apart(tasks: Tasks, measured: Tasks) -> None:
     """Choosing must not see what is measured. Different data have nothing in common; parts of the same data
     are compared example by example, or, where tasks are functions or groups, by split."""
-    source, other = tasks.source, measured.source
-    if source.digest() != other.digest():
-        return
-    chosen, kept = splits_of(tasks), splits_of(measured)
-    if isinstance(source, Source) and isinstance(other, Source):
-        # Supports that are measured may be seen: they are labelled, and what retraining learns from.
-        shared = len(np.intersect1d(_rows(source, set(chosen)), _rows(other, {kept[1]})))
-        if not shared:
-            return
-        found = f"share {shared} examples with its split '{kept[1]}'"
-    elif chosen[0] != kept[0]:
-        return
-    else:
-        found = f"are of its split '{kept[0]}'"
-    raise AdaptError(
-        f"the validation tasks of '{source.name}' {found}, which is measured on: set task.validation to "
-        "splits of their own, as task.validation={support_split: validation, query_split: null}"
-    )
+    for part, other in product(leaves(tasks), leaves(measured)):
+        source = part.source
+        if source.digest() != other.source.digest():
+            continue
+        chosen, kept = splits_of(part), splits_of(other)
+        if isinstance(source, Source) and isinstance(other.source, Source):
+            # Supports that are measured may be seen: they are labelled, and what retraining learns from.
+            shared = len(np.intersect1d(_rows(source, set(chosen)), _rows(other.source, {kept[1]})))
+            found = f"share {shared} examples with its split '{kept[1]}'" if shared else None
+        else:
+            found = f"are of its split '{kept[0]}'" if chosen[0] == kept[0] else None
+        if found is not None:
+            raise AdaptError(
+                f"the validation tasks of '{source.name}' {found}, which is measured on: set task.validation "
+                "to splits of their own, as task.validation={support_split: validation, query_split: null}"
+            )
 
 
 def _rows(source: Source, splits: set[str]) -> np.ndarray:

@@ -1,17 +1,19 @@
 """Tasks that the regression gate is run on: drawn from what no version was trained on."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from adapt.app.stages.session import Parts, distribution
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
 from tasks import TaskError, Tasks
+from tasks.elsewhere import leaves, redrawn
 
-__all__ = ["about_tasks", "held_tasks", "recorded"]
+__all__ = ["about_tasks", "gate_tasks", "task_overrides"]
 
 #: Splits for learning begin so; of a source that has one, tasks come from these instead, the first there is.
 LEARNED, HELD = ("train", "pretrain"), ("test", "validation")
@@ -35,14 +37,14 @@ def about_tasks(overrides: Iterable[str]) -> bool:
     return any(_root(override) not in ELSEWHERE for override in overrides)
 
 
-def recorded(text: str) -> list[str]:
+def task_overrides(text: str) -> list[str]:
     """Of the overrides of a recorded run, one in a line, those that its tasks follow from.
 
     Somebody else may have written the store: what it names is built under the same rules as what is typed,
     and ``allow`` is not taken over.
 
     Example:
-        >>> recorded("experiment=meta_glyphs\\nmeta.steps=9\\nallow=[evil]\\ntask.ways=3\\n")
+        >>> task_overrides("experiment=meta_glyphs\\nmeta.steps=9\\nallow=[evil]\\ntask.ways=3\\n")
         ['experiment=meta_glyphs', 'task.ways=3']
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -53,7 +55,7 @@ def _root(override: str) -> str:
     return override.lstrip("+~").split("=")[0].split("@")[0].split(".")[0]
 
 
-def held_tasks(
+def gate_tasks(
     config: DictConfig, network: tuple[nn.Module, BackboneInfo], shots: Sequence[int] | None
 ) -> tuple[dict[str, Tasks], str]:
     """Tasks by their number of shots, and in a few words where they come from.
@@ -67,48 +69,29 @@ def held_tasks(
     Raises:
         AdaptError: the source has no split that nothing was learned from.
     """
-    parts = _With(config, network)
-    first = distribution(config, parts)
-    split = _held(config, first)
-    sized = config.task.sizes is None and not first.regression
+    trained_on = distribution(config, Parts(config, network))
+    sized = not trained_on.regression and all(getattr(p, "sizes", None) is None for p in leaves(trained_on))
     numbers = list(shots) if shots is not None else [1, 5, 10] if sized else [None]
-    tasks = {}
+    tasks: dict[str, Tasks] = {}
     for index, number in enumerate(numbers):
-        name = str(config.task.shots if number is None else number)
         try:
-            tasks[name] = distribution(_changed(config, split, number), parts, seed=SEED + index)
+            found = redrawn(trained_on, SEED + index, partial(_held_out, shots=number))
         except TaskError as error:
             hint = "" if number is None else " (--shots chooses numbers of shots)"
             raise AdaptError(f"{error}{hint}") from None
-    queries = split or config.task.query_split or config.task.support_split
-    return tasks, f"{first.source.name}, split {queries}"
+        tasks[str(found.shots)] = found
+    return tasks, f"{found.source.name}, split {found.query_split or found.support_split}"
 
 
-class _With(Parts):
-    """Parts whose network is there already."""
-
-    def __init__(self, config: DictConfig, network: tuple[nn.Module, BackboneInfo]) -> None:
-        super().__init__(config)
-        self.network = network
-
-
-def _held(config: DictConfig, tasks: Tasks) -> str | None:
-    """The split to take instead of the configured one, if that is for learning."""
-    chosen, source = config.task.support_split, tasks.source
-    if not chosen.startswith(LEARNED):
-        return None
+def _held_out(part: Any, shots: int | None) -> dict[str, Any]:
+    """What makes ``part`` draw tasks of ``shots``, and from another split if its own is for learning."""
+    sizes = {} if shots is None else {"shots": shots}
+    if not part.support_split.startswith(LEARNED):
+        return sizes
     for split in HELD:
-        if split in source.splits:
-            return split
+        if split in part.source.splits:
+            return {"support_split": split, "query_split": None, **sizes}
     raise AdaptError(
-        f"'{source.name}' has no split that nothing was learned from, only {', '.join(source.splits)}: give "
-        "other tasks, as in experiment=quickstart or task=digits"
+        f"'{part.source.name}' has no split that nothing was learned from, only "
+        f"{', '.join(part.source.splits)}: give other tasks, as in experiment=quickstart or task=digits"
     )
-
-
-def _changed(config: DictConfig, split: str | None, shots: int | None) -> DictConfig:
-    """``config`` with another split and another number of shots; parts of a mixture that set their own keep
-    theirs."""
-    changes: dict[str, Any] = {} if split is None else {"support_split": split, "query_split": None}
-    changes |= {} if shots is None else {"shots": shots}
-    return cast(DictConfig, OmegaConf.merge(config, {"task": changes}))
