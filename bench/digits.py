@@ -1,6 +1,6 @@
 """The digits experiment in full: 1, 5 and 10 shots, 600 tasks each (200 a seed), all methods.
 
-``python bench/digits.py [--quick]``. Each (shots, seed) is one run of ``python -m adapt experiment=digits``;
+``python -m bench.digits [--quick]``. Each (shots, seed) is one run of ``python -m adapt experiment=digits``;
 finished ones are not run again, and an interrupted one goes on where it was.
 """
 
@@ -8,12 +8,11 @@ import argparse
 from itertools import product
 from pathlib import Path
 
-from record import RESULTS, Row, table, write
-from runs import bounded, compact, cost_rows, measured, percent, target_row
-
 from adapt.adapter import Role
 from adapt.compare import Comparison, Interval, MethodResult, pool
 from adapt.files import write_json
+from bench.lib.record import RESULTS, Row, table, write
+from bench.lib.runs import bounded, compact, cost_rows, measured, percent, target_row
 
 SHOTS, SEEDS = (1, 5, 10), (0, 1, 2)
 GOALS = {("forward, 5-shot", "eval/accuracy"): 96.0, ("forward, 5-shot", "compare/speedup_vs_retrain"): 50.0}

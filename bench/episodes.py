@@ -1,6 +1,6 @@
 """How fast tasks are drawn, beside learn2learn on the same images in memory.
 
-``python bench/episodes.py [--quick] [--out folder]``. Theirs is ``Taskset`` with ``NWays, KShots, LoadData,
+``python -m bench.episodes [--quick] [--out folder]``. Theirs is ``Taskset`` with ``NWays, KShots, LoadData,
 RemapLabels, ConsecutiveLabels`` over a ``TensorDataset`` of floats; ours a ``Distribution`` over the same
 images as bytes, by either stream. Both end in tensors of all examples of a task. The unit is the processor
 time of one thread, in turns, since the clock of a shared machine also counts what others do. A second pair
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import RESULTS, Row, table, write
 
 from adapt.backbones import require
 from adapt.compare.statistics import ratio_interval
 from adapt.memory import keep_freed_memory
+from bench.lib.record import RESULTS, Row, table, write
 from tasks import ArraySource, Card, Distribution, Omniglot, TaskError
 from tasks.vectorised import Table, draw_block
 

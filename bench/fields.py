@@ -1,7 +1,7 @@
 """Other fields than pictures and texts: a table (breast cancer), forecasts (volatility), decisions
 (gridworld).
 
-``python bench/fields.py [names] [--quick] [--train]``. For each field a small network's start and directions
+``python -m bench.fields [names] [--quick] [--train]``. For each field a small network's start and directions
 are meta-trained from random weights on training tasks; directions, solver, and the settings of every rival
 are chosen on validation tasks; test tasks are looked at once, all methods on the same ones. Adapters stay in
 ``outputs/bench/fields``: what is there is not trained again, and an interrupted training goes on.
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import RESULTS, Row, table, write
 
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.problem import Problem
@@ -27,9 +26,10 @@ from adapt.inner import CrossEntropy, GaussNewton, Linearised, Solver, SquaredEr
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.spaces import full
+from bench.lib.record import KEPT, RESULTS, Row, table, write
 from tasks import BreastCancer, Episode, FunctionTasks, Gridworld, GroupedTasks, Tasks, Volatility
 
-CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "fields"
+CACHE = KEPT / "fields"
 TEST_TASKS, CHOICE_TASKS = 300, 60
 CHOICE = 10**6  # the first validation task of those that choices are made on: none is seen in training
 LEARN = ("origin", "basis", "log_precision")

@@ -1,7 +1,7 @@
 """Forward gradients beside backprop, from scratch: the questions of Baydin, Pearlmutter, Syme, Wood, Torr
 (2022), *Gradients without Backpropagation*, arXiv 2202.08587, asked again on this machine.
 
-``python bench/forward_vs_backprop.py [--quick]``. A finished part is kept in a partial file, so that an
+``python -m bench.forward_vs_backprop [--quick]``. A finished part is kept in a partial file, so that an
 interrupted run goes on where it was; the full run takes less than ten minutes on two cores.
 
 - cost: seconds of one forward gradient (one tangent over all parameters) and of one backprop gradient, in
@@ -9,7 +9,7 @@ interrupted run goes on where it was; the full run takes less than ten minutes o
   Backprop is plain ``torch.autograd.grad``, the fastest there is; ``backprop_reverse`` is our estimator,
   ``pushforward`` a forward gradient whose tangent is already drawn, without the gradient that it makes.
 - depth: the same, and memory, against the number of layers.
-- training, cosine: ``bench/training.py``.
+- training, cosine: ``bench/lib/training.py``.
 
 The loss is the mean cross-entropy of 64 real digits (8×8) as a function of one vector of all parameters.
 """
@@ -25,11 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import RESULTS, Row, table, write
-from timing import Work, interleaved, timed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from training import BATCH, cosines, digits, training
 
 from adapt.backbones import call
 from adapt.compare.measure import peak_megabytes
@@ -40,6 +37,9 @@ from adapt.forward.estimators import Gaussian, Reverse
 from adapt.memory import keep_freed_memory
 from adapt.spaces import full
 from adapt.tracking.git import git_state
+from bench.lib.record import RESULTS, Row, table, write
+from bench.lib.timing import Work, interleaved, timed
+from bench.lib.training import BATCH, cosines, digits, training
 
 CPU = torch.device("cpu")
 CLAIM = "Baydin et al.: training up to twice as fast in some cases"

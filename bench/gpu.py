@@ -1,6 +1,6 @@
 """Forward tangents on a GPU, beside backprop in the same space: cost, latency, throughput and memory.
 
-``python bench/gpu.py [--device cpu --quick]``. Needs torch, numpy, safetensors and this source tree, nothing
+``python -m bench.gpu [--device cpu --quick]``. Needs torch, numpy, safetensors and this source tree, nothing
 else. Writes ``bench/results/gpu.<device>.json`` after every part, the last one within nine minutes; a part
 that fails leaves its error in there under ``errors``, and the others go on. Without a GPU it does nothing.
 
@@ -12,7 +12,6 @@ that fails leaves its error in there under ``errors``, and the others go on. Wit
 
 import argparse
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +24,6 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-from gpu_networks import deep_network, tangent_networks
-from record import RESULTS, Row, table
 from torch import Tensor
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -46,6 +43,8 @@ from adapt.heads import Logistic, one_hot
 from adapt.inner import Descent
 from adapt.spaces import Subspace, film
 from adapt.tracking.git import git_state
+from bench.lib.gpu_networks import deep_network, tangent_networks
+from bench.lib.record import RESULTS, Row, command, table
 
 CLASSES, SHOTS = 5, 5
 MINUTES = 8.0  # nothing is started later than this; what runs then has another minute
@@ -366,7 +365,7 @@ def main() -> None:
             "device": where["device"],
             "threads": where["threads"],
             "versions": where["versions"] | {"cuda": torch.version.cuda},
-            "command": f"python bench/{Path(sys.argv[0]).name}",
+            "command": command(),
             "errors": setting.errors,
             "rows": [asdict(row) for row in rows],
         }

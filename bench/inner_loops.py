@@ -1,7 +1,7 @@
 """Inner loops side by side: forward (Gauss–Newton, linearised, auto), backprop in the same space from the
 same start, learn2learn, higher, and a head alone, on five pretrained networks.
 
-``python bench/inner_loops.py [names] [--quick] [--train]``. For each network: an adapter is meta-trained on
+``python -m bench.inner_loops [names] [--quick] [--train]``. For each network: an adapter is meta-trained on
 training tasks (kept in ``outputs/bench/inner_loops``, as are the choices); every method's settings are chosen
 on validation tasks, from grids of the same size; all methods then adapt to the same test tasks in turn, once.
 ``--train`` stops before the test tasks, so that they can be measured on a quiet machine. Results of single
@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from domains import DOMAINS, Domain, available, domain
-from record import RESULTS, Row, table, write
 
 import adapt
 from adapt.adapter import Context, FewShotAdapter, Forward, Method, Problem, Support
@@ -33,9 +31,11 @@ from adapt.heads import Logistic, Prototype
 from adapt.inner import Auto, Descent, GaussNewton, Linearised
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining, initial_basis, meta_train
+from bench.lib.domains import DOMAINS, Domain, available, domain
+from bench.lib.record import KEPT, RESULTS, Row, table, write
 from tasks import Distribution
 
-CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "inner_loops"
+CACHE = KEPT / "inner_loops"
 HEAD = Logistic(l2=0.03)
 NESTED = (2, 4, 8)
 #: Of gradients of the mean support loss, which are small. From 10 on most tasks end where they began: the

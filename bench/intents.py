@@ -1,7 +1,7 @@
 """BANKING77 and CLINC150 with all their intents at once, 5 and 10 shots: the official few-shot training sets
 and the whole official test sets, with all-MiniLM-L6-v2.
 
-``python bench/intents.py [--quick] [--until MINUTES]``. The start φ₀, a low-rank change of every layer, and
+``python -m bench.intents [--quick] [--until MINUTES]``. The start φ₀, a low-rank change of every layer, and
 the directions U are learned on *other* intents, and the support set says how much of φ₀ to take: for
 BANKING77 on those of CLINC150 without its two banking topics, for CLINC150 on those of BANKING77. Every
 setting is chosen on intents held out of those, or by leaving one out of the support set; each method sees the
@@ -20,20 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from intent_baselines import Budget, Predict, peft_lora, setfit, train_whole
-from intent_data import Bag, Benchmark, benchmarks, small_benchmarks
-from intent_learning import (
-    PROBLEM,
-    Encoder,
-    Settings,
-    choose_forward,
-    descend,
-    forward,
-    learn_basis,
-    learn_start,
-    tasks_of,
-)
-from record import RESULTS, Row, table, write
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter
@@ -44,8 +30,22 @@ from adapt.files import read_json, read_tensors, write_json, write_tensors
 from adapt.heads import Head, Logistic, LogisticCV, Prototype, Ridge, one_hot
 from adapt.inner import Auto, Linearised
 from adapt.spaces import lora
+from bench.lib.intent_baselines import Budget, Predict, peft_lora, setfit, train_whole
+from bench.lib.intent_data import Bag, Benchmark, benchmarks, small_benchmarks
+from bench.lib.intent_learning import (
+    PROBLEM,
+    Encoder,
+    Settings,
+    choose_forward,
+    descend,
+    forward,
+    learn_basis,
+    learn_start,
+    tasks_of,
+)
+from bench.lib.record import KEPT, RESULTS, Row, table, write
 
-CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "intents"
+CACHE = KEPT / "intents"
 BACKBONE, TOKENS, RANK = "hf:minilm", 32, 4
 HEAD = LogisticCV(l2=(0.003, 0.01, 0.03))
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

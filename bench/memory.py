@@ -1,7 +1,7 @@
 """Peak memory of one adaptation against that of plain inference, for chains of growing depth and for the
 networks that benchmarks share.
 
-``python bench/memory.py [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
+``python -m bench.memory [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
 beyond the weights: forward with k = 8 directions in one Gauss–Newton step; backprop of the same parameters,
 three steps of Adam, with and without activation checkpointing. Each with all examples at once and with few at
 a time: as many that they and their tangents are no more than one forward pass of all, and the same for
@@ -14,9 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from figures import ADAPTATIONS
-from models import MODELS, network
-from record import RESULTS, Row, table, write
 from torch import Tensor, nn
 
 from adapt.adapter import Context, FewShotAdapter, Support, initial_state
@@ -25,6 +22,9 @@ from adapt.baselines import Backprop
 from adapt.compare.measure import peak_megabytes
 from adapt.inner import Descent, GaussNewton
 from adapt.spaces import Space, film
+from bench.lib.figures import ADAPTATIONS
+from bench.lib.models import MODELS, network
+from bench.lib.record import RESULTS, Row, table, write
 
 K, WAYS, SHOTS = 8, 5, 5
 DEPTHS = (2, 4, 8, 16, 32)

@@ -1,6 +1,6 @@
 """What k tangents cost: seconds and peak memory in units of one forward pass, beside one backprop gradient.
 
-``python bench/pushforward.py [--quick] [--models conv4,vit_tiny]``. Five networks (``bench/models.py``),
+``python -m bench.pushforward [--quick] [--models conv4,vit_tiny]``. Five networks (``bench/lib/models.py``),
 three choices of what adapts, k = 1 … 32 directions; 25 examples, one process, all interleaved. A finished
 network is kept in a partial file, so that an interrupted run goes on where it was; the full run takes about a
 quarter of an hour on two cores.
@@ -15,9 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from models import MODELS, PLACEMENTS, Placement, network, objective, problem
-from record import RESULTS, Row, table, write
-from timing import Work, interleaved, timed
 
 from adapt.compare.measure import peak_megabytes
 from adapt.compare.statistics import ratio_interval
@@ -25,6 +22,9 @@ from adapt.files import read_json, write_json
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.memory import keep_freed_memory
 from adapt.tracking.git import git_state
+from bench.lib.models import MODELS, PLACEMENTS, Placement, network, objective, problem
+from bench.lib.record import RESULTS, Row, table, write
+from bench.lib.timing import Work, interleaved, timed
 
 KS = (1, 2, 4, 8, 16, 32)
 COMPILED = ("conv4", "vit_tiny")  # compiling all would take longer than measuring all

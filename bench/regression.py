@@ -1,7 +1,7 @@
 """Few-shot regression: sinusoids and vehicles, each method meta-trained for itself, all compared on one set
 of new tasks.
 
-``python bench/regression.py [names] [--quick] [--train]``. ``--train`` stops after meta-training, whose
+``python -m bench.regression [names] [--quick] [--train]``. ``--train`` stops after meta-training, whose
 adapters stay in ``outputs/bench/regression``: what is there is not trained again. Every method starts from
 the same network and gets the same tasks and as many outer steps; the state with the least validation loss is
 kept. Test tasks are looked at once, at the end, by all methods in turn.
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from record import RESULTS, Row, table, write
 
 import adapt
 from adapt.adapter import Context, Method, Role, Saved
@@ -29,10 +28,10 @@ from adapt.compare.statistics import mean_interval, paired_difference, ratio_int
 from adapt.heads import Direct
 from adapt.inner import Auto, Linearised
 from adapt.memory import keep_freed_memory
+from bench.lib.record import KEPT, RESULTS, ROOT, Row, table, write
 from tasks import FunctionTasks, Sinusoid, VehicleDynamics
 
-ROOT = Path(__file__).parents[1]
-CACHE = ROOT / "outputs" / "bench" / "regression"
+CACHE = KEPT / "regression"
 SEEDS = (0, 1, 2)
 TEST_TASKS = 200  # from each seed
 OURS, BEST_BACKPROP = "forward", ("maml_1", "maml_5", "cavia", "subspace backprop")

@@ -1,6 +1,6 @@
 """Relations that sentences of PubMed state, learned from 1 or 5 examples each, with all-MiniLM-L6-v2.
 
-``python bench/relations.py [--quick] [--until MINUTES]``. Tasks are drawn from the test relations of FewRel
+``python -m bench.relations [--quick] [--until MINUTES]``. Tasks are drawn from the test relations of FewRel
 2.0 (medical abstracts); a start φ₀, a low-rank change of every layer, and directions U are learned on 11
 relations of Wikipedia, which are of another domain. What to read off a sentence, the heads, how long φ₀ is
 trained and the settings of every method are chosen on relations of Wikipedia; each method sees the test tasks
@@ -21,8 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from intent_data import Bag, Pool, small_benchmarks
-from intent_learning import (
+from torch import Tensor, nn
+
+from adapt.adapter.state import AdapterState
+from adapt.compare.statistics import mean_interval, paired_difference
+from adapt.files import read_json, read_tensors, write_json, write_tensors
+from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
+from adapt.inner import Auto, Linearised
+from adapt.spaces import lora
+from bench.lib.intent_data import Bag, Pool, small_benchmarks
+from bench.lib.intent_learning import (
     PROBLEM,
     Settings,
     choose_forward,
@@ -32,18 +40,10 @@ from intent_learning import (
     learn_start,
     tasks_of,
 )
-from record import RESULTS, Row, table, write
-from relation_text import Sentences, Table, Task, draws, encoders, examples_of, fit, pools
-from torch import Tensor, nn
+from bench.lib.record import KEPT, RESULTS, Row, table, write
+from bench.lib.relation_text import Sentences, Table, Task, draws, encoders, examples_of, fit, pools
 
-from adapt.adapter.state import AdapterState
-from adapt.compare.statistics import mean_interval, paired_difference
-from adapt.files import read_json, read_tensors, write_json, write_tensors
-from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
-from adapt.inner import Auto, Linearised
-from adapt.spaces import lora
-
-CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "relations"
+CACHE = KEPT / "relations"
 HEADS: dict[str, dict[str, Head]] = {
     "prototypes": {"": Prototype()},
     "ridge": {f"l2={l2}": Ridge(l2) for l2 in (0.1, 1.0)},

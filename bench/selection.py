@@ -1,6 +1,6 @@
 """Hyper-parameters of every method, chosen on validation tasks: glyph classes seen in no training.
 
-``python bench/selection.py [--quick]``. Every method gets the same tasks and at most nine settings. The
+``python -m bench.selection [--quick]``. Every method gets the same tasks and at most nine settings. The
 winners are what ``conf/`` holds. Digits are not touched here, except that the rate of retraining is chosen on
 held-out images of the digits' *training* pool.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from record import RESULTS, Row, table, write
 
 from adapt.adapter import Context, Forward, Method, load
 from adapt.app.config import config_folder
@@ -26,6 +25,7 @@ from adapt.compare import ACCURACY, Comparison, compare
 from adapt.files import read_json
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton
+from bench.lib.record import RESULTS, Row, table, write
 from tasks import ArraySource, Digits, Distribution
 
 METHODS = ("logistic", "ridge", "forward", "backprop", "finetune", "retrain")

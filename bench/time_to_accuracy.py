@@ -1,6 +1,6 @@
 """Time to accuracy: when does each method first get as far as ours, and when has meta-training paid off?
 
-``python bench/time_to_accuracy.py [--quick]``: real digits, 5-way 5-shot, five seeds of 20 tasks, every
+``python -m bench.time_to_accuracy [--quick]``: real digits, 5-way 5-shot, five seeds of 20 tasks, every
 method on every task, each as ``python -m adapt`` runs it; finished seeds are not run again, and an
 interrupted one goes on where it was. A method that never got there on a task within its budget is counted as
 a failure: its median is then a lower bound.
@@ -9,12 +9,11 @@ a failure: its median is then a lower bound.
 import argparse
 from pathlib import Path
 
-from record import RESULTS, Row, table, write
-from runs import bounded, compact, cost_rows, measured, percent
-
 from adapt.compare import Comparison, pool
 from adapt.compare.figures.numbers import Reached, break_even_of, reached, speedups_of
 from adapt.files import write_json
+from bench.lib.record import RESULTS, Row, table, write
+from bench.lib.runs import bounded, compact, cost_rows, measured, percent
 
 SEEDS, TASKS = (0, 1, 2, 3, 4), 20
 METHODS = ("head", "forward", "backprop", "finetune", "retrain")

@@ -1,6 +1,6 @@
 """What tracking costs: the same training with and without it, in turn.
 
-``python bench/tracking.py [--quick]``. A conv4 learns five classes and records loss and accuracy after every
+``python -m bench.tracking [--quick]``. A conv4 learns five classes and records loss and accuracy after every
 step, with system metrics every ten seconds: with tracking off, into a local store, and to a server that
 refuses everything after a while. A piece is a whole run of half a minute.
 
@@ -23,13 +23,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from record import RESULTS, Row, table, write
 from torch import nn
 
 from adapt.backbones import Conv4
 from adapt.compare.statistics import mean_interval, ratio_interval
 from adapt.memory import keep_freed_memory
 from adapt.tracking import Run, TrackingSettings, prepare_store, track
+from bench.lib.record import RESULTS, Row, table, write
 
 GOAL = 1.02
 #: Seconds that the slow server takes for an answer.

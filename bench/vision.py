@@ -1,6 +1,6 @@
 """Few-shot accuracy on public images: inside a domain, and from one domain to another.
 
-``python bench/vision.py [names] [--train] [--quick]``. A *start* is a pretrained network with what
+``python -m bench.vision [names] [--train] [--quick]``. A *start* is a pretrained network with what
 meta-training on some tasks made of it; its cases are tasks of other classes, or of other domains. What a
 start is, is decided on its validation classes alone; every case is then measured once. What has been done is
 kept in ``outputs/bench/vision``, so an interrupted run goes on.
@@ -17,12 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from domain_tasks import glyphs
-from domains import Domain
 from hydra import compose, initialize_config_dir
-from inner_loops import GRIDS, HEAD, adapter_of, choices, winner
-from models import ROOT, data_root
-from record import RESULTS, Row, table, write
 from torch import nn
 
 from adapt.adapter import Context, Forward, Method
@@ -40,9 +35,14 @@ from adapt.inner import GaussNewton
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining
 from adapt.spaces import Space, film
+from bench.inner_loops import GRIDS, HEAD, adapter_of, choices, winner
+from bench.lib.domain_tasks import glyphs
+from bench.lib.domains import Domain
+from bench.lib.models import data_root
+from bench.lib.record import KEPT, RESULTS, Row, table, write
 from tasks import GTSRB, CifarFS, Digits, Distribution, Mixture, Omniglot, Source
 
-CACHE = ROOT / "outputs" / "bench" / "vision"
+CACHE = KEPT / "vision"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.figures import cost_against_depth, memory_against_depth, training_curves
-from bench.models import MODELS, PLACEMENTS, network, objective, problem
+from bench.lib.figures import cost_against_depth, memory_against_depth, training_curves
+from bench.lib.models import MODELS, PLACEMENTS, network, objective, problem
 
 ROOT = Path(__file__).parents[2]
 BENCHES = (
@@ -31,8 +31,8 @@ BENCHES = (
 )
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "bench" / script), *arguments]
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"bench.{name}", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
@@ -41,7 +41,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None:
     kept = ["--runs", str(tmp_path / "runs")]
     special = {"digits": kept, "time_to_accuracy": kept, "gpu": ["--device", "cpu"]}
-    done = run(f"{name}.py", "--quick", "--out", str(tmp_path), *special.get(name, []))
+    done = run(name, "--quick", "--out", str(tmp_path), *special.get(name, []))
     assert done.returncode == 0, done.stderr
     (written,) = tmp_path.glob("*.quick.json")
     assert written.name.split(".")[0] == name
@@ -95,7 +95,7 @@ def test_networks_of_the_benchmarks(name: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would measure")
 def test_without_a_gpu_nothing_is_measured_and_that_is_no_error(tmp_path: Path) -> None:
-    done = run("gpu.py", "--out", str(tmp_path))
+    done = run("gpu", "--out", str(tmp_path))
     assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
     assert "No GPU here: nothing was measured" in done.stdout
 
@@ -103,14 +103,21 @@ def test_without_a_gpu_nothing_is_measured_and_that_is_no_error(tmp_path: Path) 
 def test_gpu_benchmark_needs_nothing_but_the_core() -> None:
     """It is meant for machines on which nothing but torch, numpy and safetensors is installed."""
     others = "{'hydra', 'matplotlib', 'mlflow', 'PIL', 'rich', 'scipy', 'sklearn', 'timm', 'transformers'}"
-    code = f"import sys; sys.path.insert(0, 'bench'); import gpu; print(sorted({others} & set(sys.modules)))"
+    code = f"import sys; import bench.gpu; print(sorted({others} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_results_page_is_what_the_committed_json_says() -> None:
-    done = run("render.py", "--check")
+    done = run("render", "--check")
     assert done.returncode == 0, done.stderr
+
+
+def test_files_can_be_run_as_well() -> None:
+    """``python bench/render.py`` is what benchmarks were started by before they were modules."""
+    command = [sys.executable, "bench/render.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "") and "python -m bench.render" in done.stdout
 
 
 def test_configs_hold_the_chosen_hyper_parameters() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.unit.test_bench_domains import imported
+from bench.lib import intent_data
+from bench.lib import relation_text as texts
 
 WORDS = ["pad", "[E1]", "[/E1]", "[E2]", "[/E2]", "the", "bridge", "crosses", "river", "wide"]
 
@@ -23,11 +23,6 @@ class Words(nn.Module):
 
     def states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         return torch.stack([ids, ids**2], -1).double(), ids != 0
-
-
-@pytest.fixture(scope="module")
-def texts() -> ModuleType:
-    return imported("relation_text")
 
 
 def expected(words: str) -> list[float]:
@@ -46,7 +41,7 @@ def expected(words: str) -> list[float]:
     ],
     ids=["both", "the other way round", "one within the other", "cut in the second", "cut before it"],
 )
-def test_features_of_a_sentence(texts: ModuleType, sentence: str, first: str, second: str) -> None:
+def test_features_of_a_sentence(sentence: str, first: str, second: str) -> None:
     ids = torch.tensor(Words().tokenizer([sentence])["input_ids"])
     whole = sentence.replace("pad", "").strip()
     things = [*expected(first), *expected(second)]
@@ -58,8 +53,8 @@ def test_features_of_a_sentence(texts: ModuleType, sentence: str, first: str, se
     assert texts.Marked(Words(), "openings")(ids)[0].tolist() == pytest.approx(openings)
 
 
-def test_tasks_repeat_and_queries_are_no_supports(texts: ModuleType) -> None:
-    pool = imported("intent_data").Pool({c: [f"{c}{i}" for i in range(8)] for c in "abcdefg"})
+def test_tasks_repeat_and_queries_are_no_supports() -> None:
+    pool = intent_data.Pool({c: [f"{c}{i}" for i in range(8)] for c in "abcdefg"})
     drawn = [task for task, _ in zip(texts.draws(pool, 5, 3, 2), range(20), strict=False)]
     again = [task for task, _ in zip(texts.draws(pool, 5, 3, 2), range(20), strict=False)]
     for (support, labels, query, truth), same in zip(drawn, again, strict=True):
@@ -72,10 +67,10 @@ def test_tasks_repeat_and_queries_are_no_supports(texts: ModuleType) -> None:
     assert len({tuple(task[0]) for task in drawn}) == 20
 
 
-def test_a_table_holds_what_the_encoder_computes(texts: ModuleType) -> None:
+def test_a_table_holds_what_the_encoder_computes() -> None:
     """Batches of similar lengths come back in order."""
-    reader = imported("intent_data").Bag()
-    pool = imported("intent_data").small_benchmarks()[0].test
+    reader = intent_data.Bag()
+    pool = intent_data.small_benchmarks()[0].test
     encoder = texts.Sentences(reader, None)
     table = texts.Table.of(encoder, pool)
     some = pool.all()[0][5:25:3]

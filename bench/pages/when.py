@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
-from blocks import Result, committed, fill, markdown_table
-from figures import ADAPTATIONS
-from record import RESULTS, provenance
+from bench.lib.blocks import Result, committed, fill, markdown_table
+from bench.lib.figures import ADAPTATIONS
+from bench.lib.record import DOCS, provenance
 
 __all__ = ["PAGE", "filled"]
 
-PAGE = RESULTS.parent.parent / "docs" / "when.md"
+PAGE = DOCS / "when.md"
 Rows = Mapping[tuple[str, str], Result]
 MISSING = "Not measured yet.\n"
 FORWARD = ("gauss_newton", "linearised", "auto")

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from intent_data import Pool
-from intent_learning import Batch, Encoder
-from models import data_root
 from torch import Tensor, nn
 
 from adapt.backbones import load_backbone
 from adapt.compare.examples import Examples
 from adapt.heads import Head, one_hot
+from bench.lib.intent_data import Pool
+from bench.lib.intent_learning import Batch, Encoder
+from bench.lib.models import data_root
 from tasks import FewRel
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The tasks of the domains that inner loops are compared in; see ``bench/domains.py``.
+"""The tasks of the domains that inner loops are compared in; see ``bench/lib/domains.py``.
 
     TASKS["minilm"](quick=False) -> (train, validation, test)
 
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from hydra import compose, initialize_config_dir
-from models import data_root
 
 from adapt.app.config import config_folder
 from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
@@ -23,6 +22,7 @@ from adapt.app.session import distribution
 from adapt.backbones import require
 from adapt.errors import AdaptError
 from adapt.files import read_json
+from bench.lib.models import data_root
 from tasks import ArraySource, Card, Digits, Distribution
 
 __all__ = ["DESCRIBE", "FILES", "TASKS", "Tasks", "data_file", "glyphs"]

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blocks import Result, committed, fill, markdown_table
-from record import RESULTS, provenance
-
 from adapt.files import read_json
+from bench.lib.blocks import Result, committed, fill, markdown_table
+from bench.lib.record import DOCS, RESULTS, provenance
 
 __all__ = ["PAGE", "filled"]
 
-PAGE = RESULTS.parent.parent / "docs" / "forward-mode.md"
+PAGE = DOCS / "forward-mode.md"
 
 
 def filled(text: str) -> str:

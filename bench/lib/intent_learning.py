@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from intent_data import Pool
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -25,6 +24,7 @@ from adapt.heads import Logistic, Prototype, one_hot
 from adapt.inner import CrossEntropy, Model, Solver, Trace
 from adapt.inner.linearised import solve_linear
 from adapt.spaces import Space, Subspace
+from bench.lib.intent_data import Pool
 
 __all__ = ["Encoder", "Settings", "choose_forward", "descend", "forward", "learn_basis", "learn_start"]
 

@@ -1,11 +1,11 @@
 """What docs/mlflow.md says in numbers: its generated block, from the JSON of ``bench/results``."""
 
-from blocks import Result, committed, fill, markdown_table
-from record import RESULTS, provenance
+from bench.lib.blocks import Result, committed, fill, markdown_table
+from bench.lib.record import DOCS, provenance
 
 __all__ = ["PAGE", "filled"]
 
-PAGE = RESULTS.parent.parent / "docs" / "mlflow.md"
+PAGE = DOCS / "mlflow.md"
 HEADER = ("", "processor, work = 1", "wall clock, without tracking = 1", "opening, s", "closing, s")
 
 

@@ -13,9 +13,12 @@ import torch
 from adapt.app.environment import environment
 from adapt.files import write_json
 
-__all__ = ["RESULTS", "Row", "provenance", "table", "write"]
+__all__ = ["DOCS", "KEPT", "RESULTS", "ROOT", "Row", "command", "provenance", "table", "write"]
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
+#: What a benchmark keeps so that it can be gone on with, each in a folder of its own.
+KEPT = ROOT / "outputs" / "bench"
 #: How ± of a result is made, and of files that do not say it.
 INTERVALS = "Student's t; examples that tasks share count once"
 BEFORE = "1.96 standard errors, of three seeds Student's t; tasks taken for independent"
@@ -49,7 +52,7 @@ def write(
     miniature) never overwrites a real result."""
     where = environment(device or torch.device("cpu"))
     suffix = f".{device.type}" if device is not None and device.type != "cpu" else ""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT)
     value = {
         "name": name,
         "commit": commit.stdout.strip() or None,
@@ -57,7 +60,7 @@ def write(
         "device": where["device"],
         "threads": where["threads"],
         "versions": where["versions"],
-        "command": f"python bench/{Path(sys.argv[0]).name}",
+        "command": command(),
         "intervals": INTERVALS,
         **extra,
         "rows": [asdict(row) for row in rows],
@@ -65,6 +68,11 @@ def write(
     path = folder / (f"{name}{suffix}.quick.json" if quick else f"{name}{suffix}.json")
     write_json(path, value)
     return path
+
+
+def command() -> str:
+    """What was typed to start this benchmark, without its options."""
+    return f"python -m bench.{Path(sys.argv[0]).stem}"
 
 
 def provenance(result: Mapping[str, Any]) -> str:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from record import RESULTS
-
 from adapt.files import read_json
+from bench.lib.record import RESULTS
 
 __all__ = ["Blocks", "Result", "committed", "fill", "markdown_table"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from intent_learning import Encoder
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from adapt.backbones import require
+from bench.lib.intent_learning import Encoder
 
 __all__ = ["Budget", "peft_lora", "setfit", "train_whole"]
 

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from record import Row
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
@@ -39,6 +38,7 @@ from adapt.forward.estimators import (
     Rademacher,
     Reverse,
 )
+from bench.lib.record import Row
 
 __all__ = ["BATCH", "Curves", "cosines", "digits", "training"]
 

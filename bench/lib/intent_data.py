@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from domain_tasks import BANKING, VALIDATION_TOPICS, data_file
 from torch import Tensor, nn
 
 from adapt.files import read_json
+from bench.lib.domain_tasks import BANKING, VALIDATION_TOPICS, data_file
 
 __all__ = ["Bag", "Benchmark", "Pool", "benchmarks", "small_benchmarks"]
 

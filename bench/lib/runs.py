@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from record import Row
-
 from adapt.compare import Comparison, Interval, MethodResult, Speedup
 from adapt.compare.examples import Examples
 from adapt.files import read_json
+from bench.lib.record import Row
 from tasks import Digits, Distribution
 
 __all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row", "with_examples"]
