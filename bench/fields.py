@@ -7,7 +7,6 @@ are chosen on validation tasks; test tasks are looked at once, all methods on th
 ``outputs/bench/fields``: what is there is not trained again, and an interrupted training goes on.
 """
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +25,9 @@ from adapt.inner import CrossEntropy, GaussNewton, Linearised, Solver, SquaredEr
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.spaces import full
-from bench.lib.record import KEPT, RESULTS, Row, table, write
+from bench.lib.record import Row, folder_of, options, report
 from tasks import BreastCancer, Episode, FunctionTasks, Gridworld, GroupedTasks, Tasks, Volatility
 
-CACHE = KEPT / "fields"
 TEST_TASKS, CHOICE_TASKS = 300, 60
 CHOICE = 10**6  # the first validation task of those that choices are made on: none is seen in training
 LEARN = ("origin", "basis", "log_precision")
@@ -280,10 +278,10 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
     regression = field.tasks("train").regression
     chosen: dict[str, tuple[str, float, Rival]] = {}
     held = [*field.tasks("validation").episodes(CHOICE, CHOICE + (2 if quick else CHOICE_TASKS))]
-    for name, options in {**ours(adapter), **field.rivals(field)}.items():
-        means = {key: float(score(rival, held, regression).mean()) for key, rival in options.items()}
+    for name, settings in {**ours(adapter), **field.rivals(field)}.items():
+        means = {key: float(score(rival, held, regression).mean()) for key, rival in settings.items()}
         best = (min if regression else max)(means, key=means.__getitem__)
-        chosen[name] = best, means[best], options[best]
+        chosen[name] = best, means[best], settings[best]
     rivals = [name for name in chosen if name not in (OURS, STILL)]
     strongest = (min if regression else max)(rivals, key=lambda name: chosen[name][1])
     test = [*field.tasks("test").episodes(0, 2 if quick else TEST_TASKS)]
@@ -296,7 +294,7 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
         words = [setting, "the best rival in validation" if name == strongest else "", field.note]
         note = "; ".join(word for word in words if word)
         better = not regression
-        found.append(Row(case, f"eval/{metric}", mean.mean, unit, mean.ci95, mean.n, None, better, note))
+        found.append(Row.of(case, f"eval/{metric}", mean, unit, higher_is_better=better, note=note))
         if name != OURS:
             gap = paired_difference([*scores[OURS]], [*scores[name]], drawn)
             points = "points" if not regression else ""
@@ -317,14 +315,11 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="beginnings of the names of fields; all if there are none")
-    parser.add_argument("--quick", action="store_true", help="everything once, in miniature")
-    parser.add_argument("--train", action="store_true", help="meta-train only")
-    parser.add_argument("--out", type=Path, help="folder of the result")
+    names = "beginnings of the names of fields; all if there are none"
+    parser = options(__doc__, names=names, train="meta-train only")
     given = parser.parse_args(arguments)
     keep_freed_memory()
-    folder = (given.out or CACHE.parent) / "fields" if given.quick else CACHE
+    folder = folder_of("fields", given)
     found: list[Row] = []
     for field in FIELDS:
         if given.names and not field.name.startswith(tuple(given.names)):
@@ -338,8 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not given.train:
             found += rows(field, adapter, quick=given.quick)
     if found:
-        print(table(found))
-        print(write("fields", found, quick=given.quick, folder=given.out or RESULTS))
+        report("fields", found, given)
 
 
 if __name__ == "__main__":

@@ -269,9 +269,7 @@ def rows_of(study: Study) -> Iterator[Row]:
     log = study.log if (study.folder / "start.safetensors").exists() else []
     if len(log) > 1:
         spent = max(row[3] for row in log)
-        yield Row(
-            f"{name}: start", "time/train_seconds", spent, "s", higher_is_better=False, note="processor"
-        )
+        yield Row.cost(f"{name}: start", "time/train_seconds", spent, "s", note="processor")
         best = max(row[2] for row in log)
         yield Row(
             f"{name}: start", "validation/accuracy", best, "%", note=f"{log[0][2]:.2f} before; prototypes"
@@ -284,17 +282,15 @@ def rows_of(study: Study) -> Iterator[Row]:
             case, right = f"{name}, {shots} shots: {method}", it["right"].double()
             goal = study.benchmark.goal(shots) if method in OURS else None
             accuracy = mean_interval((100 * right).tolist())
-            yield Row(case, "eval/accuracy", accuracy.mean, "%", accuracy.ci95, accuracy.n, goal)
+            yield Row.of(case, "eval/accuracy", accuracy, "%", goal=goal)
             seconds = float(it["seconds"])
-            yield Row(
-                case, "time/adapt_seconds", seconds, "s", None, 1, higher_is_better=False, note="processor"
-            )
+            yield Row.cost(case, "time/adapt_seconds", seconds, "s", None, 1, note="processor")
             if ours is not None and method != "forward, linearised":
                 ratio = seconds / float(ours["seconds"])
-                yield Row(case, "compare/time_of_forward", ratio, "", None, 1, higher_is_better=False)
+                yield Row.cost(case, "compare/time_of_forward", ratio, "", None, 1)
             if method != REFERENCE and REFERENCE in found:
                 gain = mean_interval((100 * (right - found[REFERENCE]["right"].double())).tolist())
-                yield Row(case, "compare/accuracy_vs_head", gain.mean, "points", gain.ci95, gain.n)
+                yield Row.of(case, "compare/accuracy_vs_head", gain, "points")
     if (study.folder / "whole.json").exists():
         whole, case = read_json(study.folder / "whole.json"), f"{name}: fine-tuning on the whole training set"
         reached = whole["score"] >= whole["target"]

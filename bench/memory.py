@@ -8,10 +8,8 @@ a time: as many that they and their tangents are no more than one forward pass o
 backprop, whose gradients are accumulated. Bytes depend on no clock.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ from adapt.inner import Descent, GaussNewton
 from adapt.spaces import Space, film
 from bench.lib.figures import ADAPTATIONS
 from bench.lib.models import MODELS, network
-from bench.lib.record import RESULTS, Row, table, write
+from bench.lib.record import Row, options, report
 
 K, WAYS, SHOTS = 8, 5, 5
 DEPTHS = (2, 4, 8, 16, 32)
@@ -78,12 +76,12 @@ def peaks(backbone: nn.Module, space: Space, x: Tensor) -> dict[str, float]:
 
 def rows(case: str, found: dict[str, float]) -> Iterator[Row]:
     """Megabytes, and ratios to inference."""
-    yield Row(case, "memory/inference_mb", found["inference"], "MB", higher_is_better=False)
+    yield Row.cost(case, "memory/inference_mb", found["inference"], "MB")
     for key in ADAPTATIONS:
-        yield Row(case, f"memory/{key}_mb", found[key], "MB", higher_is_better=False)
+        yield Row.cost(case, f"memory/{key}_mb", found[key], "MB")
         goal = 1.25 if key == "forward_rows" else None
         ratio = found[key] / found["inference"]
-        yield Row(case, f"memory/{key}", ratio, "× inference", goal=goal, higher_is_better=False)
+        yield Row.cost(case, f"memory/{key}", ratio, "× inference", goal=goal)
 
 
 def measure(quick: bool) -> Iterator[Row]:
@@ -99,13 +97,8 @@ def measure(quick: bool) -> Iterator[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two short chains")
-    parser.add_argument("--out", type=Path, help="folder of the result")
-    arguments = parser.parse_args()
-    found = list(measure(arguments.quick))
-    print(table(found))
-    print(write("memory", found, quick=arguments.quick, folder=arguments.out or RESULTS))
+    arguments = options(__doc__).parse_args()
+    report("memory", list(measure(arguments.quick)), arguments)
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ def rows_of(study: Study) -> Iterator[Row]:
     log = study.learned[1]
     note = f"Wikipedia; {log[0][2]:.2f} before; prototypes"
     yield Row("start", "validation/accuracy", max(row[2] for row in log), "%", note=note)
-    yield Row("start", "time/train_seconds", log[-1][3], "s", higher_is_better=False, note="processor")
+    yield Row.cost("start", "time/train_seconds", log[-1][3], "s", note="processor")
     for size in study.sizes:
         if not (study.folder / f"{size.name}, heads.json").exists():
             continue  # --until came first
@@ -317,11 +317,9 @@ def rows_of(study: Study) -> Iterator[Row]:
         drawn = examples_of(islice(study.tasks(size), size.tasks))
         for name, scores in found["scores"].items():
             case, mean = f"{size.name}: {name}", mean_interval([100 * score for score in scores], drawn)
-            yield Row(case, "eval/accuracy", mean.mean, "%", mean.ci95, mean.n)
+            yield Row.of(case, "eval/accuracy", mean, "%")
             seconds = mean_interval(found["seconds"][name])
-            yield Row(
-                case, "time/adapt_seconds", seconds.mean, "s", seconds.ci95, seconds.n, higher_is_better=False
-            )
+            yield Row.cost(case, "time/adapt_seconds", seconds.mean, "s", seconds.ci95, seconds.n)
             for rival, metric in (
                 (REFERENCE, "compare/accuracy_vs_head"),
                 (BACK, "compare/accuracy_vs_backprop"),
@@ -335,7 +333,7 @@ def rows_of(study: Study) -> Iterator[Row]:
                 theirs = found["scores"][rival][: len(scores)]
                 gap = paired_difference([100 * a for a in scores], [100 * b for b in theirs], drawn)
                 goal = 0.0 if name in (CHOSEN_START, AUTO) and rival == REFERENCE else None
-                yield Row(case, metric, gap.mean, "points", gap.ci95, gap.n, goal)
+                yield Row.of(case, metric, gap, "points", goal=goal)
 
 
 SETTINGS = Settings(

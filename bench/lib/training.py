@@ -265,7 +265,7 @@ def _ends(name: str, runs: Sequence[Run], budget: float) -> list[Row]:
     rows = [Row(name, "train/steps", steps, "", ci, n, note=f"in {budget:g} s")]
     if len(losses) == len(runs):
         loss, ci, n = mean_interval(losses)
-        rows.append(Row(name, "train/loss", loss, "", ci, n, higher_is_better=False, note=note))
+        rows.append(Row.cost(name, "train/loss", loss, "", ci, n, note=note))
     accuracy, ci, n = mean_interval([100 * run.accuracy("test") for run in runs])
     rows.append(Row(name, "train/test_accuracy", accuracy, "%", ci, n, note=note))
     times = [run.reached() for run in runs]
