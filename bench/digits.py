@@ -10,9 +10,15 @@ from pathlib import Path
 from adapt.adapter import Role
 from adapt.compare import Comparison, Interval, MethodResult, pool
 from adapt.files import write_json
-from bench.lib.record import RESULTS, Row, folder_of, options, report
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, folder_of, options, report
 from bench.lib.runs import bounded, compact, cost_rows, measured, percent, target_row
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/pretrained", "adapt/spaces", "conf/experiment", "conf/method",
+    "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 SHOTS, SEEDS = (1, 5, 10), (0, 1, 2)
 GOALS = {("forward, 5-shot", "eval/accuracy"): 96.0, ("forward, 5-shot", "compare/speedup_vs_retrain"): 50.0}
 #: What ours is held against besides heads and retraining.

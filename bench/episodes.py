@@ -24,6 +24,7 @@ from bench.lib.record import Row, options, report, table
 from tasks import ArraySource, Card, Distribution, Omniglot, TaskError
 from tasks.vectorised import Table, draw_block
 
+DEPENDS = ("tasks/distribution.py", "tasks/images", "tasks/vectorised.py")
 SETTINGS = ((5, 1, 15), (5, 5, 15), (20, 5, 15), (5, 1, 1), (5, 5, 5), (20, 5, 5))  # ways, shots, queries
 GOAL = 50.0  # times the tasks per second of learn2learn
 CLASSES, PER_CLASS = 964, 20  # as in Omniglot's background set

@@ -28,6 +28,10 @@ from adapt.spaces import full
 from bench.lib.record import Row, folder_of, options, report
 from tasks import BreastCancer, Episode, FunctionTasks, Gridworld, GroupedTasks, Tasks, Volatility
 
+DEPENDS = (
+    "adapt/adapter", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/meta", "adapt/spaces",
+    "tasks/control", "tasks/functions.py", "tasks/grouped.py", "tasks/regression", "tasks/tables",
+)  # fmt: skip
 TEST_TASKS, CHOICE_TASKS = 300, 60
 CHOICE = 10**6  # the first validation task of those that choices are made on: none is seen in training
 LEARN = ("origin", "basis", "log_precision")

@@ -37,6 +37,7 @@ from bench.lib.record import Row, options, report
 from bench.lib.timing import Work, interleaved, timed
 from bench.lib.training import BATCH, cosines, digits, training
 
+DEPENDS = ("adapt/forward", "adapt/spaces", "bench/lib/timing.py", "bench/lib/training.py")
 CPU = torch.device("cpu")
 CLAIM = "Baydin et al.: training up to twice as fast in some cases"
 DEPTHS, QUICK_DEPTHS = (1, 2, 4, 8, 16, 32), (1, 4)

@@ -41,8 +41,13 @@ from adapt.inner import Descent
 from adapt.spaces import Subspace, film
 from adapt.tracking.git import git_state
 from bench.lib.gpu_networks import deep_network, tangent_networks
-from bench.lib.record import RESULTS, Row, form, options, table
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, form, options, table
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/spaces",
+    "bench/lib/gpu_networks.py",
+)  # fmt: skip
 CLASSES, SHOTS = 5, 5
 MINUTES = 8.0  # nothing is started later than this; what runs then has another minute
 

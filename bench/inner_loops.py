@@ -28,6 +28,11 @@ from bench.lib.choosing import GRIDS, HEAD, NESTED, adapter_of, backprop_grid, c
 from bench.lib.domains import DOMAINS, Domain, available, domain
 from bench.lib.record import Row, folder_of, options, report
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/meta", "adapt/spaces", "bench/lib/choosing.py", "bench/lib/domains.py",
+    "bench/lib/domain_tasks.py", "bench/lib/domain_weights.py", "tasks/distribution.py",
+)  # fmt: skip
 FEW = 2  # of 25 examples, with 8 tangents each, are no more than one forward pass of all
 #: What one can afford on two cores: the outer gradient of the larger networks takes z for a constant.
 COMMON = MetaTraining(

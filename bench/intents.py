@@ -32,6 +32,11 @@ from bench.lib.text_learning import Learning, Settings, held_out, kept_tensor
 from bench.lib.text_study import Scores, gap_row, processor, score_rows, until_option, work_off
 from bench.lib.texts import Bag, Encoder, fit
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/spaces",
+    "bench/lib/intent_baselines.py", "bench/lib/intent_data.py", "bench/lib/text_learning.py",
+    "bench/lib/texts.py",
+)  # fmt: skip
 BACKBONE, TOKENS, RANK = "hf:minilm", 32, 4
 HEAD = LogisticCV(l2=(0.003, 0.01, 0.03))
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

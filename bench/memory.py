@@ -24,6 +24,10 @@ from bench.lib.figures import ADAPTATIONS
 from bench.lib.models import MODELS, network
 from bench.lib.record import Row, options, report
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/forward", "adapt/inner", "adapt/spaces",
+    "bench/lib/models.py",
+)  # fmt: skip
 K, WAYS, SHOTS = 8, 5, 5
 DEPTHS = (2, 4, 8, 16, 32)
 CPU = torch.device("cpu")

@@ -23,6 +23,7 @@ from bench.lib.partial import Partial, partial_option
 from bench.lib.record import Row, options, report
 from bench.lib.timing import Work, interleaved, timed
 
+DEPENDS = ("adapt/backbones", "adapt/forward", "adapt/spaces", "bench/lib/models.py", "bench/lib/timing.py")
 KS = (1, 2, 4, 8, 16, 32)
 COMPILED = ("conv4", "vit_tiny")  # compiling all would take longer than measuring all
 CENTRAL_K = 8  # the goals are set here, and compiled code is measured here

@@ -27,9 +27,14 @@ from adapt.compare.statistics import mean_interval, paired_difference, ratio_int
 from adapt.heads import Direct
 from adapt.inner import Auto, Linearised
 from adapt.memory import keep_freed_memory
-from bench.lib.record import ROOT, Row, folder_of, options, report
+from bench.lib.paths import ROOT
+from bench.lib.record import Row, folder_of, options, report
 from tasks import FunctionTasks, Sinusoid, VehicleDynamics
 
+DEPENDS = (
+    "adapt/adapter", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/inner", "adapt/meta",
+    "conf/experiment", "tasks/functions.py", "tasks/regression",
+)  # fmt: skip
 SEEDS = (0, 1, 2)
 TEST_TASKS = 200  # from each seed
 OURS, BEST_BACKPROP = "forward", ("maml_1", "maml_5", "cavia", "subspace backprop")

@@ -29,6 +29,10 @@ from bench.lib.text_learning import Learning, Settings, best_of, held_out, kept_
 from bench.lib.text_study import Scores, gap_row, processor, score_rows, until_option, work_off
 from bench.lib.texts import Bag, Encoder, Pool, Task, accuracy, fit
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/spaces",
+    "bench/lib/relation_text.py", "bench/lib/text_learning.py", "bench/lib/texts.py", "tasks/text",
+)  # fmt: skip
 HEADS: dict[str, dict[str, Head]] = {
     "prototypes": {"": Prototype()},
     "ridge": {f"l2={l2}": Ridge(l2) for l2 in (0.1, 1.0)},

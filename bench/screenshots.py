@@ -27,7 +27,7 @@ import mlflow
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from bench.lib.record import ROOT
+from bench.lib.paths import ROOT
 
 FIGURES = ROOT / "docs" / "figures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

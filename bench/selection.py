@@ -23,9 +23,14 @@ from adapt.compare import ACCURACY, Comparison, compare
 from adapt.files import read_json
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton
-from bench.lib.record import RESULTS, Row, options, report
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, options, report
 from tasks import ArraySource, Digits, Distribution
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/forward", "adapt/heads", "adapt/inner",
+    "adapt/pretrained", "adapt/spaces", "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 METHODS = ("logistic", "ridge", "forward", "backprop", "finetune", "retrain")
 
 

@@ -11,9 +11,15 @@ from pathlib import Path
 from adapt.compare import Comparison, pool
 from adapt.compare.figures.numbers import Reached, break_even_of, reached, speedups_of
 from adapt.files import write_json
-from bench.lib.record import RESULTS, Row, folder_of, options, report
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, folder_of, options, report
 from bench.lib.runs import bounded, compact, cost_rows, measured, percent
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/pretrained", "adapt/spaces", "conf/experiment", "conf/method",
+    "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 SEEDS, TASKS = (0, 1, 2, 3, 4), 20
 METHODS = ("head", "forward", "backprop", "finetune", "retrain")
 

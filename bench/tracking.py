@@ -30,6 +30,7 @@ from adapt.memory import keep_freed_memory
 from adapt.tracking import Run, TrackingSettings, prepare_store, track
 from bench.lib.record import Row, options, report
 
+DEPENDS = ("adapt/tracking",)
 GOAL = 1.02
 #: Seconds that the slow server takes for an answer.
 DELAY = 1.0

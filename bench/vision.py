@@ -38,6 +38,12 @@ from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
 from tasks import GTSRB, CifarFS, Digits, Distribution, Mixture, Omniglot, Source
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/meta", "adapt/pretrained", "adapt/spaces", "bench/lib/choosing.py",
+    "tasks/distribution.py", "tasks/images", "tasks/mixture.py",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Case:

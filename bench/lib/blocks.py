@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adapt.files import read_json
-from bench.lib.record import RESULTS
+from bench.lib.paths import RESULTS
 
 __all__ = ["Blocks", "Result", "committed", "fill", "markdown_table"]
 

@@ -24,7 +24,7 @@ from adapt.files import read_json, read_tensors, write_json, write_tensors
 from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
 from adapt.meta import Pretraining, image_batches, pretrain
 from bench.lib.domain_tasks import SEED, TASKS, glyphs
-from bench.lib.record import KEPT
+from bench.lib.paths import KEPT
 from tasks import Distribution
 
 __all__ = ["QUICK_RECIPES", "RECIPES", "Recipe", "accuracies", "prepare", "trained", "weights_folder"]

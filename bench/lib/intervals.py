@@ -14,7 +14,8 @@ from adapt.compare import Comparison, pool
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
 from bench import digits, time_to_accuracy
-from bench.lib.record import INTERVALS, RESULTS, Row
+from bench.lib.paths import RESULTS
+from bench.lib.record import INTERVALS, Row
 from bench.lib.runs import with_examples
 
 

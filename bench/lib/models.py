@@ -34,7 +34,7 @@ from adapt.backbones import (
 )
 from adapt.spaces import Space, Subspace, named
 from adapt.spaces.roles import is_norm
-from bench.lib.record import ROOT
+from bench.lib.paths import ROOT
 
 __all__ = [
     "MODELS",

@@ -8,7 +8,8 @@ from typing import Any
 
 from adapt.files import read_json, write_json
 from adapt.tracking.git import git_state
-from bench.lib.record import ROOT, Row
+from bench.lib.paths import ROOT
+from bench.lib.record import Row
 
 __all__ = ["Partial", "partial_option"]
 

@@ -14,12 +14,10 @@ from adapt.app.environment import environment
 from adapt.compare.statistics import Interval
 from adapt.files import write_json
 from adapt.tracking.git import git_state
+from bench.lib.age import age_text
+from bench.lib.paths import KEPT, RESULTS, ROOT
 
 __all__ = [
-    "DOCS",
-    "KEPT",
-    "RESULTS",
-    "ROOT",
     "Row",
     "folder_of",
     "form",
@@ -30,10 +28,6 @@ __all__ = [
     "write",
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
-#: What a benchmark keeps so that it can be gone on with, each in a folder of its own.
-KEPT = ROOT / "outputs" / "bench"
 #: How ± of a result is made, and of files that do not say it.
 INTERVALS = "Student's t; examples that tasks share count once"
 BEFORE = "1.96 standard errors, of three seeds Student's t; tasks taken for independent"
@@ -137,13 +131,13 @@ def folder_of(name: str, arguments: Namespace) -> Path:
 
 
 def provenance(result: Mapping[str, Any]) -> str:
-    """Command, device, date, commit and versions of a result, for a page, and how its intervals were made, if
-    it has any."""
+    """Command, device, date, commit, age and versions of a result, for a page, and, if it has intervals, how
+    they were made."""
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     commit = (result["commit"] or "none")[:8]
     text = (
         f"`{result['command']}` on {result['device']}, {result['threads']} threads; {result['date']}; commit "
-        f"{commit}; {versions}."
+        f"{commit}{age_text(result)}; {versions}."
     )
     if all(row["ci95"] is None for row in result["rows"]):
         return text

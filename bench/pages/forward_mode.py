@@ -6,7 +6,8 @@ from typing import Any
 
 from adapt.files import read_json
 from bench.lib.blocks import Result, committed, fill, markdown_table
-from bench.lib.record import DOCS, RESULTS, provenance
+from bench.lib.paths import DOCS, RESULTS
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 

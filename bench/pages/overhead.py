@@ -1,7 +1,8 @@
 """What docs/mlflow.md says in numbers: its generated block, from the JSON of ``bench/results``."""
 
 from bench.lib.blocks import Result, committed, fill, markdown_table
-from bench.lib.record import DOCS, provenance
+from bench.lib.paths import DOCS
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 

@@ -17,7 +17,7 @@ import yaml
 import tasks
 from adapt.files import write_text
 from bench.lib.blocks import fill, markdown_table
-from bench.lib.record import DOCS, ROOT
+from bench.lib.paths import DOCS, ROOT
 from tasks import TaskError, TaskWarning
 
 __all__ = ["PAGE", "filled", "row", "sources"]

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from bench.lib.blocks import Result, committed, fill, markdown_table
 from bench.lib.figures import ADAPTATIONS
-from bench.lib.record import DOCS, provenance
+from bench.lib.paths import DOCS
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 
