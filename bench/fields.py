@@ -35,6 +35,7 @@ DEPENDS = (
 TEST_TASKS, CHOICE_TASKS = 300, 60
 CHOICE = 10**6  # the first validation task of those that choices are made on: none is seen in training
 LEARN = ("origin", "basis", "log_precision")
+SHARP = (*LEARN, "log_sharpness")
 OURS, STILL = "forward", "start, not moved"
 #: A task's support and queries -> what is predicted for the queries, [m]: labels or values.
 Rival = Callable[[Episode], np.ndarray]
@@ -133,20 +134,14 @@ def corsi(x: np.ndarray) -> np.ndarray:
     return np.stack([*logs, np.minimum(x[:, -1], 0)], axis=1)
 
 
+SMALL = MetaTraining(k=8, basis="random", radius=2.0, learn=LEARN)
 FIELDS = (
     Field(
         "breast cancer, 5-shot",
         lambda split: GroupedTasks(BreastCancer(), 5, 15, split),
         "mlp:30-64-32:tanh",
-        MetaTraining(
-            k=4,
-            basis="random",
-            radius=2.0,
-            learn=(*LEARN, "log_sharpness"),
-            steps=160,
-            tasks_per_step=8,
-            validate_every=20,
-            validation_tasks=200,
+        replace(
+            SMALL, k=4, learn=SHARP, steps=160, tasks_per_step=8, validate_every=20, validation_tasks=200
         ),
         with_boosting,
         note="tasks share the 171 rows of the test pool",
@@ -155,28 +150,16 @@ FIELDS = (
         "volatility, 50-shot",
         lambda split: FunctionTasks(Volatility(), 50, 50, split),
         "mlp:20-64-64-1:tanh",
-        MetaTraining(
-            k=8,
-            basis="random",
-            radius=2.0,
-            learn=LEARN,
-            steps=1500,
-            tasks_per_step=25,
-            lr=2e-3,
-            validate_every=250,
-            validation_tasks=300,
-        ),
+        replace(SMALL, steps=1500, tasks_per_step=25, lr=2e-3, validate_every=250, validation_tasks=300),
         forecasters,
     ),
     Field(
         "gridworld, 5-shot",
         lambda split: GroupedTasks(Gridworld(size=6, view="agent", flat=True), 5, 10, split),
         "mlp:605-64-64-32",
-        MetaTraining(
-            k=8,
-            basis="random",
-            radius=2.0,
-            learn=(*LEARN, "log_sharpness"),
+        replace(
+            SMALL,
+            learn=SHARP,
             steps=700,
             tasks_per_step=6,
             distinct_tasks=3000,

@@ -24,7 +24,7 @@ from adapt.compare.figures import (
 from adapt.compare.verdict import verdict
 from adapt.files import read_json, write_text
 from bench.lib.age import without_ages
-from bench.lib.blocks import committed
+from bench.lib.blocks import committed, reached
 from bench.lib.figures import adaptation_memory, memory_against_depth, training_curves
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
@@ -156,11 +156,10 @@ def _goals(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         if row["goal"] is not None:
-            reached = (row["value"] >= row["goal"]) == row["higher_is_better"]
             sign = "≥" if row["higher_is_better"] else "≤"
-            verdict = "reached" if reached else "**missed**"
+            found = reached((row["value"] >= row["goal"]) == row["higher_is_better"])
             lines.append(
-                f"- Goal {row['case']}, `{row['metric']}` {sign} {row['goal']:g}: {_cell(row)}, {verdict}."
+                f"- Goal {row['case']}, `{row['metric']}` {sign} {row['goal']:g}: {_cell(row)}, {found}."
             )
     return ["\n".join(lines)] if lines else []
 

@@ -10,11 +10,8 @@ from itertools import product
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
 from adapt.adapter import Context, Forward, Method, load
-from adapt.app.config import config_folder
-from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
 from adapt.app.progress import progress
 from adapt.app.session import distribution
 from adapt.backbones import load_backbone
@@ -23,6 +20,7 @@ from adapt.compare import ACCURACY, Comparison, compare
 from adapt.files import read_json
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton
+from bench.lib.domain_tasks import composed
 from bench.lib.paths import RESULTS
 from bench.lib.record import Row, options, report
 from tasks import ArraySource, Digits, Distribution
@@ -148,8 +146,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     overrides = ["experiment=meta_glyphs", *(["task.source.max_classes=60"] if arguments.quick else [])]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", overrides)
+    config = composed(*overrides)
     # Episodes that meta-training's own validation, the first hundred, has not seen.
     tasks = distribution(config, split="validation", seed=10**6)
     backbone, _ = load_backbone("conv4_glyphs")

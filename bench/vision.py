@@ -16,12 +16,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
 from adapt.adapter import Forward, Method
 from adapt.app.build import build
-from adapt.app.config import config_folder
 from adapt.app.environment import choose_device
 from adapt.backbones import freeze_batch_norm, load_backbone
 from adapt.baselines import Backprop, HeadOnly
@@ -32,7 +30,7 @@ from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining
 from adapt.spaces import Space, film
 from bench.lib.choosing import GRIDS, HEAD, adapter_of, choices, compared, winner
-from bench.lib.domain_tasks import glyphs
+from bench.lib.domain_tasks import composed, glyphs
 from bench.lib.domains import Domain
 from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
@@ -79,9 +77,7 @@ def conv4(name: str) -> Callable[[], nn.Module]:
 
 
 def mobilenetv2() -> nn.Module:
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", ["backbone=mobilenetv2_int8"])
-    return build(config.backbone, "backbone")[0]
+    return build(composed("backbone=mobilenetv2_int8").backbone, "backbone")[0]
 
 
 def last_third(backbone: nn.Module) -> Space:

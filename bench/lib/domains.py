@@ -171,8 +171,7 @@ def _check(name: str, quick: bool) -> list[Row]:
     ]
     drawn = Examples.of(chosen.validation.episode(index).meta for index in range(20))
     for head, values in accuracies(chosen.backbone, chosen.validation, range(20)).items():
-        interval = mean_interval(values, drawn)
-        rows.append(Row(name, f"accuracy/{head}", interval.mean, ci95=interval.ci95, n=len(values)))
+        rows.append(Row.of(name, f"accuracy/{head}", mean_interval(values, drawn)))
     return rows
 
 

@@ -1,14 +1,13 @@
 """The texts of ``bench/intents.py``: for each benchmark its shots, its test set, its whole training set, and
 the intents of the other benchmark that may be learned from, divided into training and validation intents."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from adapt.files import read_json
-from bench.lib.domain_tasks import BANKING, VALIDATION_TOPICS, data_file
+from bench.lib.domain_tasks import BANKING, VALIDATION_TOPICS, data_file, intent_rows
 from bench.lib.texts import Pool, made_up
 
 __all__ = ["Benchmark", "benchmarks", "small_benchmarks"]
@@ -71,9 +70,8 @@ def small_benchmarks() -> list[Benchmark]:
 
 def _pool(file: str) -> Pool:
     texts: dict[str, list[str]] = {}
-    with data_file(f"intents/{file}").open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            texts.setdefault(row["label"], []).append(row["text"])
+    for text, intent in intent_rows(file):
+        texts.setdefault(intent, []).append(text)
     return Pool(texts)
 
 
