@@ -32,7 +32,8 @@ def lines(root: Path = ROOT) -> Iterator[str]:
 
 
 def main() -> None:
-    print(*lines(), sep="\n")
+    for line in lines():
+        print(line)
 
 
 if __name__ == "__main__":
