@@ -45,11 +45,12 @@ ui: $(VENV)/.stamp-run ## open the runs in the MLflow UI (another port: PORT=500
 	-$(BIN)/python -m adapt.tracking.sync
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
-lint: $(VENV)/.stamp-test ## ruff, mypy and import contracts, without the tests
+lint: $(VENV)/.stamp-test ## ruff, mypy and import contracts, and which results are old; no tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy adapt tasks
 	$(BIN)/lint-imports
+	$(BIN)/python -m bench.ages
 
 format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layout
 	$(BIN)/ruff check --fix

@@ -1,20 +1,24 @@
 """The digits experiment in full: 1, 5 and 10 shots, 600 tasks each (200 a seed), all methods.
 
-``python bench/digits.py [--quick]``. Each (shots, seed) is one run of ``python -m adapt experiment=digits``;
+``python -m bench.digits [--quick]``. Each (shots, seed) is one run of ``python -m adapt experiment=digits``;
 finished ones are not run again, and an interrupted one goes on where it was.
 """
 
-import argparse
 from itertools import product
 from pathlib import Path
-
-from record import RESULTS, Row, table, write
-from runs import bounded, compact, cost_rows, measured, percent, target_row
 
 from adapt.adapter import Role
 from adapt.compare import Comparison, Interval, MethodResult, pool
 from adapt.files import write_json
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, folder_of, options, report
+from bench.lib.runs import bounded, compact, cost_rows, measured, percent, target_row
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/pretrained", "adapt/spaces", "conf/experiment", "conf/method",
+    "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 SHOTS, SEEDS = (1, 5, 10), (0, 1, 2)
 GOALS = {("forward, 5-shot", "eval/accuracy"): 96.0, ("forward, 5-shot", "compare/speedup_vs_retrain"): 50.0}
 #: What ours is held against besides heads and retraining.
@@ -42,11 +46,11 @@ def _shots(run: Comparison) -> str:
 def _rows(run: Comparison, method: MethodResult, case: str) -> list[Row]:
     def shown(metric: str, value: Interval, unit: str) -> Row:
         found = percent(value)
-        return Row(case, metric, found.mean, unit, found.ci95, found.n, GOALS.get((case, metric)))
+        return Row.of(case, metric, found, unit, goal=GOALS.get((case, metric)))
 
     rows = [
         shown("eval/accuracy", method.mean_score, "%"),
-        Row(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False),
+        Row.cost(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n),
         *cost_rows(method, case),
     ]
     rows += [row for row in [target_row(run, method, case)] if row is not None]
@@ -66,28 +70,18 @@ def _rows(run: Comparison, method: MethodResult, case: str) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    parser = options(__doc__)
     parser.add_argument("--runs", type=Path, help="folder of the single runs, kept for resuming")
     arguments = parser.parse_args()
-    folder = arguments.runs or Path("outputs/bench") / ("digits_quick" if arguments.quick else "digits")
+    folder = arguments.runs or folder_of("digits", arguments)
     shots, seeds = ((5,), (0,)) if arguments.quick else (SHOTS, SEEDS)
     runs = {(k, seed): measure(k, seed, folder, arguments.quick) for seed, k in product(seeds, shots)}
     rows = [row for k in shots for row in rows_of(pool([runs[k, seed] for seed in seeds]))]
-    print(table(rows))
-    path = write(
-        "digits",
-        rows,
-        quick=arguments.quick,
-        folder=arguments.out,
-        measured=runs[5, 0].environment,
-        energy_source=runs[5, 0].energy_source,
-    )
+    one = runs[5, 0]
+    report("digits", rows, arguments, measured=one.environment, energy_source=one.energy_source)
     if not arguments.quick:  # the figures of docs/ are drawn from these; curves of one seed are enough
-        kept = [compact(run, curves=run.seed == SEEDS[0]) for run in runs.values()]
-        write_json(arguments.out / "digits.runs.json", {"runs": kept})
-    print(path)
+        compacted = [compact(run, curves=run.seed == SEEDS[0]) for run in runs.values()]
+        write_json((arguments.out or RESULTS) / "digits.runs.json", {"runs": compacted})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast tasks are drawn, beside learn2learn on the same images in memory.
 
-``python bench/episodes.py [--quick] [--out folder]``. Theirs is ``Taskset`` with ``NWays, KShots, LoadData,
+``python -m bench.episodes [--quick] [--out folder]``. Theirs is ``Taskset`` with ``NWays, KShots, LoadData,
 RemapLabels, ConsecutiveLabels`` over a ``TensorDataset`` of floats; ours a ``Distribution`` over the same
 images as bytes, by either stream. Both end in tensors of all examples of a task. The unit is the processor
 time of one thread, in turns, since the clock of a shared machine also counts what others do. A second pair
@@ -8,24 +8,23 @@ draws what a task is made of and loads nothing. Images are made up, as many and 
 Omniglot's training classes; where the data set is at hand, its own come next.
 """
 
-import argparse
 import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from record import RESULTS, Row, table, write
 
 from adapt.backbones import require
 from adapt.compare.statistics import ratio_interval
 from adapt.memory import keep_freed_memory
+from bench.lib.record import Row, options, report, table
 from tasks import ArraySource, Card, Distribution, Omniglot, TaskError
 from tasks.vectorised import Table, draw_block
 
+DEPENDS = ("tasks/distribution.py", "tasks/images", "tasks/vectorised.py")
 SETTINGS = ((5, 1, 15), (5, 5, 15), (20, 5, 15), (5, 1, 1), (5, 5, 5), (20, 5, 5))  # ways, shots, queries
 GOAL = 50.0  # times the tasks per second of learn2learn
 CLASSES, PER_CLASS = 964, 20  # as in Omniglot's background set
@@ -114,7 +113,7 @@ def measure(source: ArraySource, setting: tuple[int, int, int], rounds: int) -> 
             if turn:  # the first one warms up
                 seconds[name].append((time.process_time() - started) / tasks)
     for name, times in seconds.items():
-        yield Row(case, f"time/{name}", 1e6 * float(np.median(times)), "µs", n=rounds, higher_is_better=False)
+        yield Row.cost(case, f"time/{name}", 1e6 * float(np.median(times)), "µs", n=rounds)
     for name, goal in (("plain", None), ("vectorised", GOAL), ("vectorised, drawn only", None)):
         other = "learn2learn, drawn only" if "only" in name else "learn2learn"
         found = ratio_interval(seconds[other], seconds[name])
@@ -122,10 +121,7 @@ def measure(source: ArraySource, setting: tuple[int, int, int], rounds: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two settings, two turns")
-    parser.add_argument("--out", type=Path, help="folder of the result")
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     rounds, settings = (2, SETTINGS[3:5]) if arguments.quick else (15, SETTINGS)
@@ -135,7 +131,7 @@ def main() -> None:
             found = [*measure(source, setting, rounds)]
             print(table(found), flush=True)
             rows += found
-    print(write("episodes", rows, quick=arguments.quick, folder=arguments.out or RESULTS))
+    report("episodes", rows, arguments)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Other fields than pictures and texts: a table (breast cancer), forecasts (volatility), decisions
 (gridworld).
 
-``python bench/fields.py [names] [--quick] [--train]``. For each field a small network's start and directions
+``python -m bench.fields [names] [--quick] [--train]``. For each field a small network's start and directions
 are meta-trained from random weights on training tasks; directions, solver, and the settings of every rival
 are chosen on validation tasks; test tasks are looked at once, all methods on the same ones. Adapters stay in
 ``outputs/bench/fields``: what is there is not trained again, and an interrupted training goes on.
 """
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import RESULTS, Row, table, write
 
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.problem import Problem
@@ -27,12 +25,17 @@ from adapt.inner import CrossEntropy, GaussNewton, Linearised, Solver, SquaredEr
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.spaces import full
+from bench.lib.record import Row, folder_of, options, report
 from tasks import BreastCancer, Episode, FunctionTasks, Gridworld, GroupedTasks, Tasks, Volatility
 
-CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "fields"
+DEPENDS = (
+    "adapt/adapter", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/meta", "adapt/spaces",
+    "tasks/control", "tasks/functions.py", "tasks/grouped.py", "tasks/regression", "tasks/tables",
+)  # fmt: skip
 TEST_TASKS, CHOICE_TASKS = 300, 60
 CHOICE = 10**6  # the first validation task of those that choices are made on: none is seen in training
 LEARN = ("origin", "basis", "log_precision")
+SHARP = (*LEARN, "log_sharpness")
 OURS, STILL = "forward", "start, not moved"
 #: A task's support and queries -> what is predicted for the queries, [m]: labels or values.
 Rival = Callable[[Episode], np.ndarray]
@@ -131,20 +134,14 @@ def corsi(x: np.ndarray) -> np.ndarray:
     return np.stack([*logs, np.minimum(x[:, -1], 0)], axis=1)
 
 
+SMALL = MetaTraining(k=8, basis="random", radius=2.0, learn=LEARN)
 FIELDS = (
     Field(
         "breast cancer, 5-shot",
         lambda split: GroupedTasks(BreastCancer(), 5, 15, split),
         "mlp:30-64-32:tanh",
-        MetaTraining(
-            k=4,
-            basis="random",
-            radius=2.0,
-            learn=(*LEARN, "log_sharpness"),
-            steps=160,
-            tasks_per_step=8,
-            validate_every=20,
-            validation_tasks=200,
+        replace(
+            SMALL, k=4, learn=SHARP, steps=160, tasks_per_step=8, validate_every=20, validation_tasks=200
         ),
         with_boosting,
         note="tasks share the 171 rows of the test pool",
@@ -153,28 +150,16 @@ FIELDS = (
         "volatility, 50-shot",
         lambda split: FunctionTasks(Volatility(), 50, 50, split),
         "mlp:20-64-64-1:tanh",
-        MetaTraining(
-            k=8,
-            basis="random",
-            radius=2.0,
-            learn=LEARN,
-            steps=1500,
-            tasks_per_step=25,
-            lr=2e-3,
-            validate_every=250,
-            validation_tasks=300,
-        ),
+        replace(SMALL, steps=1500, tasks_per_step=25, lr=2e-3, validate_every=250, validation_tasks=300),
         forecasters,
     ),
     Field(
         "gridworld, 5-shot",
         lambda split: GroupedTasks(Gridworld(size=6, view="agent", flat=True), 5, 10, split),
         "mlp:605-64-64-32",
-        MetaTraining(
-            k=8,
-            basis="random",
-            radius=2.0,
-            learn=(*LEARN, "log_sharpness"),
+        replace(
+            SMALL,
+            learn=SHARP,
             steps=700,
             tasks_per_step=6,
             distinct_tasks=3000,
@@ -280,10 +265,10 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
     regression = field.tasks("train").regression
     chosen: dict[str, tuple[str, float, Rival]] = {}
     held = [*field.tasks("validation").episodes(CHOICE, CHOICE + (2 if quick else CHOICE_TASKS))]
-    for name, options in {**ours(adapter), **field.rivals(field)}.items():
-        means = {key: float(score(rival, held, regression).mean()) for key, rival in options.items()}
+    for name, settings in {**ours(adapter), **field.rivals(field)}.items():
+        means = {key: float(score(rival, held, regression).mean()) for key, rival in settings.items()}
         best = (min if regression else max)(means, key=means.__getitem__)
-        chosen[name] = best, means[best], options[best]
+        chosen[name] = best, means[best], settings[best]
     rivals = [name for name in chosen if name not in (OURS, STILL)]
     strongest = (min if regression else max)(rivals, key=lambda name: chosen[name][1])
     test = [*field.tasks("test").episodes(0, 2 if quick else TEST_TASKS)]
@@ -296,7 +281,7 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
         words = [setting, "the best rival in validation" if name == strongest else "", field.note]
         note = "; ".join(word for word in words if word)
         better = not regression
-        found.append(Row(case, f"eval/{metric}", mean.mean, unit, mean.ci95, mean.n, None, better, note))
+        found.append(Row.of(case, f"eval/{metric}", mean, unit, higher_is_better=better, note=note))
         if name != OURS:
             gap = paired_difference([*scores[OURS]], [*scores[name]], drawn)
             points = "points" if not regression else ""
@@ -317,14 +302,11 @@ def rows(field: Field, adapter: FewShotAdapter, *, quick: bool) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="beginnings of the names of fields; all if there are none")
-    parser.add_argument("--quick", action="store_true", help="everything once, in miniature")
-    parser.add_argument("--train", action="store_true", help="meta-train only")
-    parser.add_argument("--out", type=Path, help="folder of the result")
+    names = "beginnings of the names of fields; all if there are none"
+    parser = options(__doc__, names=names, train="meta-train only")
     given = parser.parse_args(arguments)
     keep_freed_memory()
-    folder = (given.out or CACHE.parent) / "fields" if given.quick else CACHE
+    folder = folder_of("fields", given)
     found: list[Row] = []
     for field in FIELDS:
         if given.names and not field.name.startswith(tuple(given.names)):
@@ -338,8 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not given.train:
             found += rows(field, adapter, quick=given.quick)
     if found:
-        print(table(found))
-        print(write("fields", found, quick=given.quick, folder=given.out or RESULTS))
+        report("fields", found, given)
 
 
 if __name__ == "__main__":

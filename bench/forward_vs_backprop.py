@@ -1,7 +1,7 @@
 """Forward gradients beside backprop, from scratch: the questions of Baydin, Pearlmutter, Syme, Wood, Torr
 (2022), *Gradients without Backpropagation*, arXiv 2202.08587, asked again on this machine.
 
-``python bench/forward_vs_backprop.py [--quick]``. A finished part is kept in a partial file, so that an
+``python -m bench.forward_vs_backprop [--quick]``. A finished part is kept in a partial file, so that an
 interrupted run goes on where it was; the full run takes less than ten minutes on two cores.
 
 - cost: seconds of one forward gradient (one tangent over all parameters) and of one backprop gradient, in
@@ -9,38 +9,35 @@ interrupted run goes on where it was; the full run takes less than ten minutes o
   Backprop is plain ``torch.autograd.grad``, the fastest there is; ``backprop_reverse`` is our estimator,
   ``pushforward`` a forward gradient whose tangent is already drawn, without the gradient that it makes.
 - depth: the same, and memory, against the number of layers.
-- training, cosine: ``bench/training.py``.
+- training, cosine: ``bench/lib/training.py``.
 
 The loss is the mean cross-entropy of 64 real digits (8×8) as a function of one vector of all parameters.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
-from record import RESULTS, Row, table, write
-from timing import Work, interleaved, timed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from training import BATCH, cosines, digits, training
 
 from adapt.backbones import call
 from adapt.compare.measure import peak_megabytes
 from adapt.compare.statistics import ratio_interval
-from adapt.files import read_json, write_json
 from adapt.forward import pushforward
 from adapt.forward.estimators import Gaussian, Reverse
 from adapt.memory import keep_freed_memory
 from adapt.spaces import full
-from adapt.tracking.git import git_state
+from bench.lib.partial import Partial, partial_option
+from bench.lib.record import Row, options, report
+from bench.lib.timing import Work, interleaved, timed
+from bench.lib.training import BATCH, cosines, digits, training
 
+DEPENDS = ("adapt/forward", "adapt/spaces", "bench/lib/timing.py", "bench/lib/training.py")
 CPU = torch.device("cpu")
 CLAIM = "Baydin et al.: training up to twice as fast in some cases"
 DEPTHS, QUICK_DEPTHS = (1, 2, 4, 8, 16, 32), (1, 4)
@@ -214,7 +211,7 @@ def measure(case: str, make: Callable[[], nn.Module], seconds: float, rounds: in
         seconds,
     )
     unit = statistics.median(found.pop("forward seconds")) / times
-    rows = [Row(case, "time/evaluation", unit, "s", higher_is_better=False, note=f"P = {size}")]
+    rows = [Row.cost(case, "time/evaluation", unit, "s", note=f"P = {size}")]
 
     def ratio(metric: str, values: list[float], others: list[float], note: str = "") -> None:
         got = ratio_interval(values, others)
@@ -226,7 +223,7 @@ def measure(case: str, make: Callable[[], nn.Module], seconds: float, rounds: in
     ratio("cost/ratio", found["forward_gradient"], found["backprop"], claim)
     ratio("cost/ratio_reverse", found["forward_gradient"], found["backprop_reverse"])
     for which, peak in peaks.items():
-        rows.append(Row(case, f"memory/{which}_mib", peak * 1e6 / 2**20, "MiB", higher_is_better=False))
+        rows.append(Row.cost(case, f"memory/{which}_mib", peak * 1e6 / 2**20, "MiB"))
     return rows
 
 
@@ -254,50 +251,25 @@ PARTS: dict[str, Callable[[bool], Part]] = {
 }
 
 
-def kept(path: Path, commit: str | None) -> Part | None:
-    """A finished part, unless there is none or it is of another commit."""
-    if not path.exists() or (value := read_json(path))["commit"] != commit:
-        return None
-    return {**value["part"], "rows": [Row(**row) for row in value["part"]["rows"]]}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    parser.add_argument(
-        "--partial",
-        type=Path,
-        default=Path("outputs") / "bench_forward_vs_backprop",
-        help="folder of finished parts, kept until the JSON is written",
-    )
+    parser = options(__doc__)
+    partial_option(parser, "forward_vs_backprop")
     arguments = parser.parse_args()
     keep_freed_memory()  # as ``python -m adapt`` does
-    quick = arguments.quick
-    state = git_state(RESULTS)
-    commit = state and state[0]
+    partial = Partial.of(arguments)
     started = time.perf_counter()
     rows: list[Row] = []
     extra: Part = {}
     for name, run in PARTS.items():
-        path = arguments.partial / f"{name}.json"
-        part = None if quick else kept(path, commit)
-        if part is not None:
-            print(f"{name}: kept from {path} (delete it to measure again)")
-        else:
+        if (part := partial.read(name)) is None:
             print(f"{time.perf_counter() - started:6.0f} s  {name}", flush=True)
-            part = run(quick)
-            if not quick:
-                rest = {**part, "rows": [asdict(row) for row in part["rows"]]}
-                write_json(path, {"commit": commit, "part": rest})
+            part = run(arguments.quick)
+            partial.write(name, part)
         rows += part.pop("rows")
         extra |= part
-    print(table(rows))
-    print(write("forward_vs_backprop", rows, quick=quick, folder=arguments.out, **extra))
+    report("forward_vs_backprop", rows, arguments, **extra)
     print(f"{time.perf_counter() - started:.0f} s")
-    if not quick:
-        for name in PARTS:
-            (arguments.partial / f"{name}.json").unlink()
+    partial.clear([*PARTS])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Forward tangents on a GPU, beside backprop in the same space: cost, latency, throughput and memory.
 
-``python bench/gpu.py [--device cpu --quick]``. Needs torch, numpy, safetensors and this source tree, nothing
+``python -m bench.gpu [--device cpu --quick]``. Needs torch, numpy, safetensors and this source tree, nothing
 else. Writes ``bench/results/gpu.<device>.json`` after every part, the last one within nine minutes; a part
 that fails leaves its error in there under ``errors``, and the others go on. Without a GPU it does nothing.
 
@@ -10,23 +10,17 @@ that fails leaves its error in there under ``errors``, and the others go on. Wit
 - latency: one whole adaptation (inner solution and head) eager, compiled, and replayed as a CUDA graph.
 """
 
-import argparse
 import re
-import sys
 import time
+from argparse import RawTextHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import cache, partial
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-from gpu_networks import deep_network, tangent_networks
-from record import RESULTS, Row, table
 from torch import Tensor
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -46,7 +40,14 @@ from adapt.heads import Logistic, one_hot
 from adapt.inner import Descent
 from adapt.spaces import Subspace, film
 from adapt.tracking.git import git_state
+from bench.lib.gpu_networks import deep_network, tangent_networks
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, form, options, table
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/spaces",
+    "bench/lib/gpu_networks.py",
+)  # fmt: skip
 CLASSES, SHOTS = 5, 5
 MINUTES = 8.0  # nothing is started later than this; what runs then has another minute
 
@@ -87,14 +88,14 @@ def seconds_of(works: Mapping[str, Work], setting: Setting) -> dict[str, list[fl
 
 
 def time_row(case: str, seconds: list[float]) -> Row:
-    return Row(case, "time/seconds", median(seconds), "s", n=len(seconds), higher_is_better=False)
+    return Row.cost(case, "time/seconds", median(seconds), "s", n=len(seconds))
 
 
 def ratio_row(case: str, metric: str, seconds: list[float], unit: list[float]) -> Row:
     """Median of the ratios by round, with a 95 % bootstrap interval."""
     found = ratio_interval(seconds, unit)
     note = found.between()
-    return Row(case, metric, found.ratio, "×", n=found.n, higher_is_better=False, note=note)
+    return Row.cost(case, metric, found.ratio, "×", n=found.n, note=note)
 
 
 # --------------------------------------------------------------------------------------------- tangents
@@ -162,7 +163,7 @@ def memory(kind: str, setting: Setting) -> Iterator[Row]:
             work()  # libraries take their workspaces at the first call
             mib = peak_megabytes(work, setting.device) * 1e6 / 2**20
             case = f"memory: {kind}, depth {depth}, {which}"
-            yield Row(case, "memory/peak_mib", mib, "MiB", higher_is_better=False)
+            yield Row.cost(case, "memory/peak_mib", mib, "MiB")
 
 
 # ----------------------------------------------------------------------------------- whole adaptations
@@ -302,7 +303,7 @@ def latency(setting: Setting) -> Iterator[Row]:
                 setting.errors[case] = f"{type(error).__name__}: {error}"
                 continue
             once = time.perf_counter() - started
-            yield Row(case, "time/preparing", once, "s", n=1, higher_is_better=False)
+            yield Row.cost(case, "time/preparing", once, "s", n=1)
     taken = seconds_of(works, setting)
     for which, seconds in taken.items():
         yield time_row(f"latency: {which}", seconds)
@@ -341,10 +342,8 @@ def run(setting: Setting, save: Callable[[list[Row]], None]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
+    parser = options(__doc__, formatter_class=RawTextHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only with --quick")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
     parser.add_argument("--commit", default=None, help="what is recorded where the copy has no .git")
     arguments = parser.parse_args()
     if arguments.device == "cpu" and not arguments.quick:
@@ -354,23 +353,15 @@ def main() -> None:
         return
     device = torch.device(arguments.device)
     where, state = environment(device), git_state(RESULTS)
+    where["versions"] |= {"cuda": torch.version.cuda}
     slug = "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "-", where["device"].lower()).strip("-")
-    path = arguments.out / (f"gpu.{slug}.quick.json" if arguments.quick else f"gpu.{slug}.json")
+    file = f"gpu.{slug}.quick.json" if arguments.quick else f"gpu.{slug}.json"
+    path = (arguments.out or RESULTS) / file
     setting = Setting(device, arguments.quick, time.perf_counter() + 60 * MINUTES, {})
 
     def save(rows: list[Row]) -> None:
-        value = {
-            "name": "gpu",
-            "commit": state[0] if state else arguments.commit,
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "device": where["device"],
-            "threads": where["threads"],
-            "versions": where["versions"] | {"cuda": torch.version.cuda},
-            "command": f"python bench/{Path(sys.argv[0]).name}",
-            "errors": setting.errors,
-            "rows": [asdict(row) for row in rows],
-        }
-        write_json(path, value)
+        commit = state[0] if state else arguments.commit
+        write_json(path, form("gpu", rows, where, commit, errors=setting.errors))
 
     print(table(run(setting, save)))
     for name, error in setting.errors.items():

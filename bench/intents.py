@@ -1,7 +1,7 @@
 """BANKING77 and CLINC150 with all their intents at once, 5 and 10 shots: the official few-shot training sets
 and the whole official test sets, with all-MiniLM-L6-v2.
 
-``python bench/intents.py [--quick] [--until MINUTES]``. The start φ₀, a low-rank change of every layer, and
+``python -m bench.intents [--quick] [--until MINUTES]``. The start φ₀, a low-rank change of every layer, and
 the directions U are learned on *other* intents, and the support set says how much of φ₀ to take: for
 BANKING77 on those of CLINC150 without its two banking topics, for CLINC150 on those of BANKING77. Every
 setting is chosen on intents held out of those, or by leaving one out of the support set; each method sees the
@@ -10,107 +10,65 @@ of one thread, so that other work on the machine does not count; encoding the te
 What has been done is kept in ``outputs/bench/intents``; after ``--until`` minutes nothing new is begun.
 """
 
-import argparse
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from intent_baselines import Budget, Predict, peft_lora, setfit, train_whole
-from intent_data import Bag, Benchmark, benchmarks, small_benchmarks
-from intent_learning import (
-    PROBLEM,
-    Encoder,
-    Settings,
-    choose_forward,
-    descend,
-    forward,
-    learn_basis,
-    learn_start,
-    tasks_of,
-)
-from record import RESULTS, Row, table, write
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter
-from adapt.adapter.state import AdapterState
 from adapt.backbones import load_backbone
-from adapt.compare.statistics import mean_interval
-from adapt.files import read_json, read_tensors, write_json, write_tensors
+from adapt.files import read_json, write_json
 from adapt.heads import Head, Logistic, LogisticCV, Prototype, Ridge, one_hot
-from adapt.inner import Auto, Linearised
+from adapt.inner import Linearised
 from adapt.spaces import lora
+from bench.lib.intent_baselines import Budget, Predict, peft_lora, setfit, train_whole
+from bench.lib.intent_data import Benchmark, benchmarks, small_benchmarks
+from bench.lib.record import Row, folder_of, report
+from bench.lib.text_learning import Learning, Settings, held_out, kept_tensor
+from bench.lib.text_study import Scores, gap_row, processor, score_rows, until_option, work_off
+from bench.lib.texts import Bag, Encoder, fit
 
-CACHE = Path(__file__).parents[1] / "outputs" / "bench" / "intents"
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/heads", "adapt/inner", "adapt/spaces",
+    "bench/lib/intent_baselines.py", "bench/lib/intent_data.py", "bench/lib/text_learning.py",
+    "bench/lib/texts.py",
+)  # fmt: skip
 BACKBONE, TOKENS, RANK = "hf:minilm", 32, 4
 HEAD = LogisticCV(l2=(0.003, 0.01, 0.03))
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FORWARD = [(k, steps, 1.0) for k in (2, 8) for steps in (1, 5)]
-BACKPROP = [(lr, steps) for lr in (3e-4, 1e-3) for steps in (1, 3)]
-MIXTURES = (0.0, 0.25, 0.5, 1.0)
-REFERENCE = "frozen, logistic"
+SHARES = (0.0, 0.25, 0.5, 1.0)
+REFERENCE, LINEAR = "frozen, logistic", "forward, linearised"
 
 
 @dataclass(frozen=True)
 class Study:
-    """One benchmark: what has been learned for it, and its settings; what is computed is kept in
-    ``folder``."""
+    """One benchmark: what has been learned for it, and what is measured on it."""
 
     benchmark: Benchmark
-    encoder: Encoder
-    settings: Settings
+    learning: Learning
     budget: Budget
-    folder: Path
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.learning.encoder
+
+    @property
+    def folder(self) -> Path:
+        return self.learning.folder
 
     @cached_property
     def test(self) -> tuple[list[str], Tensor]:
         return self.benchmark.test.all()
 
     @cached_property
-    def start(self) -> Tensor:
-        return self._start[0]
-
-    @cached_property
-    def log(self) -> list[list[float]]:
-        return self._start[1]
-
-    @cached_property
-    def _start(self) -> tuple[Tensor, list[list[float]]]:
-        it = self.benchmark
-        return learn_start(self.encoder, it.learn, it.validate, self.settings, self.folder)
-
-    @cached_property
-    def state(self) -> AdapterState:
-        return learn_basis(self.encoder, self.start, self.benchmark.learn, self.settings, self.folder)
-
-    @cached_property
-    def chosen(self) -> dict[str, Any]:
-        """The settings that did best on validation tasks, the cheaper of equals."""
-        path = self.folder / "choices.json"
-        if not path.exists():
-            ours = choose_forward(self.encoder, self.state, self.benchmark.validate, self.settings, FORWARD)
-            found: dict[str, Any] = {
-                "forward": [[*setting, accuracy] for setting, accuracy in ours.items()],
-                "backprop": [[*setting, accuracy] for setting, accuracy in self._backprop().items()],
-            }
-            write_json(path, found)
-        return {name: max(rows, key=lambda row: row[-1]) for name, rows in read_json(path).items()}
-
-    def _backprop(self) -> dict[tuple[float, int], float]:
-        found: dict[tuple[float, int], list[float]] = {setting: [] for setting in BACKPROP}
-        most = max(steps for _, steps in BACKPROP)
-        tasks = tasks_of(self.benchmark.validate, self.settings, self.settings.validation_queries)
-        for support, labels, query, truth in tasks:
-            for lr in {lr for lr, _ in BACKPROP}:
-                for step, phi in descend(self.encoder, self.start, support, labels, lr, most):
-                    if (lr, step) in found:
-                        predict = self.head(PROBLEM.head, support, labels, phi)
-                        found[lr, step].append(float((predict(query) == truth).double().mean()))
-        return {setting: 100 * float(np.mean(scores)) for setting, scores in found.items()}
+    def scores(self) -> dict[int, Scores]:
+        """By number of shots."""
+        return {shots: Scores(self.folder / f"{shots} shots.json") for shots in self.benchmark.shots}
 
     def head(
         self,
@@ -121,8 +79,7 @@ class Study:
         features: Tensor | None = None,
     ) -> Predict:
         """``head`` fitted on the features of the support set at φ."""
-        there = self.encoder.plain(texts, phi) if features is None else features
-        state = head.fit(there, one_hot(labels, int(labels.max()) + 1, there.dtype))
+        state = fit(head, self.encoder.plain(texts, phi) if features is None else features, labels)
         return lambda new: head.logits(state, self.encoded(new, phi)).argmax(-1)
 
     def encoded(self, texts: Sequence[str], phi: Tensor | None) -> Tensor:
@@ -130,10 +87,7 @@ class Study:
         pretrained = phi is None or torch.equal(phi, self.encoder.space.initial)
         if not pretrained or texts is not self.test[0]:
             return self.encoder.plain(texts, phi)
-        path = self.folder / "test, frozen.safetensors"
-        if not path.exists():
-            write_tensors(path, {"features": self.encoder.plain(texts)})
-        return read_tensors(path)["features"]
+        return kept_tensor(self.folder / "test, frozen.safetensors", lambda: self.encoder.plain(texts))
 
     # ------------------------------------------------------------------------------------ methods
 
@@ -147,51 +101,37 @@ class Study:
         best = max(RIDGES, key=lambda l2: float(right[l2]))
         return self.head(Ridge(best), texts, labels, None, x)
 
-    def starting(self, texts: Sequence[str], labels: Tensor, whole: bool = False) -> AdapterState:
-        """The state at φ = (1 − α) φ_pretrained + α φ₀, with the α that leaving one out of the support set
-        likes best; ``whole``: α = 1. Intents may be so different that a start learned on others does harm."""
-        pretrained = self.encoder.space.initial
-        candidates = [torch.lerp(pretrained, self.start, alpha) for alpha in ([1.0] if whole else MIXTURES)]
-        losses = [self._held_out(texts, labels, phi) for phi in candidates] if len(candidates) > 1 else [0.0]
-        best = int(np.argmin(losses))
-        if not whole:
-            print(
-                f"  held-out loss by share of the start: {dict(zip(MIXTURES, losses, strict=True))}",
-                flush=True,
-            )
-        return self.state._replace(origin=candidates[best])
-
-    def _held_out(self, texts: Sequence[str], labels: Tensor, phi: Tensor) -> float:
-        x = self.encoder.plain(texts, phi)
-        targets = one_hot(labels, int(labels.max()) + 1, x.dtype)
-        return float(PROBLEM.loss.values(Logistic(0.01).loo_logits(x, targets), targets).mean())
+    def origin(self, texts: Sequence[str], labels: Tensor, whole: bool = False) -> Tensor:
+        """φ at the share of φ₀ that leaving one out of the support set likes best; ``whole``: φ₀. Intents may
+        be so different that a start learned on others does harm."""
+        if whole:
+            return self.learning.start
+        there = {share: self.encoder.plain(texts, self.learning.at(share)) for share in SHARES}
+        losses = {share: held_out(Logistic(0.01), x, labels) for share, x in there.items()}
+        print(f"  held-out loss by share of the start: {losses}", flush=True)
+        return self.learning.at(min(losses, key=losses.__getitem__))
 
     def started(self, head: Head, texts: Sequence[str], labels: Tensor, whole: bool = False) -> Predict:
-        return self.head(head, texts, labels, self.starting(texts, labels, whole).origin)
+        return self.head(head, texts, labels, self.origin(texts, labels, whole))
 
     def linearised(self, texts: Sequence[str], labels: Tensor, whole: bool = False) -> Predict:
-        k, steps, damping, _ = self.chosen["forward"]
-        state = self.starting(texts, labels, whole).leading(int(k))
-        phi, _ = forward(self.encoder, state, Linearised(int(steps), damping), texts, labels)
+        phi = self.learning.linearised(self.origin(texts, labels, whole), texts, labels)
         return self.head(HEAD, texts, labels, phi)
 
     def auto(self, texts: Sequence[str], labels: Tensor) -> Predict:
-        solver = Auto(directions=(2, 8), strengths=(1.0,), folds=3)
-        phi, trace = forward(self.encoder, self.starting(texts, labels), solver, texts, labels)
+        phi, trace = self.learning.auto(self.origin(texts, labels), texts, labels, 1.0)
         print(f"  {trace.choice}", flush=True)
         return self.head(HEAD, texts, labels, phi)
 
     def backprop(self, texts: Sequence[str], labels: Tensor, whole: bool = False) -> Predict:
-        lr, steps, _ = self.chosen["backprop"]
-        origin = self.starting(texts, labels, whole).origin
-        *_, (_, phi) = descend(self.encoder, origin, texts, labels, lr, int(steps))
+        phi = self.learning.backprop(self.origin(texts, labels, whole), texts, labels)
         return self.head(HEAD, texts, labels, phi)
 
     def lora(self, texts: Sequence[str], labels: Tensor) -> Predict:
-        return peft_lora(self.encoder, texts, labels, self.budget)[0]
+        return peft_lora(self.encoder, texts, labels, self.budget)
 
     def setfit(self, texts: Sequence[str], labels: Tensor) -> Predict:
-        return setfit(texts, labels, self.budget)[0]
+        return setfit(texts, labels, self.budget)
 
 
 Method = Callable[[Study, Sequence[str], Tensor], Predict]
@@ -200,7 +140,7 @@ METHODS: dict[str, Method] = {
     "frozen, ridge": Study.frozen_ridge,
     REFERENCE: lambda study, *task: study.frozen(HEAD, *task),
     "start, logistic": lambda study, *task: study.started(HEAD, *task),
-    "forward, linearised": Study.linearised,
+    LINEAR: Study.linearised,
     "backprop": Study.backprop,
     "other intents, prototypes": lambda study, *task: study.started(Prototype(), *task, whole=True),
     "other intents, logistic": lambda study, *task: study.started(HEAD, *task, whole=True),
@@ -210,7 +150,7 @@ METHODS: dict[str, Method] = {
     "SetFit": Study.setfit,
     "forward, auto": Study.auto,
 }
-OURS = ("start, logistic", "forward, linearised", "forward, auto")
+OURS = ("start, logistic", LINEAR, "forward, auto")
 LIBRARIES = ("LoRA (PEFT)", "SetFit")
 #: Measured last, and but for the libraries with five shots only.
 DEAR = (*LIBRARIES, "forward, auto", *(name for name in METHODS if name.startswith("other")))
@@ -218,32 +158,27 @@ DEAR = (*LIBRARIES, "forward, auto", *(name for name in METHODS if name.startswi
 
 def measure(study: Study, shots: int, name: str) -> None:
     """Adapts once, predicts the test set once, and keeps what was right, and the seconds."""
-    path = study.folder / f"{shots} shots, {name}.safetensors"
-    if path.exists():
+    scores = study.scores[shots]
+    if scores.of(name):
         return
     texts, labels = study.benchmark.shots[shots].all()
     if name not in LIBRARIES and not name.startswith("frozen"):
-        _ = study.state, study.chosen  # learned and chosen before the clock starts
-    begun = time.process_time()
-    predict = METHODS[name](study, texts, labels)
-    seconds = time.process_time() - begun
+        _ = study.learning.state, study.learning.chosen  # learned and chosen before the clock starts
+    predict, seconds = processor(METHODS[name], study, texts, labels)
     test, truth = study.test
-    right = (predict(test) == truth).to(torch.uint8)
-    write_tensors(path, {"right": right, "seconds": torch.tensor(seconds)})
-    print(
-        f"{study.benchmark.name}, {shots} shots, {name}: "
-        f"{100 * right.double().mean():.2f} %, {seconds:.1f} s",
-        flush=True,
-    )
+    right = (predict(test) == truth).double()
+    scores.add(name, right.tolist(), [seconds])
+    scores.save()
+    told = f"{100 * right.mean():.2f} %, {seconds:.1f} s"
+    print(f"{study.benchmark.name}, {shots} shots, {name}: {told}", flush=True)
 
 
 def measure_whole(study: Study) -> None:
     """Fine-tuning on the whole training set until it is as good as ours from five shots."""
-    path = study.folder / "whole.json"
-    ours = study.folder / "5 shots, forward, linearised.safetensors"
-    if path.exists() or not ours.exists():
+    path, ours = study.folder / "whole.json", study.scores[5].of(LINEAR)
+    if path.exists() or not ours:
         return
-    target = float(read_tensors(ours)["right"].double().mean())
+    target = float(np.mean(ours))
     texts, labels = study.benchmark.train.all()
     test, truth = study.test
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:770].tolist()
@@ -266,64 +201,40 @@ REMARKS = (
 def rows_of(study: Study) -> Iterator[Row]:
     """Accuracy, seconds, and differences to the frozen backbone's logistic head on the same test texts."""
     name = study.benchmark.name
-    log = study.log if (study.folder / "start.safetensors").exists() else []
-    if len(log) > 1:
-        spent = max(row[3] for row in log)
-        yield Row(
-            f"{name}: start", "time/train_seconds", spent, "s", higher_is_better=False, note="processor"
-        )
-        best = max(row[2] for row in log)
-        yield Row(
-            f"{name}: start", "validation/accuracy", best, "%", note=f"{log[0][2]:.2f} before; prototypes"
-        )
-    for shots in study.benchmark.shots:
-        paths = {method: study.folder / f"{shots} shots, {method}.safetensors" for method in METHODS}
-        found = {method: read_tensors(path) for method, path in paths.items() if path.exists()}
-        ours = found.get("forward, linearised")
-        for method, it in found.items():
-            case, right = f"{name}, {shots} shots: {method}", it["right"].double()
+    yield from study.learning.rows(f"{name}: start")
+    for shots, scores in study.scores.items():
+        for method in METHODS:
+            if not scores.of(method):
+                continue  # --until came first
+            case, (seconds,) = f"{name}, {shots} shots: {method}", scores.seconds(method)
             goal = study.benchmark.goal(shots) if method in OURS else None
-            accuracy = mean_interval((100 * right).tolist())
-            yield Row(case, "eval/accuracy", accuracy.mean, "%", accuracy.ci95, accuracy.n, goal)
-            seconds = float(it["seconds"])
-            yield Row(
-                case, "time/adapt_seconds", seconds, "s", None, 1, higher_is_better=False, note="processor"
-            )
-            if ours is not None and method != "forward, linearised":
-                ratio = seconds / float(ours["seconds"])
-                yield Row(case, "compare/time_of_forward", ratio, "", None, 1, higher_is_better=False)
-            if method != REFERENCE and REFERENCE in found:
-                gain = mean_interval((100 * (right - found[REFERENCE]["right"].double())).tolist())
-                yield Row(case, "compare/accuracy_vs_head", gain.mean, "points", gain.ci95, gain.n)
+            yield from score_rows(case, scores.of(method), [seconds], goal=goal, note="processor")
+            if scores.of(LINEAR) and method != LINEAR:
+                ratio = seconds / scores.seconds(LINEAR)[0]
+                yield Row.cost(case, "compare/time_of_forward", ratio, n=1)
+            if method != REFERENCE and scores.of(REFERENCE):
+                yield gap_row(case, "compare/accuracy_vs_head", scores.of(method), scores.of(REFERENCE))
     if (study.folder / "whole.json").exists():
         whole, case = read_json(study.folder / "whole.json"), f"{name}: fine-tuning on the whole training set"
-        reached = whole["score"] >= whole["target"]
-        note = "" if reached else f"≥: {100 * whole['score']:.1f} % when it was stopped"
-        yield Row(
-            case,
-            "eval/accuracy",
-            100 * whole["score"],
-            "%",
-            n=whole["n"],
-            note=f"wanted {100 * whole['target']:.1f}",
-        )
-        seconds = whole["seconds"]
-        yield Row(case, "time/to_target_seconds", seconds, "s", None, 1, None, False, note)
+        score, target, n = 100 * whole["score"], 100 * whole["target"], whole["n"]
+        note = "" if score >= target else f"≥: {score:.1f} % when it was stopped"
+        yield Row(case, "eval/accuracy", score, "%", n=n, note=f"wanted {target:.1f}")
+        yield Row.cost(case, "time/to_target_seconds", whole["seconds"], "s", n=1, note=note)
 
 
 def save(study: Study) -> None:
     """The adapter as it was chosen, for others to use."""
-    k, steps, damping, _ = study.chosen["forward"]
+    it = study.learning
+    k, steps, damping, _ = it.chosen["forward"]
+    settings = {name: str(value) for name, value in vars(it.settings).items()}
     adapter = FewShotAdapter(
-        study.encoder.backbone,
-        study.encoder.space,
-        study.state.leading(int(k)),
+        it.encoder.backbone,
+        it.encoder.space,
+        it.state.leading(int(k)),
         Linearised(int(steps), damping),
         LogisticCV(),
         backbone_name=BACKBONE,
-        info={
-            "training": {"log": study.log, "settings": {k: str(v) for k, v in vars(study.settings).items()}}
-        },
+        info={"training": {"log": it.log, "settings": settings}},
     )
     adapter.save_pretrained(study.folder / "adapter")
 
@@ -341,42 +252,32 @@ SMALL = Settings(
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="made-up texts and a small network")
-    parser.add_argument("--until", type=float, default=1e9, help="minutes after which nothing new is begun")
-    parser.add_argument("--out", type=Path, help="folder of the result")
-    arguments = parser.parse_args()
-    quick, begun = arguments.quick, time.monotonic()
-    cache = arguments.out / "intents" if arguments.out else CACHE
+def studies_of(quick: bool, folder: Path) -> list[Study]:
     backbone = Bag().eval().requires_grad_(False) if quick else load_backbone(BACKBONE, max_tokens=TOKENS)[0]
     encoder = Encoder(backbone, lora(backbone, rank=RANK))
-    studies = [
-        Study(
-            benchmark,
-            encoder,
-            SMALL if quick else Settings(),
-            Budget(seconds=0.2, watch_every=0.1) if quick else Budget(),
-            cache / benchmark.name,
-        )
-        for benchmark in (small_benchmarks() if quick else benchmarks())
+    settings, budget = (SMALL, Budget(seconds=0.2, watch_every=0.1)) if quick else (Settings(), Budget())
+    return [
+        Study(it, Learning(encoder, it.learn, it.validate, settings, folder / it.name, FORWARD), budget)
+        for it in (small_benchmarks() if quick else benchmarks())
     ]
-    methods = [name for name in METHODS if not (quick and name in LIBRARIES)]
+
+
+def main() -> None:
+    arguments = until_option(__doc__).parse_args()
+    studies = studies_of(arguments.quick, folder_of("intents", arguments))
+    methods = [name for name in METHODS if not (arguments.quick and name in LIBRARIES)]
     work: list[Callable[[], None]] = []
-    cheap = [name for name in methods if name not in DEAR]
     for study in studies:
+        cheap = [name for name in methods if name not in DEAR]
         work += [partial(measure, study, shots, name) for shots in (5, 10) for name in cheap]
         work += [partial(save, study)]
     for study in studies:
         work += [partial(measure, study, 5, name) for name in methods if name in DEAR]
     work += [partial(measure_whole, study) for study in studies]
     work += [partial(measure, study, 10, name) for study in studies for name in methods if name in LIBRARIES]
-    for job in work:
-        if time.monotonic() - begun < 60 * arguments.until:
-            job()
+    work_off(work, arguments.until)
     found = [row for study in studies for row in rows_of(study)]
-    print(table(found))
-    print(write("intents", found, quick=quick, folder=arguments.out or RESULTS, remarks=REMARKS))
+    report("intents", found, arguments, remarks=REMARKS)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,17 @@
 """Peak memory of one adaptation against that of plain inference, for chains of growing depth and for the
 networks that benchmarks share.
 
-``python bench/memory.py [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
+``python -m bench.memory [--quick]``. Counted are the tensors made while a task of 25 examples is adapted to,
 beyond the weights: forward with k = 8 directions in one Gauss–Newton step; backprop of the same parameters,
 three steps of Adam, with and without activation checkpointing. Each with all examples at once and with few at
 a time: as many that they and their tangents are no more than one forward pass of all, and the same for
 backprop, whose gradients are accumulated. Bytes depend on no clock.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import torch
-from figures import ADAPTATIONS
-from models import MODELS, network
-from record import RESULTS, Row, table, write
 from torch import Tensor, nn
 
 from adapt.adapter import Context, FewShotAdapter, Support, initial_state
@@ -25,7 +20,14 @@ from adapt.baselines import Backprop
 from adapt.compare.measure import peak_megabytes
 from adapt.inner import Descent, GaussNewton
 from adapt.spaces import Space, film
+from bench.lib.figures import ADAPTATIONS
+from bench.lib.models import MODELS, network
+from bench.lib.record import Row, options, report
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/forward", "adapt/inner", "adapt/spaces",
+    "bench/lib/models.py",
+)  # fmt: skip
 K, WAYS, SHOTS = 8, 5, 5
 DEPTHS = (2, 4, 8, 16, 32)
 CPU = torch.device("cpu")
@@ -78,12 +80,12 @@ def peaks(backbone: nn.Module, space: Space, x: Tensor) -> dict[str, float]:
 
 def rows(case: str, found: dict[str, float]) -> Iterator[Row]:
     """Megabytes, and ratios to inference."""
-    yield Row(case, "memory/inference_mb", found["inference"], "MB", higher_is_better=False)
+    yield Row.cost(case, "memory/inference_mb", found["inference"], "MB")
     for key in ADAPTATIONS:
-        yield Row(case, f"memory/{key}_mb", found[key], "MB", higher_is_better=False)
+        yield Row.cost(case, f"memory/{key}_mb", found[key], "MB")
         goal = 1.25 if key == "forward_rows" else None
         ratio = found[key] / found["inference"]
-        yield Row(case, f"memory/{key}", ratio, "× inference", goal=goal, higher_is_better=False)
+        yield Row.cost(case, f"memory/{key}", ratio, "× inference", goal=goal)
 
 
 def measure(quick: bool) -> Iterator[Row]:
@@ -99,13 +101,8 @@ def measure(quick: bool) -> Iterator[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two short chains")
-    parser.add_argument("--out", type=Path, help="folder of the result")
-    arguments = parser.parse_args()
-    found = list(measure(arguments.quick))
-    print(table(found))
-    print(write("memory", found, quick=arguments.quick, folder=arguments.out or RESULTS))
+    arguments = options(__doc__).parse_args()
+    report("memory", list(measure(arguments.quick)), arguments)
 
 
 if __name__ == "__main__":

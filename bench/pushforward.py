@@ -1,6 +1,6 @@
 """What k tangents cost: seconds and peak memory in units of one forward pass, beside one backprop gradient.
 
-``python bench/pushforward.py [--quick] [--models conv4,vit_tiny]``. Five networks (``bench/models.py``),
+``python -m bench.pushforward [--quick] [--models conv4,vit_tiny]``. Five networks (``bench/lib/models.py``),
 three choices of what adapts, k = 1 … 32 directions; 25 examples, one process, all interleaved. A finished
 network is kept in a partial file, so that an interrupted run goes on where it was; the full run takes about a
 quarter of an hour on two cores.
@@ -10,22 +10,20 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
-from models import MODELS, PLACEMENTS, Placement, network, objective, problem
-from record import RESULTS, Row, table, write
-from timing import Work, interleaved, timed
 
 from adapt.compare.measure import peak_megabytes
 from adapt.compare.statistics import ratio_interval
-from adapt.files import read_json, write_json
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.memory import keep_freed_memory
-from adapt.tracking.git import git_state
+from bench.lib.models import MODELS, PLACEMENTS, Placement, network, objective, problem
+from bench.lib.partial import Partial, partial_option
+from bench.lib.record import Row, options, report
+from bench.lib.timing import Work, interleaved, timed
 
+DEPENDS = ("adapt/backbones", "adapt/forward", "adapt/spaces", "bench/lib/models.py", "bench/lib/timing.py")
 KS = (1, 2, 4, 8, 16, 32)
 COMPILED = ("conv4", "vit_tiny")  # compiling all would take longer than measuring all
 CENTRAL_K = 8  # the goals are set here, and compiled code is measured here
@@ -69,7 +67,7 @@ def measure(name: str, placement: Placement, k: int, *, compiled: bool, quick: b
     rows = []
     if compiled and k == CENTRAL_K and name in COMPILED:
         seconds = timed(contenders["compiled"])
-        rows.append(Row(case, "time/compile_seconds", seconds, "s", n=1, higher_is_better=False))
+        rows.append(Row.cost(case, "time/compile_seconds", seconds, "s", n=1))
     else:
         del contenders["compiled"]
     # Memory first: its passes also warm up what is timed afterwards.
@@ -85,11 +83,11 @@ def measure(name: str, placement: Placement, k: int, *, compiled: bool, quick: b
         metric = f"cost/{which}"
         rows.append(Row(case, metric, found.ratio, "×", None, found.n, goal, False, note))
     for which, peak in peaks.items():
-        rows.append(Row(case, f"memory/{which}", peak / unit, "×", higher_is_better=False))
-        rows.append(Row(case, f"memory/{which}_mib", peak * 1e6 / 2**20, "MiB", higher_is_better=False))
+        rows.append(Row.cost(case, f"memory/{which}", peak / unit, "×"))
+        rows.append(Row.cost(case, f"memory/{which}_mib", peak * 1e6 / 2**20, "MiB"))
     weights = f"weights: {network(name, torch.float32).weights}"
-    rows.append(Row(case, "time/forward", pass_seconds, "s", higher_is_better=False, note=weights))
-    rows.append(Row(case, "memory/forward_mib", unit * 1e6 / 2**20, "MiB", higher_is_better=False))
+    rows.append(Row.cost(case, "time/forward", pass_seconds, "s", note=weights))
+    rows.append(Row.cost(case, "memory/forward_mib", unit * 1e6 / 2**20, "MiB"))
     return rows
 
 
@@ -112,17 +110,8 @@ def measure_network(name: str, ks: Sequence[int], *, compiled: bool, quick: bool
     return rows
 
 
-def kept(path: Path, commit: str | None) -> list[Row] | None:
-    """The rows of a partial file, unless there is none or it is of another commit."""
-    if not path.exists() or (value := read_json(path))["commit"] != commit:
-        return None
-    return [Row(**row) for row in value["rows"]]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    parser = options(__doc__)
     parser.add_argument("--models", default=None, help=f"some of {','.join(MODELS)}, with commas")
     parser.add_argument(
         "--compiled",
@@ -130,12 +119,7 @@ def main() -> None:
         default=None,
         help="measure compiled code too (default: in the full run)",
     )
-    parser.add_argument(
-        "--partial",
-        type=Path,
-        default=Path("outputs") / "bench_pushforward",
-        help="folder of finished networks, kept until the JSON is written",
-    )
+    partial_option(parser, "pushforward")
     arguments = parser.parse_args()
     keep_freed_memory()  # as ``python -m adapt`` does
     quick = arguments.quick
@@ -144,28 +128,21 @@ def main() -> None:
     if unknown := set(chosen) - set(MODELS):
         parser.error(f"--models {','.join(sorted(unknown))}: choose from {','.join(MODELS)}")
     torch.compiler.config.force_disable_caches = True  # or a second run would report no compilation
-    state = git_state(RESULTS)
-    commit = state and state[0]
+    compiled = not quick if arguments.compiled is None else arguments.compiled
+    partial = Partial.of(arguments)
     rows: list[Row] = []
     for name in chosen if quick else MODELS:
-        path = arguments.partial / f"{name}.json"
-        found = None if quick else kept(path, commit)
-        if found is not None:
-            print(f"{name}: kept from {path} (delete it to measure again)")
-        elif name in chosen:
-            compiled = not quick if arguments.compiled is None else arguments.compiled
-            found = measure_network(name, (1, 2) if quick else KS, compiled=compiled, quick=quick)
-            if not quick:
-                write_json(path, {"commit": commit, "rows": [asdict(row) for row in found]})
-        if found is None:
+        part = partial.read(name)
+        if part is None and name in chosen:
+            ks = (1, 2) if quick else KS
+            part = {"rows": measure_network(name, ks, compiled=compiled, quick=quick)}
+            partial.write(name, part)
+        if part is None:
             print(f"{name} is still to be measured; the JSON is written when all are")
             return
-        rows += found
-    print(table(rows))
-    print(write("pushforward", rows, quick=quick, folder=arguments.out))
-    if not quick:
-        for name in MODELS:
-            (arguments.partial / f"{name}.json").unlink()
+        rows += part["rows"]
+    report("pushforward", rows, arguments)
+    partial.clear([*MODELS])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Few-shot regression: sinusoids and vehicles, each method meta-trained for itself, all compared on one set
 of new tasks.
 
-``python bench/regression.py [names] [--quick] [--train]``. ``--train`` stops after meta-training, whose
+``python -m bench.regression [names] [--quick] [--train]``. ``--train`` stops after meta-training, whose
 adapters stay in ``outputs/bench/regression``: what is there is not trained again. Every method starts from
 the same network and gets the same tasks and as many outer steps; the state with the least validation loss is
 kept. Test tasks are looked at once, at the end, by all methods in turn.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from record import RESULTS, Row, table, write
 
 import adapt
 from adapt.adapter import Context, Method, Role, Saved
@@ -29,10 +27,14 @@ from adapt.compare.statistics import mean_interval, paired_difference, ratio_int
 from adapt.heads import Direct
 from adapt.inner import Auto, Linearised
 from adapt.memory import keep_freed_memory
+from bench.lib.paths import ROOT
+from bench.lib.record import Row, folder_of, options, report
 from tasks import FunctionTasks, Sinusoid, VehicleDynamics
 
-ROOT = Path(__file__).parents[1]
-CACHE = ROOT / "outputs" / "bench" / "regression"
+DEPENDS = (
+    "adapt/adapter", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/inner", "adapt/meta",
+    "conf/experiment", "tasks/functions.py", "tasks/regression",
+)  # fmt: skip
 SEEDS = (0, 1, 2)
 TEST_TASKS = 200  # from each seed
 OURS, BEST_BACKPROP = "forward", ("maml_1", "maml_5", "cavia", "subspace backprop")
@@ -135,20 +137,20 @@ def rows(setting: Setting, runs: list[Comparison]) -> Iterator[Row]:
         goal = setting.goal if name == OURS else None
         note = "the best by backprop" if name == best else ""
         n = len(errors)
-        yield Row(case, "eval/mse", mean.mean, "", mean.ci95, n, goal, higher_is_better=False, note=note)
+        yield Row.cost(case, "eval/mse", mean.mean, "", mean.ci95, n, goal, note=note)
         per_seed = [run.methods[name].mean_score.mean for run in runs]
-        yield Row(case, "eval/mse_worst_seed", max(per_seed), "", n=len(runs), higher_is_better=False)
-        yield Row(case, "time/adapt_seconds", float(np.median(times)), "s", n=n, higher_is_better=False)
+        yield Row.cost(case, "eval/mse_worst_seed", max(per_seed), "", n=len(runs))
+        yield Row.cost(case, "time/adapt_seconds", float(np.median(times)), "s", n=n)
         result = runs[0].methods[name]
-        yield Row(case, "cost/forward_equivalents", result.forward_equivalents, higher_is_better=False)
-        yield Row(case, "memory/peak_mb", result.peak_mb, "MB", higher_is_better=False)
+        yield Row.cost(case, "cost/forward_equivalents", result.forward_equivalents)
+        yield Row.cost(case, "memory/peak_mb", result.peak_mb, "MB")
         if name != OURS:
             paired = paired_difference(errors, error, drawn)
             yield Row(case, "compare/mse_minus_forward", paired.mean, "", paired.ci95, n)
             ratio = ratio_interval(seconds, times)
             goal = 0.5 if note else None
             metric = "compare/time_of_forward"
-            yield Row(case, metric, ratio.ratio, n=n, goal=goal, higher_is_better=False)
+            yield Row.cost(case, metric, ratio.ratio, n=n, goal=goal)
 
 
 def _pooled(runs: list[Comparison], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -157,17 +159,14 @@ def _pooled(runs: list[Comparison], name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="experiments, of meta_sinusoid and meta_vehicle_dynamics")
-    parser.add_argument("--quick", action="store_true", help="everything once, in miniature")
-    parser.add_argument("--train", action="store_true", help="meta-train only")
-    parser.add_argument("--out", type=Path, help="folder of the result")
+    names = "experiments, of meta_sinusoid and meta_vehicle_dynamics"
+    parser = options(__doc__, names=names, train="meta-train only")
     arguments = parser.parse_args()
     keep_freed_memory()
     seeds: Iterable[int] = SEEDS[:1] if arguments.quick else SEEDS
     settings = SETTINGS[:1] if arguments.quick else SETTINGS
     settings = tuple(s for s in settings if not arguments.names or s.experiment in arguments.names)
-    folder = (arguments.out or CACHE.parent) / "regression" if arguments.quick else CACHE
+    folder = folder_of("regression", arguments)
     made = {
         (setting, seed): {name: train(setting, name, seed, folder, quick=arguments.quick) for name in METHODS}
         for setting in settings
@@ -182,8 +181,7 @@ def main() -> None:
             for seed in seeds
         ]
         found += rows(setting, runs)
-    print(table(found))
-    print(write("regression", found, quick=arguments.quick, folder=arguments.out or RESULTS))
+    report("regression", found, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Pictures of the MLflow UI for ``docs/mlflow.md``: a real store, the real UI, a headless Chromium.
 
-``python bench/screenshots.py [--store FOLDER]`` runs the quickstart with one shot and with five, which takes
+``python -m bench.screenshots [--store FOLDER]`` runs the quickstart with one shot and with five, which takes
 minutes, in FOLDER if given, where a store that is there already is used as it stands. It then writes
 ``docs/figures/mlflow_*.png``. The steps through the UI are functions, so that
 ``tests/integration/test_mlflow_ui.py`` takes the same ones.
@@ -27,7 +27,8 @@ import mlflow
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-ROOT = Path(__file__).parents[1]
+from bench.lib.paths import ROOT
+
 FIGURES = ROOT / "docs" / "figures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 180  # the longest wait for the server, and for anything on a page

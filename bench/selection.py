@@ -1,23 +1,17 @@
 """Hyper-parameters of every method, chosen on validation tasks: glyph classes seen in no training.
 
-``python bench/selection.py [--quick]``. Every method gets the same tasks and at most nine settings. The
+``python -m bench.selection [--quick]``. Every method gets the same tasks and at most nine settings. The
 winners are what ``conf/`` holds. Digits are not touched here, except that the rate of retraining is chosen on
 held-out images of the digits' *training* pool.
 """
 
-import argparse
 from collections.abc import Mapping
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from record import RESULTS, Row, table, write
 
 from adapt.adapter import Context, Forward, Method, load
-from adapt.app.config import config_folder
-from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
 from adapt.app.progress import progress
 from adapt.app.stages.session import distribution
 from adapt.backbones import load_backbone
@@ -26,8 +20,15 @@ from adapt.compare import ACCURACY, Comparison, compare
 from adapt.files import read_json
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton
+from bench.lib.domain_tasks import composed
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, options, report
 from tasks import ArraySource, Digits, Distribution
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/forward", "adapt/heads", "adapt/inner",
+    "adapt/pretrained", "adapt/spaces", "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 METHODS = ("logistic", "ridge", "forward", "backprop", "finetune", "retrain")
 
 
@@ -85,10 +86,8 @@ def rows_of(result: Comparison, name: str) -> list[Row]:
         accuracy = method.mean_score.times(100)
         case = f"{name}: {method.name}"
         note = "chosen" if method is chosen else ""
-        rows.append(Row(case, "eval/accuracy", accuracy.mean, "%", accuracy.ci95, accuracy.n, note=note))
-        rows.append(
-            Row(case, "cost/forward_equivalents", method.forward_equivalents, "FE", higher_is_better=False)
-        )
+        rows.append(Row.of(case, "eval/accuracy", accuracy, "%", note=note))
+        rows.append(Row.cost(case, "cost/forward_equivalents", method.forward_equivalents, "FE"))
     return rows
 
 
@@ -135,24 +134,19 @@ def retrain_rows(context: Context, quick: bool) -> list[Row]:
                 n,
             )
         )
-        rows.append(
-            Row(case, "time/to_98_percent", float(np.median(reached)), "s", n=n, higher_is_better=False)
-        )
+        rows.append(Row.cost(case, "time/to_98_percent", float(np.median(reached)), "s", n=n))
     fastest = min((row for row in rows if row.metric.startswith("time/")), key=lambda row: row.value)
     return [Row(**{**vars(row), "note": "chosen" if row.case == fastest.case else ""}) for row in rows]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
-    parser.add_argument("--out", type=Path, default=None, help="folder of the JSON (default: bench/results)")
+    parser = options(__doc__)
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=METHODS, help="choose for these only"
     )
     arguments = parser.parse_args()
     overrides = ["experiment=meta_glyphs", *(["task.source.max_classes=60"] if arguments.quick else [])]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", overrides)
+    config = composed(*overrides)
     # Episodes that meta-training's own validation, the first hundred, has not seen.
     tasks = distribution(config, split="validation", seed=10**6)
     backbone, _ = load_backbone("conv4_glyphs")
@@ -171,12 +165,7 @@ def main() -> None:
         done = {row.case.split(":")[0] for row in rows}
         before = [Row(**row) for row in read_json(RESULTS / "selection.json")["rows"]]
         rows += [row for row in before if row.case.split(":")[0] not in done]
-    print(table(rows))
-    print(
-        write(
-            "selection", rows, quick=arguments.quick, **({"folder": arguments.out} if arguments.out else {})
-        )
-    )
+    report("selection", rows, arguments)
 
 
 if __name__ == "__main__":

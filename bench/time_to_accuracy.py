@@ -1,21 +1,25 @@
 """Time to accuracy: when does each method first get as far as ours, and when has meta-training paid off?
 
-``python bench/time_to_accuracy.py [--quick]``: real digits, 5-way 5-shot, five seeds of 20 tasks, every
+``python -m bench.time_to_accuracy [--quick]``: real digits, 5-way 5-shot, five seeds of 20 tasks, every
 method on every task, each as ``python -m adapt`` runs it; finished seeds are not run again, and an
 interrupted one goes on where it was. A method that never got there on a task within its budget is counted as
 a failure: its median is then a lower bound.
 """
 
-import argparse
 from pathlib import Path
-
-from record import RESULTS, Row, table, write
-from runs import bounded, compact, cost_rows, measured, percent
 
 from adapt.compare import Comparison, pool
 from adapt.compare.figures.numbers import Reached, break_even_of, reached, speedups_of
 from adapt.files import write_json
+from bench.lib.paths import RESULTS
+from bench.lib.record import Row, folder_of, options, report
+from bench.lib.runs import bounded, compact, cost_rows, measured, percent
 
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/pretrained", "adapt/spaces", "conf/experiment", "conf/method",
+    "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 SEEDS, TASKS = (0, 1, 2, 3, 4), 20
 METHODS = ("head", "forward", "backprop", "finetune", "retrain")
 
@@ -45,8 +49,8 @@ def rows_of(run: Comparison) -> list[Row]:
     if (even := break_even_of(run)) is not None:
         note = "an upper bound: retraining did not always get there" if even.bound else ""
         metric = "compare/break_even_tasks"
-        rows.append(Row(case, metric, even.tasks, "tasks", higher_is_better=False, note=note))
-        rows.append(Row(case, "meta-training", even.start, "s", higher_is_better=False))
+        rows.append(Row.cost(case, metric, even.tasks, "tasks", note=note))
+        rows.append(Row.cost(case, "meta-training", even.start, "s"))
     return rows
 
 
@@ -58,39 +62,27 @@ def _rows(found: Reached) -> list[Row]:
         notes.append(f"a lower bound: {found.never} of {n} never")
     note = "; ".join(notes)
     return [
-        Row(case, "eval/accuracy", score.mean, "%", score.ci95, score.n),
-        Row(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False),
-        Row(case, "time/to_target_seconds", median, "s", n=n, higher_is_better=False, note=note),
-        Row(case, "time/to_target_failures", found.never, "tasks", n=n, higher_is_better=False),
+        Row.of(case, "eval/accuracy", score, "%"),
+        Row.cost(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n),
+        Row.cost(case, "time/to_target_seconds", median, "s", n=n, note=note),
+        Row.cost(case, "time/to_target_failures", found.never, "tasks", n=n),
         *cost_rows(method, case),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    parser = options(__doc__)
     parser.add_argument("--runs", type=Path, help="folder of the single runs, kept for resuming")
     parser.add_argument("--methods", default=",".join(METHODS), help="options of the group method, by commas")
     arguments = parser.parse_args()
     name = "time_to_accuracy"
-    folder = arguments.runs or Path("outputs/bench") / (f"{name}_quick" if arguments.quick else name)
+    folder = arguments.runs or folder_of(name, arguments)
     seeds = SEEDS[:1] if arguments.quick else SEEDS
     run = pool([measure(seed, folder, arguments.methods, arguments.quick) for seed in seeds])
-    rows = rows_of(run)
-    print(table(rows))
-    path = write(
-        name,
-        rows,
-        quick=arguments.quick,
-        folder=arguments.out,
-        measured=run.environment,
-        energy_source=run.energy_source,
-        seeds=list(seeds),
-    )
+    extra = {"measured": run.environment, "energy_source": run.energy_source, "seeds": list(seeds)}
+    report(name, rows_of(run), arguments, **extra)
     if not arguments.quick:  # the figures of docs/ are drawn from this
-        write_json(arguments.out / f"{name}.runs.json", {"runs": [compact(run)]})
-    print(path)
+        write_json((arguments.out or RESULTS) / f"{name}.runs.json", {"runs": [compact(run)]})
 
 
 if __name__ == "__main__":

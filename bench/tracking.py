@@ -1,6 +1,6 @@
 """What tracking costs: the same training with and without it, in turn.
 
-``python bench/tracking.py [--quick]``. A conv4 learns five classes and records loss and accuracy after every
+``python -m bench.tracking [--quick]``. A conv4 learns five classes and records loss and accuracy after every
 step, with system metrics every ten seconds: with tracking off, into a local store, and to a server that
 refuses everything after a while. A piece is a whole run of half a minute.
 
@@ -10,7 +10,6 @@ added to what the work itself takes of it, in units of that: it does not depend 
 closing a run take a time that does not depend on how long the run is, and are reported apart.
 """
 
-import argparse
 import statistics
 import tempfile
 import threading
@@ -23,14 +22,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from record import RESULTS, Row, table, write
 from torch import nn
 
 from adapt.backbones import Conv4
 from adapt.compare.statistics import mean_interval, ratio_interval
 from adapt.memory import keep_freed_memory
 from adapt.tracking import Run, TrackingSettings, prepare_store, track
+from bench.lib.record import Row, options, report
 
+DEPENDS = ("adapt/tracking",)
 GOAL = 1.02
 #: Seconds that the slow server takes for an answer.
 DELAY = 1.0
@@ -129,7 +129,7 @@ def measure(folder: Path, uri: str, rounds: int, seconds: float) -> list[Row]:
         told = ", ".join(f"{name} {pieces[-1]['work']:.2f} s" for name, pieces in taken.items())
         print(f"round {number + 1} of {rounds}: {told}", flush=True)
     call = calls(folder)
-    rows = [Row("local store", "time/log_metrics", 1e6 * call, "µs", n=CALLS, higher_is_better=False)]
+    rows = [Row.cost("local store", "time/log_metrics", 1e6 * call, "µs", n=CALLS)]
     for name in list(ways)[1:]:
         shares = [(one["tracking"] + steps * call) / (one["processor"] - steps * call) for one in taken[name]]
         share = mean_interval(shares)
@@ -142,9 +142,9 @@ def measure(folder: Path, uri: str, rounds: int, seconds: float) -> list[Row]:
         rows.append(Row(name, "cost/work", found.ratio, "×", None, found.n, None, False, note))
         for part in ("open", "close"):
             value = statistics.median(one[part] for one in taken[name])
-            rows.append(Row(name, f"time/{part}", value, "s", n=rounds, higher_is_better=False))
+            rows.append(Row.cost(name, f"time/{part}", value, "s", n=rounds))
     value = statistics.median(one["work"] for one in taken[OFF])
-    rows.append(Row(OFF, "time/work", value, "s", n=rounds, higher_is_better=False))
+    rows.append(Row.cost(OFF, "time/work", value, "s", n=rounds))
     return rows
 
 
@@ -158,16 +158,12 @@ def calls(folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the same code in miniature")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     keep_freed_memory()  # as ``python -m adapt`` does
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if arguments.quick else (ROUNDS, SECONDS)
     with tempfile.TemporaryDirectory() as folder, slow_server() as uri:
         rows = measure(Path(folder), uri, rounds, seconds)
-    print(table(rows))
-    print(write("tracking", rows, quick=arguments.quick, folder=arguments.out))
+    report("tracking", rows, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Few-shot accuracy on public images: inside a domain, and from one domain to another.
 
-``python bench/vision.py [names] [--train] [--quick]``. A *start* is a pretrained network with what
+``python -m bench.vision [names] [--train] [--quick]``. A *start* is a pretrained network with what
 meta-training on some tasks made of it; its cases are tasks of other classes, or of other domains. What a
 start is, is decided on its validation classes alone; every case is then measured once. What has been done is
 kept in ``outputs/bench/vision``, so an interrupted run goes on.
@@ -9,7 +9,6 @@ The data sets are those of ``docs/data.md``, below ``ADAPT_DATA``. The conv4 net
 (``experiment=pretrain_omniglot`` and ``pretrain_cifar_fs`` made them); MobileNetV2 has weights of ImageNet.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,32 +16,31 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from domain_tasks import glyphs
-from domains import Domain
-from hydra import compose, initialize_config_dir
-from inner_loops import GRIDS, HEAD, adapter_of, choices, winner
-from models import ROOT, data_root
-from record import RESULTS, Row, table, write
 from torch import nn
 
-from adapt.adapter import Context, Forward, Method
+from adapt.adapter import Forward, Method
 from adapt.app.build import build
-from adapt.app.config import config_folder
-from adapt.app.environment import choose_device, environment
-from adapt.app.progress import progress
+from adapt.app.environment import choose_device
 from adapt.backbones import freeze_batch_norm, load_backbone
 from adapt.baselines import Backprop, HeadOnly
-from adapt.compare import Comparison, compare
-from adapt.compare.statistics import Interval
-from adapt.files import read_json, write_json
+from adapt.compare import Comparison
 from adapt.heads import Prototype
 from adapt.inner import GaussNewton
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining
 from adapt.spaces import Space, film
+from bench.lib.choosing import GRIDS, HEAD, adapter_of, choices, compared, winner
+from bench.lib.domain_tasks import composed, glyphs
+from bench.lib.domains import Domain
+from bench.lib.models import data_root
+from bench.lib.record import Row, folder_of, options, report
 from tasks import GTSRB, CifarFS, Digits, Distribution, Mixture, Omniglot, Source
 
-CACHE = ROOT / "outputs" / "bench" / "vision"
+DEPENDS = (
+    "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
+    "adapt/inner", "adapt/meta", "adapt/pretrained", "adapt/spaces", "bench/lib/choosing.py",
+    "tasks/distribution.py", "tasks/images", "tasks/mixture.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,7 @@ def conv4(name: str) -> Callable[[], nn.Module]:
 
 
 def mobilenetv2() -> nn.Module:
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", ["backbone=mobilenetv2_int8"])
-    return build(config.backbone, "backbone")[0]
+    return build(composed("backbone=mobilenetv2_int8").backbone, "backbone")[0]
 
 
 def last_third(backbone: nn.Module) -> Space:
@@ -254,16 +250,12 @@ def rows(start: str, case: Case, result: Comparison) -> Iterator[Row]:
         name, score = f"{start}: {case}: {method.name}", method.mean_score.times(100)
         goals = case.goals if method.name == "forward" else {}
         goal = goals.get("eval/accuracy")
-        yield Row(name, "eval/accuracy", score.mean, "%", score.ci95, score.n, goal)
-        yield Row(name, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n, higher_is_better=False)
+        yield Row.of(name, "eval/accuracy", score, "%", goal=goal)
+        yield Row.cost(name, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n)
         for other, metric in ((head, HEADS), (methods["backprop"], BACKPROP)):
             if method is not other:
-                yield _points(name, metric, result.difference(method, other), goals.get(metric))
-
-
-def _points(case: str, metric: str, difference: Interval, goal: float | None) -> Row:
-    points = difference.times(100)
-    return Row(case, metric, points.mean, "points", points.ci95, points.n, goal)
+                gap = result.difference(method, other).times(100)
+                yield Row.of(name, metric, gap, "points", goal=goals.get(metric))
 
 
 def run(
@@ -283,44 +275,33 @@ def run(
         if kept_only and not kept.exists():
             missing.append(f"{name}: {case}")
             continue
-        if kept.exists():
-            result = Comparison.from_dict(read_json(kept))
-        else:
-            tasks = tasks_of(case.data, 2, case.ways, case.shots, 15 if case.ways <= 20 else 5)
-            result = compare(
-                methods_of(found),
-                tasks,
-                Context(adapter.backbone, adapter),
-                experiment=f"vision, {name}",
-                task={"source": tasks.source.name, "ways": case.ways, "shots": case.shots},
-                tasks=2 if quick else case.tasks,
-                device=device,
-                environment=environment(device),
-                progress=progress(f"{name}: {case}"),
-            )
-            write_json(kept, result.to_dict())
+        result = compared(
+            kept,
+            methods_of(found),
+            tasks_of(case.data, 2, case.ways, case.shots, 15 if case.ways <= 20 else 5),
+            adapter,
+            experiment=f"vision, {name}",
+            shown=f"{name}: {case}",
+            number=2 if quick else case.tasks,
+            device=device,
+        )
         measured += rows(name, case, result)
     seconds = float(adapter.info["training"]["seconds"])
     settings = ", ".join(f"{method}: {winner(found[method])}" for method in GRIDS)
-    train_row = Row(name, "time/train_seconds", seconds, "s", higher_is_better=False, note=settings)
+    train_row = Row.cost(name, "time/train_seconds", seconds, "s", note=settings)
     return [train_row, *measured], missing
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(STARTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="the last case of conv4, in miniature")
-    parser.add_argument("--train", action="store_true", help="meta-train and choose only")
+    names = f"of {', '.join(STARTS)}; default: all"
+    parser = options(__doc__, names=names, train="meta-train and choose only")
     parser.add_argument("--kept", action="store_true", help="write what has been measured, measure nothing")
     parser.add_argument("--device", default="cpu", help="of the test tasks: cpu (the default), cuda or auto")
-    parser.add_argument("--out", type=Path, help="folder of the result")
     arguments = parser.parse_args()
     keep_freed_memory()
     os.environ.setdefault("ADAPT_DATA", str(data_root()))  # where the other benchmarks look, too
     device = choose_device(arguments.device)
-    cache_folder = arguments.out / "vision" if arguments.out else CACHE
+    folder = folder_of("vision", arguments)
     found: list[Row] = []
     missing: list[str] = []
     for name in arguments.names or (["conv4"] if arguments.quick else STARTS):
@@ -329,15 +310,13 @@ def main() -> None:
             quick=arguments.quick,
             train=arguments.train,
             kept_only=arguments.kept,
-            folder=cache_folder / name,
+            folder=folder / name,
             device=device,
         )
         found, missing = found + rows_of_start, missing + left_out
     if not arguments.train:
         remarks = [f"Not measured yet: {'; '.join(missing)}."] if missing else []
-        print(table(found))
-        folder = arguments.out or RESULTS
-        print(write("vision", found, quick=arguments.quick, folder=folder, device=device, remarks=remarks))
+        report("vision", found, arguments, device=device, remarks=remarks)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import zipfile
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,43 +13,26 @@ import torch
 
 from adapt import AdaptError
 from adapt.backbones import fingerprint
+from bench.lib import domain_weights as weights
+from bench.lib import domains
 
-BENCH = Path(__file__).parents[2] / "bench"
 NAMES = ("conv4", "resnet12", "vit_tiny", "minilm", "mobilenetv2")
 
 
-def imported(name: str) -> ModuleType:
-    sys.path.insert(0, str(BENCH))  # benchmarks are scripts: they import each other from their own folder
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(BENCH))
-
-
-@pytest.fixture(scope="module")
-def domains() -> ModuleType:
-    return imported("domains")
-
-
-@pytest.fixture(scope="module")
-def weights() -> ModuleType:
-    return imported("domain_weights")
-
-
-def skip_unless_available(domains: ModuleType, name: str, quick: bool) -> None:
+def skip_unless_available(name: str, quick: bool) -> None:
     if reason := domains.available(name, quick=quick):
         pytest.skip(reason)
 
 
-def test_names(domains: ModuleType) -> None:
+def test_names() -> None:
     assert domains.DOMAINS == NAMES
     with pytest.raises(AdaptError, match="choose conv4"):
         domains.domain("conv5")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_quick_version(domains: ModuleType, name: str) -> None:
-    skip_unless_available(domains, name, quick=True)
+def test_quick_version(name: str) -> None:
+    skip_unless_available(name, quick=True)
     before = torch.random.get_rng_state()
     chosen = domains.domain(name, quick=True)
     assert torch.equal(torch.random.get_rng_state(), before), "it disturbs the caller's random numbers"
@@ -80,7 +60,7 @@ def test_quick_version(domains: ModuleType, name: str) -> None:
         assert set(chosen.space.shapes) < set(again.space.shapes)
 
 
-def test_centring_is_folded_into_the_last_norm(weights: ModuleType) -> None:
+def test_centring_is_folded_into_the_last_norm() -> None:
     norm, batch_norm = torch.nn.LayerNorm(6), torch.nn.BatchNorm1d(6)
     batch_norm(3 + 2 * torch.randn(40, 6))  # statistics
     x = torch.randn(4, 6)
@@ -91,12 +71,10 @@ def test_centring_is_folded_into_the_last_norm(weights: ModuleType) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet12", "vit_tiny"])
-def test_weights_are_made_and_read(
-    domains: ModuleType, weights: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skip_unless_available(domains, name, quick=True)
+def test_weights_are_made_and_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_unless_available(name, quick=True)
     glyphs, tasks = weights.glyphs, weights.TASKS[name]
-    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    monkeypatch.setattr(weights, "KEPT", tmp_path)
     monkeypatch.setattr(weights, "glyphs", lambda experiment, quick: glyphs(experiment, True))
     monkeypatch.setitem(weights.RECIPES, name, weights.QUICK_RECIPES[name])
     monkeypatch.setitem(weights.TASKS, name, lambda quick: tasks(True))
@@ -114,10 +92,8 @@ def test_weights_are_made_and_read(
 
 
 @pytest.mark.parametrize("name", ["minilm", "mobilenetv2"])
-def test_missing_data_is_named(
-    domains: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skip_unless_available(domains, name, quick=True)
+def test_missing_data_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_unless_available(name, quick=True)
     monkeypatch.setenv("ADAPT_DATA", str(tmp_path))
     monkeypatch.setitem(domains.PACKAGES, name, ())
     reason = domains.available(name)
@@ -127,8 +103,8 @@ def test_missing_data_is_named(
 
 
 @pytest.mark.slow
-def test_intents_share_no_text(domains: ModuleType) -> None:
-    skip_unless_available(domains, "minilm", quick=False)
+def test_intents_share_no_text() -> None:
+    skip_unless_available("minilm", quick=False)
     train, validation, test = domains.TASKS["minilm"](False)
     names = [set(tasks.class_names) for tasks in (train, validation, test)]
     assert [len(classes) for classes in names] == [89, 30, 77]
@@ -145,9 +121,9 @@ def test_intents_share_no_text(domains: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_signs_share_no_track(domains: ModuleType) -> None:
+def test_signs_share_no_track() -> None:
     """Frames of a track are near duplicates of each other."""
-    skip_unless_available(domains, "mobilenetv2", quick=False)
+    skip_unless_available("mobilenetv2", quick=False)
     with zipfile.ZipFile(domains.data_file("gtsrb/gtsrb_small.zip")) as archive:
         paths = sorted(name for name in archive.namelist() if name.endswith(".png"))
     track = np.array([path.rsplit("_", 1)[0] for path in paths])  # gtsrb/class/track

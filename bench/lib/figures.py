@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from adapt.compare.figures import COLOURS, empty_figure
 from adapt.compare.verdict import seconds_text
@@ -17,7 +17,7 @@ from adapt.compare.verdict import seconds_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["adaptation_memory", "cost_against_depth", "memory_against_depth", "training_curves"]
+__all__ = ["adaptation_memory", "memory_against_depth", "training_curves"]
 
 #: What is not backprop or the forward gradient itself, from the same palette (Okabe and Ito 2008).
 OTHERS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#332288", "#555555")
@@ -38,11 +38,10 @@ ADAPTATIONS = {
 DEEP = re.compile(r"(.+), depth (\d+)")
 
 
-def training_curves(result: Mapping[str, Any], against: Literal["seconds", "steps"] = "seconds") -> Figure:
-    """Training loss (log) against seconds or steps of training (log), a line for every estimator, the mean
+def training_curves(result: Mapping[str, Any]) -> Figure:
+    """Training loss (log) against seconds of training (log), a line for every estimator, the mean
     over seeds; names from the highest loss at the end to the lowest."""
     others = iter(OTHERS)
-    column = ("seconds", "steps").index(against)
     with empty_figure() as (figure, axes):
         lines = []
         for name, points in result["curves"].items():
@@ -51,7 +50,7 @@ def training_curves(result: Mapping[str, Any], against: Literal["seconds", "step
                 continue
             fixed = {"backprop": COLOURS["backprop"], "Gaussian, k = 1": COLOURS["forward"]}
             (line,) = axes.plot(
-                [point[column] for point in trained],
+                [point[0] for point in trained],
                 [point[2] for point in trained],
                 color=fixed.get(name) or next(others),
                 lw=2 if name in fixed else 1.3,
@@ -60,24 +59,13 @@ def training_curves(result: Mapping[str, Any], against: Literal["seconds", "step
             lines.append((trained[-1][2], line))
         axes.set_xscale("log")
         axes.set_yscale("log")
-        if against == "seconds":
-            axes.xaxis.set_major_formatter(lambda value, _: seconds_text(value).replace(".0 ", " "))
-        axes.set_xlabel(f"{against} of training (log scale)")
+        axes.xaxis.set_major_formatter(lambda value, _: seconds_text(value).replace(".0 ", " "))
+        axes.set_xlabel("seconds of training (log scale)")
         axes.set_ylabel("training loss (log scale)")
         axes.set_title("An MLP trained from scratch on real digits")
         handles = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
         figure.legend(handles=handles, loc="outside right upper", frameon=False)
         return figure
-
-
-def cost_against_depth(result: Mapping[str, Any]) -> Figure:
-    """Seconds of one gradient in units of one evaluation of the loss, against hidden layers (log)."""
-    return _against_depth(result, "cost/{}", "time ÷ one evaluation of the loss", log=False)
-
-
-def memory_against_depth(result: Mapping[str, Any]) -> Figure:
-    """Peak memory of one gradient (MiB, log) against hidden layers (log)."""
-    return _against_depth(result, "memory/{}_mib", "peak memory, MiB (log scale)", log=True)
 
 
 def adaptation_memory(result: Mapping[str, Any]) -> Figure:
@@ -103,13 +91,14 @@ def adaptation_memory(result: Mapping[str, Any]) -> Figure:
         return figure
 
 
-def _against_depth(result: Mapping[str, Any], metric: str, label: str, *, log: bool) -> Figure:
-    """The gradients by colour, the kinds of networks by dash."""
+def memory_against_depth(result: Mapping[str, Any]) -> Figure:
+    """Peak memory of one gradient (MiB, log) against hidden layers (log): the gradients by colour, the kinds
+    of networks by dash."""
     lines: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
     for row in result["rows"]:
         found = DEEP.fullmatch(row["case"])
         for key in GRADIENTS:
-            if found and row["metric"] == metric.format(key):
+            if found and row["metric"] == f"memory/{key}_mib":
                 lines[found[1], key].append((int(found[2]), row["value"]))
     kinds = list(dict.fromkeys(kind for kind, _ in lines))
     depths = sorted({depth for points in lines.values() for depth, _ in points})
@@ -117,23 +106,14 @@ def _against_depth(result: Mapping[str, Any], metric: str, label: str, *, log: b
         for (kind, key), points in lines.items():
             name, colour = GRADIENTS[key]
             dash, marker = (("-", "o"), ("--", "s"))[kinds.index(kind) % 2]
-            axes.plot(
-                *zip(*sorted(points), strict=True),
-                color=colour,
-                ls=dash,
-                marker=marker,
-                ms=4.5,
-                label=f"{name}, {kind}",
-            )
+            style = {"color": colour, "ls": dash, "marker": marker, "ms": 4.5}
+            axes.plot(*zip(*sorted(points), strict=True), **style, label=f"{name}, {kind}")
         axes.set_xscale("log")
         axes.set_xticks(depths, [str(depth) for depth in depths])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("hidden layers (log scale)")
-        axes.set_ylabel(label)
-        if log:
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
+        axes.set_ylabel("peak memory, MiB (log scale)")
+        axes.set_yscale("log")
         axes.set_title("One gradient of all parameters, 64 digits")
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return figure

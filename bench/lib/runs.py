@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from record import Row
-
 from adapt.compare import Comparison, Interval, MethodResult, Speedup
 from adapt.compare.examples import Examples
 from adapt.files import read_json
+from bench.lib.record import Row
 from tasks import Digits, Distribution
 
 __all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row", "with_examples"]
@@ -52,7 +51,7 @@ def target_row(run: Comparison, method: MethodResult, case: str) -> Row | None:
         return None
     n, never = min(method.n, ours.n), run.failures(method)
     note = f"a lower bound: {never} of {n} never got there" if never else ""
-    return Row(case, "time/to_target_seconds", found, "s", n=n, higher_is_better=False, note=note)
+    return Row.cost(case, "time/to_target_seconds", found, "s", n=n, note=note)
 
 
 def with_examples(run: Comparison) -> Comparison:
@@ -83,7 +82,7 @@ def cost_rows(method: MethodResult, case: str) -> Iterator[Row]:
     )
     for metric, value, times, unit in values:
         if value is not None:
-            yield Row(case, metric, times * value, unit, higher_is_better=False)
+            yield Row.cost(case, metric, times * value, unit)
 
 
 def compact(run: Comparison, *, curves: bool = True) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The backbones of ``bench/domains.py`` that nobody ships: how they are trained on glyphs, written and read.
+"""The backbones of ``bench/lib/domains.py`` that nobody ships: how they are trained, written and read.
 
 The residual network learns to classify all classes, as the shipped conv4 did. The transformer would take too
 long to learn so (after 350 steps its loss is still what it is by chance): it is trained on episodes by its
@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from domain_tasks import SEED, TASKS, glyphs
-from models import ROOT
 from torch import nn
 
 from adapt.app.environment import environment
@@ -25,6 +23,8 @@ from adapt.errors import AdaptError
 from adapt.files import read_json, read_tensors, write_json, write_tensors
 from adapt.heads import Head, Logistic, Prototype, Ridge, one_hot
 from adapt.meta import Pretraining, image_batches, pretrain
+from bench.lib.domain_tasks import SEED, TASKS, glyphs
+from bench.lib.paths import KEPT
 from tasks import Distribution
 
 __all__ = ["QUICK_RECIPES", "RECIPES", "Recipe", "accuracies", "prepare", "trained", "weights_folder"]
@@ -69,7 +69,7 @@ QUICK_RECIPES = {
 
 def weights_folder(name: str) -> Path:
     """Not in git."""
-    return ROOT / "outputs" / "bench" / "pretrained" / name
+    return KEPT / "pretrained" / name
 
 
 def untrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -213,7 +213,7 @@ def trained(name: str, quick: bool) -> tuple[nn.Module, str]:
         return train(name, recipe, True), f"trained here for {recipe.settings.steps} steps on few glyphs"
     folder = weights_folder(name)
     info = read_json(folder / "backbone.json")
-    remedy = f"python bench/domains.py --prepare {name}"
+    remedy = f"python -m bench.lib.domains --prepare {name}"
     if info["recipe"] != _plain(RECIPES[name]) or info["seed"] != SEED:
         raise AdaptError(f"the weights in {folder} were made by another recipe: {remedy}")
     # Other fonts make other classes and other splits: what is validation here may have been trained on.
@@ -225,7 +225,7 @@ def trained(name: str, quick: bool) -> tuple[nn.Module, str]:
     backbone.load_state_dict(read_tensors(folder / "backbone.safetensors"))
     if fingerprint(backbone) != info["fingerprint"]:
         raise AdaptError(f"the weights in {folder} are not those its JSON was written for: {remedy}")
-    return backbone, f"pretrained on glyphs by bench/domains.py in {info['seconds']:.0f} s"
+    return backbone, f"pretrained on glyphs by bench/lib/domains.py in {info['seconds']:.0f} s"
 
 
 def accuracies(backbone: nn.Module, tasks: Distribution, indices: Iterable[int]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""The tasks of the domains that inner loops are compared in; see ``bench/domains.py``.
+"""The tasks of the domains that inner loops are compared in; see ``bench/lib/domains.py``.
 
     TASKS["minilm"](quick=False) -> (train, validation, test)
 
@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 from hydra import compose, initialize_config_dir
-from models import data_root
+from omegaconf import DictConfig
 
 from adapt.app.config import config_folder
-from adapt.app.main import main as _register  # noqa: F401 (registers the schema)
+from adapt.app.compose import compose_run as _register  # noqa: F401 (registers the schema)
 from adapt.app.stages.session import distribution
 from adapt.backbones import require
 from adapt.errors import AdaptError
 from adapt.files import read_json
+from bench.lib.models import data_root
 from tasks import ArraySource, Card, Digits, Distribution
 
-__all__ = ["DESCRIBE", "FILES", "TASKS", "Tasks", "data_file", "glyphs"]
+__all__ = ["DESCRIBE", "FILES", "TASKS", "Tasks", "composed", "data_file", "glyphs", "intent_rows"]
 
 SEED = 0
 #: (train, validation, test)
@@ -55,12 +56,17 @@ def data_file(relative: str) -> Path:
 # ------------------------------------------------------------------------------------------ glyphs
 
 
+def composed(*overrides: str) -> DictConfig:
+    """What ``python -m adapt`` would run with."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("config", [*overrides])
+
+
 @cache
 def glyphs(experiment: str, quick: bool) -> Distribution:
     """The tasks of an experiment of ``conf/``, with its style, on its support split."""
     overrides = [f"experiment={experiment}", *(["task.source.max_classes=60"] if quick else [])]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        tasks = distribution(compose("config", overrides))
+    tasks = distribution(composed(*overrides))
     assert isinstance(tasks, Distribution)
     return tasks
 
@@ -94,10 +100,10 @@ def _assistant() -> ArraySource:
     """CLINC150; validation holds the intents of two topics, training those of all others but banking."""
     topics = read_json(data_file("intents/clinc150/domains.json"))
     topic_of = {intent: topic for topic, intents in topics.items() for intent in intents}
-    bank = {intent for _, intent in _rows("banking77/test.csv")}
+    bank = {intent for _, intent in intent_rows("banking77/test.csv")}
     rows = [
         (text, intent)
-        for text, intent in _rows("clinc150/train.csv")
+        for text, intent in intent_rows("clinc150/train.csv")
         if topic_of[intent] not in BANKING and intent not in bank
     ]
     ids, members = _tokenised({"all": rows})
@@ -115,7 +121,9 @@ def _assistant() -> ArraySource:
 @cache
 def _bank() -> ArraySource:
     """BANKING77; the official training part for supports, the test part for queries."""
-    ids, members = _tokenised({"support": _rows("banking77/train.csv"), "query": _rows("banking77/test.csv")})
+    ids, members = _tokenised(
+        {"support": intent_rows("banking77/train.csv"), "query": intent_rows("banking77/test.csv")}
+    )
     issue = "Texts are lower-cased; labels of neighbouring intents overlap."
     card = _card(
         "banking77", "customers of a bank", "PolyAI-LDN/task-specific-datasets", "CC BY 4.0", len(ids), issue
@@ -123,7 +131,7 @@ def _bank() -> ArraySource:
     return ArraySource(card, ids, members)
 
 
-def _rows(file: str) -> list[tuple[str, str]]:
+def intent_rows(file: str) -> list[tuple[str, str]]:
     with data_file(f"intents/{file}").open(newline="", encoding="utf-8") as lines:
         return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
 

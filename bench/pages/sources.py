@@ -1,7 +1,7 @@
 """The table of sources in docs/data.md, from their own cards; nothing in it is typed.
 
-``python bench/sources.py`` writes; with ``--check`` it fails if the page is not what it would write. The row
-of a source whose files are not at hand stays as it is, and is reported.
+``python -m bench.pages.sources`` writes; with ``--check`` it fails if the page is not what it would write.
+The row of a source whose files are not at hand stays as it is, and is reported.
 """
 
 import argparse
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from blocks import fill, markdown_table
 
 import tasks
 from adapt.files import write_text
+from bench.lib.blocks import fill, markdown_table
+from bench.lib.paths import DOCS, ROOT
 from tasks import TaskError, TaskWarning
 
 __all__ = ["PAGE", "filled", "row", "sources"]
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "data.md"
+PAGE = DOCS / "data.md"
 HEADER = ("source", "config", "field", "holds", "licence", "commercial use", "personal data", "files")
 COMMERCIAL = {True: "yes", False: "**no**", None: "not stated"}
 
@@ -121,7 +121,7 @@ def main() -> None:
     if not arguments.check:
         write_text(PAGE, new)
     elif new != text:
-        sys.exit("docs/data.md is not what the cards say: run python bench/sources.py")
+        sys.exit("docs/data.md is not what the cards say: run python -m bench.pages.sources")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from record import Row
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
@@ -39,6 +38,7 @@ from adapt.forward.estimators import (
     Rademacher,
     Reverse,
 )
+from bench.lib.record import Row
 
 __all__ = ["BATCH", "Curves", "cosines", "digits", "training"]
 
@@ -261,13 +261,11 @@ def _ends(name: str, runs: Sequence[Run], budget: float) -> list[Row]:
     lost = sum(run.diverged for run in runs)
     note = f"diverged with {lost} of {len(runs)} seeds" if lost else ""
     losses = [loss for run in runs if math.isfinite(loss := run.curve[-1][2])]
-    steps, ci, n = mean_interval([run.steps for run in runs])
-    rows = [Row(name, "train/steps", steps, "", ci, n, note=f"in {budget:g} s")]
+    rows = [Row.of(name, "train/steps", mean_interval([run.steps for run in runs]), note=f"in {budget:g} s")]
     if len(losses) == len(runs):
-        loss, ci, n = mean_interval(losses)
-        rows.append(Row(name, "train/loss", loss, "", ci, n, higher_is_better=False, note=note))
-    accuracy, ci, n = mean_interval([100 * run.accuracy("test") for run in runs])
-    rows.append(Row(name, "train/test_accuracy", accuracy, "%", ci, n, note=note))
+        rows.append(Row.of(name, "train/loss", mean_interval(losses), higher_is_better=False, note=note))
+    accuracy = mean_interval([100 * run.accuracy("test") for run in runs])
+    rows.append(Row.of(name, "train/test_accuracy", accuracy, "%", note=note))
     times = [run.reached() for run in runs]
     never = times.count(None)
     seconds = median(budget if found is None else found for found in times)
@@ -299,9 +297,8 @@ def cosines(quick: bool) -> list[Row]:
                     _, estimate, _ = contender.make(f)(f, x, generator=generator)
                     _, exact, _ = Reverse()(f, x)
                     found.append(torch.cosine_similarity(estimate, exact, dim=0).item())
-            mean, ci, n = mean_interval(found)
             case = f"{name}, {where}"
-            rows.append(Row(case, "cosine/mean", mean, "", ci, n, note=f"P = {len(x)}"))
+            rows.append(Row.of(case, "cosine/mean", mean_interval(found), note=f"P = {len(x)}"))
             if name in ISOTROPIC:
                 theory = expected_cosine(ISOTROPIC[name], len(x))
                 rows.append(Row(case, "cosine/theory", theory, note="E χ_k / √P"))

@@ -1,32 +1,27 @@
 """What docs/when.md says in numbers: its generated blocks, from the JSON of ``bench/results``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from blocks import Result, committed, fill, markdown_table
-from figures import ADAPTATIONS
-from record import RESULTS, provenance
+from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured, reached
+from bench.lib.figures import ADAPTATIONS
+from bench.lib.paths import DOCS
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 
-PAGE = RESULTS.parent.parent / "docs" / "when.md"
-Rows = Mapping[tuple[str, str], Result]
-MISSING = "Not measured yet.\n"
+PAGE = DOCS / "when.md"
 FORWARD = ("gauss_newton", "linearised", "auto")
 
 
 def filled(text: str) -> str:
     """``text`` with every generated block replaced by what the results say."""
     blocks = {
-        "verdicts": _verdicts,
-        "inner_loops": _inner_loops,
-        "regression": _regression,
-        "memory": _memory,
+        "verdicts": measured("inner_loops", _verdicts),
+        "inner_loops": measured("inner_loops", _inner_loops),
+        "regression": measured("regression", _regression),
+        "memory": measured("memory", _memory),
     }
     return fill(text, blocks)
-
-
-def _rows(result: Result) -> Rows:
-    return {(row["case"], row["metric"]): row for row in result["rows"]}
 
 
 # ----------------------------------------------------------------------------------------- inner loops
@@ -41,12 +36,9 @@ def _methods(rows: Rows, network: str, metric: str) -> list[str]:
     return [case.removeprefix(prefix) for case, m in rows if m == metric and case.startswith(prefix)]
 
 
-def _verdicts() -> str:
+def _verdicts(result: Result) -> str:
     """Per network: the fastest of ours, its time, and its accuracy against the others."""
-    result = committed("inner_loops")
-    if result is None:
-        return MISSING
-    rows = _rows(result)
+    rows = by_case(result)
     return "\n".join(_verdict(rows, network) for network in _networks(rows)) + "\n"
 
 
@@ -57,13 +49,11 @@ def _verdict(rows: Rows, network: str) -> str:
     ours = min(FORWARD, key=lambda name: of(name, "time/adapt_seconds")["value"])
     ratio = of(ours, "compare/time_of_backprop")
     points = of(ours, "compare/accuracy_vs_backprop")
-    reached = (
-        "reached" if ratio["value"] <= 0.5 and points["value"] + (points["ci95"] or 0) >= 0 else "**missed**"
-    )
+    goal = reached(ratio["value"] <= 0.5 and points["value"] + (points["ci95"] or 0) >= 0)
     head = of(ours, "compare/accuracy_vs_head")
     return (
         f"- **{network}**: `{ours}` takes {ratio['value']:.2f} × the time of the best backprop inner loop "
-        f"(goal: at most 0.5 at equal accuracy, {reached}); accuracy {_points(points)} points against "
+        f"(goal: at most 0.5 at equal accuracy, {goal}); accuracy {_points(points)} points against "
         f"backprop, {_points(head)} against the best head without adapting: {_where(head)}."
     )
 
@@ -76,11 +66,8 @@ def _where(row: Result) -> str:
     return f"the interval lies {'above' if row['value'] > 0 else 'below'} 0"
 
 
-def _inner_loops() -> str:
-    result = committed("inner_loops")
-    if result is None:
-        return MISSING
-    rows = _rows(result)
+def _inner_loops(result: Result) -> str:
+    rows = by_case(result)
     return "\n".join([*(_network(rows, network) for network in _networks(rows)), provenance(result), ""])
 
 
@@ -133,11 +120,8 @@ def _plain(row: Result | None) -> str:
 # ----------------------------------------------------------------------------------------- regression
 
 
-def _regression() -> str:
-    result = committed("regression")
-    if result is None:
-        return MISSING
-    rows = _rows(result)
+def _regression(result: Result) -> str:
+    rows = by_case(result)
     settings = list(dict.fromkeys(case.split(": ")[0] for case, _ in rows))
     parts = [f"**{name}**\n\n{_setting(rows, name)}" for name in settings]
     return "\n".join([*parts, *_regression_goals(rows), "", provenance(result), ""])
@@ -168,33 +152,27 @@ def _regression_goals(rows: Rows) -> Iterator[str]:
     said = {"eval/mse": "mean squared error", "compare/time_of_forward": "time of `forward` ÷ time of it"}
     for (case, metric), row in rows.items():
         if metric in said and row["goal"] is not None:
-            reached = "reached" if row["value"] <= row["goal"] else "**missed**"
-            yield f"- {case}: {said[metric]} at most {row['goal']:g}; got {row['value']:.3g}, {reached}."
+            goal = f"at most {row['goal']:g}; got {row['value']:.3g}, {reached(row['value'] <= row['goal'])}"
+            yield f"- {case}: {said[metric]} {goal}."
 
 
 # ----------------------------------------------------------------------------------------- memory
 
 
-def _memory() -> str:
-    result = committed("memory")
-    if result is None:
-        return MISSING
-    rows = _rows(result)
+def _memory(result: Result) -> str:
+    rows = by_case(result)
     header = ["", "inference, MB", *ADAPTATIONS.values()]
+    inference = {
+        case: row["value"] for (case, metric), row in rows.items() if metric == "memory/inference_mb"
+    }
+    cases = [*inference]
     lines = [
-        [
-            case,
-            f"{row['value']:.1f}",
-            *(f"{rows[case, f'memory/{key}']['value']:.2f}" for key in ADAPTATIONS),
-        ]
-        for (case, metric), row in rows.items()
-        if metric == "memory/inference_mb"
+        [case, f"{peak:.1f}", *(f"{rows[case, f'memory/{key}']['value']:.2f}" for key in ADAPTATIONS)]
+        for case, peak in inference.items()
     ]
-    cases = [case for case, metric in rows if metric == "memory/inference_mb"]
     worst = max(rows[case, "memory/forward_rows"]["value"] for case in cases)
-    reached = "reached" if worst <= 1.25 else "**missed**"
     few = ADAPTATIONS["forward_rows"]
-    goal = f"Goal: at most 1.25 × inference; *{few}* at most {worst:.2f}, {reached}.\n"
+    goal = f"Goal: at most 1.25 × inference; *{few}* at most {worst:.2f}, {reached(worst <= 1.25)}.\n"
     counts = "; ".join(_less(rows, cases, key) for key in ADAPTATIONS if key.startswith("backprop"))
     less = f"*{few}* needs less memory than {counts}.\n"
     return "\n".join([markdown_table(header, lines), less, goal, provenance(result), ""])

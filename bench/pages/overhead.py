@@ -1,23 +1,22 @@
 """What docs/mlflow.md says in numbers: its generated block, from the JSON of ``bench/results``."""
 
-from blocks import Result, committed, fill, markdown_table
-from record import RESULTS, provenance
+from bench.lib.blocks import Result, by_case, fill, markdown_table, measured
+from bench.lib.paths import DOCS
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 
-PAGE = RESULTS.parent.parent / "docs" / "mlflow.md"
+PAGE = DOCS / "mlflow.md"
 HEADER = ("", "processor, work = 1", "wall clock, without tracking = 1", "opening, s", "closing, s")
 
 
 def filled(text: str) -> str:
     """``text`` with the generated block replaced by what the results say."""
-    return fill(text, {"tracking": _tracking})
+    return fill(text, {"tracking": measured("tracking", _tracking)})
 
 
-def _tracking() -> str:
-    if (result := committed("tracking")) is None:
-        return "Not measured yet.\n"
-    rows = {(row["case"], row["metric"]): row for row in result["rows"]}
+def _tracking(result: Result) -> str:
+    rows = by_case(result)
     cases = [case for case, metric in rows if metric == "cost/processor"]
     lines = [[case, *(_cell(rows[case, metric]) for metric in _metrics())] for case in cases]
     call = rows["local store", "time/log_metrics"]["value"]

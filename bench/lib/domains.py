@@ -1,8 +1,8 @@
 """The settings that inner loops are compared in: a pretrained backbone, what may move, and three
 distributions of tasks whose classes are disjoint.
 
-    python bench/domains.py --prepare [resnet12 vit_tiny]    # makes the weights that nobody ships, once
-    python bench/domains.py --check [names]                  # accuracy of frozen features, cost of a pass
+    python -m bench.lib.domains --prepare [resnet12 vit_tiny]    # makes the weights that nobody ships, once
+    python -m bench.lib.domains --check [names]                  # accuracy of frozen features, cost of a pass
 
     domain("resnet12") -> Domain(backbone, space, train, validation, test, …)
 
@@ -23,10 +23,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from domain_tasks import DESCRIBE, FILES, SEED, TASKS, data_file
-from domain_weights import RECIPES, accuracies, prepare, trained, weights_folder
-from models import MODELS, data_root, norm_space
-from record import Row, table
 from torch import nn
 
 from adapt.backbones import Images, Texts, freeze_batch_norm, load_backbone, require
@@ -34,6 +30,10 @@ from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval
 from adapt.errors import AdaptError
 from adapt.spaces import Space, film
+from bench.lib.domain_tasks import DESCRIBE, FILES, SEED, TASKS, data_file
+from bench.lib.domain_weights import RECIPES, accuracies, prepare, trained, weights_folder
+from bench.lib.models import MODELS, data_root, norm_space
+from bench.lib.record import Row, table
 from tasks import Distribution
 
 __all__ = ["DOMAINS", "Domain", "available", "data_file", "data_root", "domain", "prepare"]
@@ -98,7 +98,7 @@ def available(name: str, *, quick: bool = False) -> str | None:
         except AdaptError as error:
             return str(error)
     if name in RECIPES and not (weights_folder(name) / "backbone.json").is_file():
-        return f"the weights of {name} are not made yet: python bench/domains.py --prepare {name}"
+        return f"the weights of {name} are not made yet: python -m bench.lib.domains --prepare {name}"
     return None
 
 
@@ -171,8 +171,7 @@ def _check(name: str, quick: bool) -> list[Row]:
     ]
     drawn = Examples.of(chosen.validation.episode(index).meta for index in range(20))
     for head, values in accuracies(chosen.backbone, chosen.validation, range(20)).items():
-        interval = mean_interval(values, drawn)
-        rows.append(Row(name, f"accuracy/{head}", interval.mean, ci95=interval.ci95, n=len(values)))
+        rows.append(Row.of(name, f"accuracy/{head}", mean_interval(values, drawn)))
     return rows
 
 

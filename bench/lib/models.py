@@ -34,6 +34,7 @@ from adapt.backbones import (
 )
 from adapt.spaces import Space, Subspace, named
 from adapt.spaces.roles import is_norm
+from bench.lib.paths import ROOT
 
 __all__ = [
     "MODELS",
@@ -50,7 +51,6 @@ __all__ = [
 Placement = Literal["everywhere", "last third", "head"]
 PLACEMENTS: tuple[Placement, ...] = ("everywhere", "last third", "head")
 CLASSES, SHOTS = 5, 5
-ROOT = Path(__file__).parents[1]
 
 #: What customers write to a bank: five intents, five sentences each.
 SENTENCES = (

@@ -3,13 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from record import RESULTS
-
 from adapt.files import read_json
+from bench.lib.paths import RESULTS
 
-__all__ = ["Blocks", "Result", "committed", "fill", "markdown_table"]
+__all__ = [
+    "Blocks",
+    "Result",
+    "Rows",
+    "by_case",
+    "committed",
+    "fill",
+    "markdown_table",
+    "measured",
+    "reached",
+]
 
 Result = Mapping[str, Any]
+Rows = Mapping[tuple[str, str], Result]
 Blocks = Mapping[str, Callable[[], str]]
 
 
@@ -20,6 +30,26 @@ def fill(text: str, blocks: Blocks) -> str:
         head, rest = text.split(start, 1)
         text = head + start + block() + end + rest.split(end, 1)[1]
     return text
+
+
+def measured(name: str, text: Callable[[Result], str]) -> Callable[[], str]:
+    """A block: the ``text`` of a committed result, as far as there is one."""
+
+    def block() -> str:
+        result = committed(name)
+        return "Not measured yet.\n" if result is None else text(result)
+
+    return block
+
+
+def by_case(result: Result) -> Rows:
+    """The rows of a result by case and metric."""
+    return {(row["case"], row["metric"]): row for row in result["rows"]}
+
+
+def reached(is_reached: bool) -> str:
+    """Of a goal."""
+    return "reached" if is_reached else "**missed**"
 
 
 def committed(name: str) -> Result | None:

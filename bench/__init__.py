@@ -1,0 +1,1 @@
+"""Measured comparisons: ``python -m bench.<name>`` prints a table, writes ``bench/results/<name>.json``."""

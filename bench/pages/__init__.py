@@ -1,0 +1,1 @@
+"""Pages of docs/ that are written by hand around generated blocks, one module per page."""
