@@ -17,8 +17,8 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from adapt.app.config import config_folder
 from adapt.app.compose import compose_run as _register  # noqa: F401 (registers the schema)
+from adapt.app.config import config_folder
 from adapt.app.stages.session import distribution
 from adapt.backbones import require
 from adapt.errors import AdaptError
