@@ -195,7 +195,7 @@ class Distribution(FromSource):
 
     def __repr__(self) -> str:
         """What decides the tasks, the same in any process: a source by its name."""
-        settings = [f"{f.name}={_told(getattr(self, f.name))}" for f in fields(self) if f.repr]
+        settings = [f"{f.name}={_as_text(getattr(self, f.name))}" for f in fields(self) if f.repr]
         return f"Distribution({', '.join(settings)})"
 
     @property
@@ -314,6 +314,6 @@ def _labels(counts: tuple[int, ...]) -> torch.Tensor:
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     plain = value is None or isinstance(value, int | str) or is_dataclass(value)
     return repr(value) if plain else getattr(value, "name", type(value).__qualname__)

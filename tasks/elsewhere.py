@@ -60,7 +60,7 @@ def leaves(tasks: Any) -> list[Any]:
 
 def with_seed(tasks: Any, seed: int) -> Any:
     """`tasks` of another seed."""
-    return tasks.map(lambda part: replace(part, seed=seed) if hasattr(part, "seed") else part)
+    return tasks.map(lambda part: replace(part, seed=seed) if getattr(part, "seed", seed) != seed else part)
 
 
 def redrawn(tasks: Any, seed: int, settings: Callable[[Any], Mapping[str, Any]]) -> Any:

@@ -111,18 +111,18 @@ class GroupedTasks(FromSource):
             )
         rooms, asked = self.source.groups(self.support_split), self.shots + self.queries
         kept = tuple(name for name, room in rooms.items() if room is None or room >= asked)
-        each = "in all" if self.regression else "per class"
-        said = (
-            f"{self.source.name}: task.shots={self.shots} and task.queries={self.queries} need {asked} {each}"
+        unit = "in all" if self.regression else "per class"
+        needed = (
+            f"{self.source.name}: task.shots={self.shots} and task.queries={self.queries} need {asked} {unit}"
         )
         if not kept:
             largest = max((room for room in rooms.values() if room is not None), default=0)
             raise TaskError(
-                f"{said}, but no group of split {self.support_split!r} has more than {largest}: use fewer"
+                f"{needed}, but no group of split {self.support_split!r} has more than {largest}: use fewer"
             )
         if left_out := len(rooms) - len(kept):
             place = f"{left_out} of {len(rooms)} groups of split {self.support_split!r}"
-            warnings.warn(f"{said}: {place} have fewer and were left out", TaskWarning, stacklevel=3)
+            warnings.warn(f"{needed}: {place} have fewer and were left out", TaskWarning, stacklevel=3)
         object.__setattr__(self, "names", kept)
 
     @property

@@ -174,21 +174,21 @@ class Combined:
         """What holds of any part holds of the whole; commercial use is allowed if all parts allow it."""
         cards = {name: source.card for name, source in self._sources.items()}
 
-        def each(attribute: str) -> str:
+        def joined(attribute: str) -> str:
             return "; ".join(f"{name}: {getattr(card, attribute)}" for name, card in cards.items())
 
         allowed = {card.commercial for card in cards.values()}
         return Card(
             name=self.name,
-            description=each("description"),
-            origin=each("origin"),
-            licence=each("licence"),
-            terms=each("terms"),
+            description=joined("description"),
+            origin=joined("origin"),
+            licence=joined("licence"),
+            terms=joined("terms"),
             counts={f"{name} {what}": n for name, card in cards.items() for what, n in card.counts.items()},
             known_issues=tuple(
                 f"{name}: {issue}" for name, card in cards.items() for issue in card.known_issues
             ),
-            personal_data=each("personal_data"),
+            personal_data=joined("personal_data"),
             domain=", ".join(dict.fromkeys(card.domain for card in cards.values() if card.domain)),
             commercial=False if False in allowed else None if None in allowed else True,
         )

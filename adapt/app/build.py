@@ -172,11 +172,12 @@ def _within(node: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_value(value: Any, hint: Any, where: str) -> None:
     """Check scalars against their annotation; components (nested targets) are checked where they stand, but
-    no scalar stands for one."""
+    nothing else stands for one."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     scalars = [option for option in options if option in SCALARS]
     components = [o for o in options if getattr(o, "_is_protocol", False) or is_dataclass(o)]
-    if components and not scalars and isinstance(value, SCALARS):
+    plain = (isinstance(value, Mapping) and "_target_" not in value) or isinstance(value, SCALARS)
+    if plain and len(components) + (type(None) in options) == len(options):
         raise _no_component(where, value)
     if not scalars or (value is None and type(None) in options):
         return

@@ -217,6 +217,7 @@ def test_all_classes_are_counted_anew_on_another_split() -> None:
         ([f"task.shots={node('Digits,size:8')}"], r"task.shots=.* is no whole number"),
         (["task.shots={_target_:os.system,command:ls}"], r"task.shots._target_=os.system is not allowed"),
         (["task.source=letters"], "task.source=letters is not a component"),
+        (["task=noisy", "~task.base._target_"], "task.base=.* is not a component: give it a _target_"),
         (["task.seed=3"], "tasks.Distribution has the seed of the run: set seed"),
         (["task=noisy", "task.base.seed=3"], "tasks.Distribution has the seed of the run: set seed"),
         (["task.costly_task=3"], "task.costly_task is not a setting .*: did you mean costly_tasks?"),
