@@ -194,6 +194,13 @@ def test_a_node_without_a_target_is_what_its_source_is() -> None:
             distribution(config)
 
 
+def test_a_source_is_no_tasks() -> None:
+    config = composed("task=digits")
+    config.task = {"_target_": "tasks.Digits", "tasks": 1}
+    with pytest.raises(AdaptError, match=r"task\._target_=tasks\.Digits makes no tasks"):
+        distribution(config)
+
+
 def _node(override: str) -> dict[str, Any]:
     return OverridesParser.create().parse_override(override).value()  # type: ignore[return-value]
 

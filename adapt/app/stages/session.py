@@ -127,6 +127,11 @@ def distribution(
     parts = Parts(config, reads=False) if parts is None else parts
     task = cast(dict[str, Any], OmegaConf.to_container(config.task, resolve=True))
     tasks = build(tasks_of(task), "task", config.allow, parts.make)
+    if not hasattr(tasks, "map"):
+        raise AdaptError(
+            f"task._target_={task['_target_']} makes no tasks: a source belongs below task.source, where "
+            "task itself is tasks.from_source"
+        )
     seed = config.seed if seed is None else seed
     return with_seed(tasks, seed) if split is None else on_split(tasks, split, seed)
 
