@@ -14,10 +14,10 @@ from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, progress
 from adapt.app.stages.adapters import adapter_of
-from adapt.app.stages.licence import licence_tags, warn_about_licence
 from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.state import PROGRESS
+from adapt.app.stages.tracked import tracked
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
@@ -25,7 +25,6 @@ from adapt.compare.markdown import comparison_markdown
 from adapt.compare.verdict import size_text, verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
-from adapt.tracking import DatasetInput
 from tasks import Source, Tasks
 
 __all__ = ["context_of", "describe", "run_compare"]
@@ -45,17 +44,9 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     context = context_of(config, backbone, info, tasks, device)
     task = describe(config, tasks)
     where = environment(device)
-    settings = build(config.tracking, "tracking", config.allow)
     electricity = build(config.energy, "energy", config.allow)
-    tags = {
-        "backbone": context.adapter.backbone_name or "own",
-        "task": tasks.source.name,
-        "device": device.type,
-    }
-    tags |= licence_tags(tasks.source.card)
-    warn_about_licence(tasks.source.card, console)
-    data = DatasetInput(tasks.source.name, tasks.source.digest(), tasks.source.card.to_dict(), "evaluation")
-    with session.track(settings, tags, [data]) as run:
+    backbone_name = context.adapter.backbone_name
+    with tracked(config, session, tasks.source, backbone_name, device, "evaluation") as run:
         result = compare(
             methods,
             tasks,

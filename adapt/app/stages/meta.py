@@ -11,7 +11,8 @@ from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
 from adapt.app.stages.adapters import untrained
 from adapt.app.stages.session import Parts, Session, distribution
-from adapt.app.stages.training import VALIDATION, provenance, settings_of, tracked
+from adapt.app.stages.tracked import tracked
+from adapt.app.stages.training import VALIDATION, provenance, settings_of
 from adapt.errors import AdaptError
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.tracking.model import check_name, load_pyfunc
@@ -37,7 +38,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
     resume = _resumed(config)
     started = time.perf_counter()
-    with tracked(config, session, train.source, adapter.backbone_name, device) as run:
+    with tracked(config, session, train.source, adapter.backbone_name, device, "training") as run:
         state, metrics = meta_train(
             adapter.backbone,
             adapter.space,

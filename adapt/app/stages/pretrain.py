@@ -12,7 +12,8 @@ from adapt.app.build import build
 from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
 from adapt.app.stages.session import Parts, Session, distribution
-from adapt.app.stages.training import VALIDATION, provenance, settings_of, tracked
+from adapt.app.stages.tracked import tracked
+from adapt.app.stages.training import VALIDATION, provenance, settings_of
 from adapt.backbones import freeze_batch_norm, save_backbone
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
@@ -42,7 +43,7 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
         rotations=settings.rotations,
     )
     started = time.perf_counter()
-    with tracked(config, session, tasks.source, info.name, device) as run:
+    with tracked(config, session, tasks.source, info.name, device, "training") as run:
         bar = progress(f"pretraining on {classes} classes")
         pretrain(
             backbone.to(device),

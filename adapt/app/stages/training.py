@@ -1,6 +1,5 @@
-"""What `meta` and `pretrain` share: settings, the record of a run, and what is noted in its artifact."""
+"""What `meta` and `pretrain` share: settings, and what is noted in the artifact."""
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -8,14 +7,11 @@ from omegaconf import DictConfig
 
 from adapt.app.build import build
 from adapt.app.environment import environment
-from adapt.app.progress import console
-from adapt.app.stages.licence import licence_tags, warn_about_licence
 from adapt.app.stages.session import Session
 from adapt.errors import AdaptError
-from adapt.tracking import DatasetInput, Run
-from tasks import AnySource, Tasks
+from tasks import Tasks
 
-__all__ = ["VALIDATION", "provenance", "settings_of", "tracked"]
+__all__ = ["VALIDATION", "provenance", "settings_of"]
 
 VALIDATION = "validation"  # the split that choices are made on; test classes are never looked at here
 
@@ -31,21 +27,6 @@ def settings_of(config: DictConfig, kind: type) -> Any:
         option = {"Pretraining": "pretraining", "MetaTraining": "outer"}[kind.__name__]
         raise AdaptError(f"stage={config.stage.value} needs meta={option}, not {type(settings).__name__}")
     return settings
-
-
-def tracked(
-    config: DictConfig,
-    session: Session,
-    source: AnySource,
-    backbone: str | None,
-    device: torch.device,
-) -> AbstractContextManager[Run]:
-    """The run as MLflow has it, while it goes on; says on the terminal what the licence forbids."""
-    tags = {"backbone": backbone or "own", "task": source.name, "device": device.type}
-    tags |= licence_tags(source.card)
-    warn_about_licence(source.card, console)
-    data = DatasetInput(source.name, source.digest(), source.card.to_dict(), "training")
-    return session.track(build(config.tracking, "tracking", config.allow), tags, [data])
 
 
 def provenance(
