@@ -29,14 +29,6 @@ SMALL = (
 TRACKED = (*SMALL, "tracking.system_metrics_seconds=null")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that the tests share: making one takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    prepare_store(folder)
-    return folder
-
-
 def tree(root: Path, experiment: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]]]:
     """The only sweep of ``experiment``; its runs by id; theirs by their id."""
     client = mlflow.MlflowClient(tracking_uri=prepare_store(root))
