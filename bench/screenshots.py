@@ -25,7 +25,7 @@ from pathlib import Path
 
 import mlflow
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 
 from bench.lib.paths import ROOT
 
@@ -35,6 +35,7 @@ SECONDS = 180  # the longest wait for the server, and for anything on a page
 #: No usage statistics, and no background jobs, which nothing here starts.
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 COLUMNS = ("eval/accuracy", "time/adapt_seconds", "compare/speedup_vs_retrain")
+MORE_ROWS = "rows => document.querySelectorAll('.ag-row').length > rows"
 #: Columns that MLflow shows by itself.
 USUAL = ("Dataset", "Source", "Models")
 
@@ -138,9 +139,21 @@ def choose_columns(page: Page, names: Sequence[str]) -> None:
 
 
 def unfold(page: Page, *parents: str) -> None:
-    """Show the children of runs (their ids)."""
+    """Show the children of runs (their ids): more rows than before. A click into a table that is still being
+    made has no effect, and is repeated."""
+    deadline = time.monotonic() + SECONDS
     for parent in parents:
-        page.locator(f"[row-id='{parent}'] button.du-bois-light-btn-icon-only").last.click()
+        button = page.locator(f"[row-id='{parent}'] button.du-bois-light-btn-icon-only").last
+        button.wait_for()
+        rows = page.locator(".ag-row").count()
+        while True:
+            button.click()
+            try:
+                page.wait_for_function(MORE_ROWS, arg=rows, timeout=20_000)
+                break
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise
 
 
 def cell(page: Page, run: str, column: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -32,6 +33,26 @@ def data(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pat
     assert request.config.cache is not None
     monkeypatch.setenv("ADAPT_CACHE", str(request.config.cache.mkdir("decoded")))
     return DATA
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an MLflow store that holds nothing, to be copied: MLflow takes seconds to make one. All
+    workers share it."""
+    from adapt.tracking import prepare_store
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "empty store"
+    prepare_store(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an MLflow store that the tests of a module share."""
+    folder = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_store / "mlflow.db", folder)
+    return folder
 
 
 @pytest.fixture

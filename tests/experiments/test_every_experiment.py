@@ -178,14 +178,6 @@ MINIATURES = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that all experiments share: making one takes seconds."""
-    folder = tmp_path_factory.mktemp("tracking")
-    prepare_store(folder)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_in_miniature(

@@ -10,6 +10,7 @@ import torch
 
 from bench.lib.figures import memory_against_depth, training_curves
 from bench.lib.models import MODELS, PLACEMENTS, network, objective, problem
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 BENCHES = (
@@ -32,8 +33,7 @@ BENCHES = (
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"bench.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return processes.run(["-m", f"bench.{name}", *arguments], ROOT)
 
 
 @pytest.mark.slow

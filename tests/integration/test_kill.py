@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from adapt.compare import Comparison
 from adapt.files import read_json
 from adapt.tracking import prepare_store
 from tests.command_line import call
+from tests.processes import Process
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -26,38 +25,20 @@ TASKS = 30
 SMALL = ("method=[head,forward]", "task.ways=2", "task.queries=3", "energy=none")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that the tests share: making one takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    prepare_store(folder)
-    return folder
-
-
 def stop_when(
     there: Callable[[], bool], number: signal.Signals, folder: Path, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Start ``python -m adapt`` in ``folder``, and send it ``number`` as soon as ``there()``."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapt", *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Process(["-m", "adapt", *arguments], folder)
     try:
         deadline = time.monotonic() + 300
         while not there():
-            assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
+            assert process.poll(0.01) is None, f"ended before it could be killed: {process.said}"
             assert time.monotonic() < deadline, "has not got far enough"
-            time.sleep(0.01)
-        process.send_signal(number)
-        said = process.communicate(timeout=120)
+        process.send(number)
+        return process.wait(120)
     finally:
         process.kill()
-        process.wait()
-    return subprocess.CompletedProcess(arguments, process.returncode, *said)
 
 
 def lines(path: Path) -> int:

@@ -3,11 +3,7 @@ as `resume` finds them."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +13,8 @@ import torch
 
 from adapt.compare import Comparison
 from adapt.files import read_json, read_metadata, read_tensors, shipped, write_json
-from tests.command_line import call, start
+from tests.command_line import call
+from tests.processes import Process, run
 
 CHECKPOINT, RESULT = "checkpoint.safetensors", "adapter/adapter_model.safetensors"
 TINY = (
@@ -32,25 +29,20 @@ SMALL = (
 )  # fmt: skip
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "adapt", *TINY, f"hydra.run.dir={folder}", *more]
+def typed(folder: Path, *more: str) -> list[str]:
+    return ["-m", "adapt", *TINY, f"hydra.run.dir={folder}", *more]
 
 
 def kill_when_there(folder: Path, moment: float, *more: str) -> None:
     """Start a run, and kill it ``moment`` seconds after its first checkpoint."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command(folder, *more), env=environment, stdout=quiet, stderr=quiet)
+    process = Process(typed(folder, *more), folder.parent)
     try:
         deadline = time.monotonic() + 240
         while not (folder / CHECKPOINT).is_file():
-            assert process.poll() is None and time.monotonic() < deadline, "no checkpoint"
-            time.sleep(0.01)
-        time.sleep(moment)
-        assert process.poll() is None, "finished before it could be killed: give it more steps"
+            assert process.poll(0.01) is None and time.monotonic() < deadline, "no checkpoint"
+        assert process.poll(moment) is None, "finished before it could be killed: give it more steps"
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
 
 
 @pytest.mark.slow
@@ -59,7 +51,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     kill_when_there(tmp_path / "killed", 0.3, *more)
     assert not (tmp_path / "killed" / RESULT).exists()
     for name, again in (("resumed", (f"resume={tmp_path / 'killed'}",)), ("whole", ())):
-        done = start(command(tmp_path / name, *more, *again), tmp_path)
+        done = run(typed(tmp_path / name, *more, *again), tmp_path)
         assert done.returncode == 0, done.stderr
     assert call(["resume", "killed"], tmp_path) == 0  # goes on in its own folder
     resumed, in_place, whole = (

@@ -37,14 +37,13 @@ STARTS_WITHIN = 200.0
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def registered(root: Path) -> Path:
     """A store with version 1 of digits."""
-    folder = tmp_path_factory.mktemp("serving")
-    client = mlflow.MlflowClient(tracking_uri=prepare_store(folder))
-    experiment = client.create_experiment("serving", (folder / "mlruns" / "serving").as_uri())
+    client = mlflow.MlflowClient(tracking_uri=prepare_store(root))
+    experiment = client.create_experiment("serving", (root / "mlruns" / "serving").as_uri())
     with silent():
         log_model(client, client.create_run(experiment).info.run_id, SHIPPED, "digits")
-    return folder
+    return root
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -59,17 +58,17 @@ def environment(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[str]:
+def server(registered: Path) -> Iterator[str]:
     """The address of a server on loopback, which ends with the tests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", URI, "--env-manager", "local"]
-    with (root / "server.log").open("wb") as log:
+    with (registered / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=root,
-            env=environment(root),
+            cwd=registered,
+            env=environment(registered),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the server is a child of the command: both are ended together
@@ -81,7 +80,7 @@ def server(root: Path) -> Iterator[str]:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
                     break
             except OSError:
-                said = (root / "server.log").read_text()
+                said = (registered / "server.log").read_text()
                 assert process.poll() is None and time.monotonic() < deadline, said
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
@@ -166,20 +165,20 @@ def test_example_client(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_predict_on_the_command_line(root: Path) -> None:
+def test_predict_on_the_command_line(registered: Path) -> None:
     request = task(["a", "b"] * 2)
-    (root / "request.json").write_text(json.dumps(body(request)))
+    (registered / "request.json").write_text(json.dumps(body(request)))
     command = [sys.executable, "-m", "mlflow", "models", "predict", "-m", URI, "--env-manager", "local"]
     files = ["-i", "request.json", "-o", "answer.json", "-t", "json"]
     done = subprocess.run(
         [*command, *files],
-        cwd=root,
-        env=environment(root),
+        cwd=registered,
+        env=environment(registered),
         capture_output=True,
         text=True,
         timeout=STARTS_WITHIN,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads((root / "answer.json").read_text())["predictions"]
+    answer = json.loads((registered / "answer.json").read_text())["predictions"]
     assert np.abs(np.array(answer["probabilities"]) - expected(request)).max() < 1e-6

@@ -16,6 +16,7 @@ import pytest
 
 from adapt.tracking import prepare_store, track
 from adapt.tracking.sync import main, sync
+from tests.processes import Process
 from tests.tracked import comparison, free_port, fresh, runs, settings
 
 mlflow = pytest.importorskip("mlflow")
@@ -46,21 +47,18 @@ sys.exit(run.problem)
 ROOT = Path(__file__).parents[2]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", WORK, *map(str, arguments)]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, **output)  # type: ignore[call-overload]
+def start(*arguments: object) -> Process:
+    return Process(["-W", "error", "-c", WORK, *map(str, arguments)], ROOT)
 
 
 def stopped(number: signal.Signals, *arguments: object) -> tuple[str, int]:
     """MLflow's id of a run whose process was stopped in the middle, and the exit code."""
     process = start(*arguments)
-    assert process.stdout is not None
-    told = [process.stdout.readline().strip(), process.stdout.readline().strip()]
-    process.send_signal(number)
-    errors = process.communicate(timeout=120)[1]
-    assert told[1] == "ready", errors
-    return told[0], process.returncode
+    while "ready" not in process.said[0]:
+        assert process.poll(0.01) is None, process.said
+    process.send(number)
+    ended = process.wait(120)
+    return ended.stdout.split()[0], ended.returncode
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +66,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of eight processes that started at once on nothing; the other tests use it too."""
     root = tmp_path_factory.mktemp("processes")
     started = [start(root / "store", root / f"run{number}", "eight", "end") for number in range(8)]
-    spoken = [process.communicate(timeout=500) for process in started]
-    assert [process.returncode for process in started] == [0] * 8, spoken
-    assert [errors for _, errors in spoken] == [""] * 8, "nor does MLflow talk on the terminal"
+    ended = [process.wait(500) for process in started]
+    assert [process.returncode for process in ended] == [0] * 8, ended
+    assert [process.stderr for process in ended] == [""] * 8, "nor does MLflow talk on the terminal"
     return root / "store"
 
 

@@ -30,10 +30,10 @@ pytestmark = pytest.mark.slow
 class Server:
     """``mlflow server`` on loopback, which can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.port = folder, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.store = prepare_store(folder / "store")
+        self.store = prepare_store(root)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -65,8 +65,8 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
+def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), root)
     server.start()
     yield server
     server.kill()

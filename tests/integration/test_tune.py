@@ -79,9 +79,8 @@ def tune(folder: Path, *arguments: str, interrupt: int | None = None, add: Any =
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    folder = tmp_path_factory.mktemp("tune")
-    prepare_store(folder)
+def searched(root: Path) -> Searched:
+    folder = root
     options = (*SMALL, "hparams_search.trials=2", "tracking.system_metrics_seconds=null")
     capture = pytest.MonkeyPatch()
     written: list[str] = []

@@ -37,8 +37,7 @@ def broken(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    root = tmp_path_factory.mktemp("versions")
+def store(root: Path) -> tuple[Path, Any]:
     return root, mlflow.MlflowClient(tracking_uri=prepare_store(root))
 
 

@@ -31,13 +31,6 @@ SHIPPED = PRETRAINED / "conv4_glyphs_film"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    prepare_store(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(root: Path) -> Any:
     return mlflow.MlflowClient(tracking_uri=prepare_store(root))
 

@@ -25,14 +25,6 @@ mlflow = pytest.importorskip("mlflow")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that the tests of this module share: making one takes seconds."""
-    folder = tmp_path_factory.mktemp("tracking")
-    prepare_store(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(root: Path) -> Any:
     return mlflow.MlflowClient(tracking_uri=prepare_store(root))
 

@@ -1,0 +1,177 @@
+"""Processes that have nothing left to import: forked from one that has torch, MLflow and Hydra loaded.
+
+Most of the seconds that a ``python -m adapt`` takes in a test are imports. Where a test needs a process, to
+kill it, say, or since what it runs is a script, but not the imports, it starts one here. All else is as in a
+new interpreter: directory, environment, arguments, output, signals, and how it ends. On Linux only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+__all__ = ["Process", "run"]
+
+ROOT = Path(__file__).parents[1]
+LOADED = (
+    "adapt.app.main",
+    "adapt.app.stages.run",
+    "adapt.tracking.store",
+    "hydra._internal.hydra",
+    "matplotlib.backends.backend_agg",
+    "rich.live",
+    "scipy.stats",
+    "sklearn.datasets",
+    "sklearn.linear_model",
+    "torch._dynamo",  # by the first function that a network is called through
+)
+
+
+class Process:
+    """``python ARGUMENTS`` in ``folder``: ``-m MODULE …``, ``-c CODE …`` or ``FILE …``, behind ``-W error``
+    if warnings are to be errors. One thread. What it says is kept in files: it never waits for a reader."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        if sys.platform != "linux":
+            pytest.skip("forks processes with what they import, which needs Linux")
+        self.arguments, self.returncode = list(arguments), None
+        self._written = os.memfd_create("stdout"), os.memfd_create("stderr")
+        self._state, theirs = socket.socketpair()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        job = {"arguments": self.arguments, "folder": str(folder), "environment": environment}
+        given = [theirs.fileno(), *self._written]
+        with theirs:
+            socket.send_fds(_server(), [json.dumps(job).encode()], given)
+        self.pid = int(self._state.recv(64))
+
+    returncode: int | None
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """What it has written so far, to stdout and to stderr."""
+        if self.returncode is None:
+            out, err = (os.pread(number, 1 << 24, 0).decode() for number in self._written)
+            self._said = out, err
+        return self._said
+
+    def poll(self, seconds: float = 0) -> int | None:
+        """Within ``seconds``: the exit code, or minus the signal that ended it; None if it still runs."""
+        if self.returncode is None and select.select([self._state], [], [], seconds)[0]:
+            code = int(self._state.recv(64))
+            _ = self.said
+            self.returncode = code
+            self._state.close()
+            for number in self._written:
+                os.close(number)
+        return self.returncode
+
+    def wait(self, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """Till it has ended; it is killed after ``seconds``."""
+        code = self.poll(seconds)
+        if code is None:
+            self.kill()
+            raise subprocess.TimeoutExpired(self.arguments, seconds, *self.said)
+        return subprocess.CompletedProcess(self.arguments, code, *self.said)
+
+    def send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.poll(60)
+
+
+def run(arguments: Sequence[str], folder: Path, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    """A ``Process`` from start to end."""
+    return Process(arguments, folder).wait(seconds)
+
+
+# -------------------------------------------------------------------------------- what they are forked from
+
+
+@cache
+def _server() -> socket.socket:
+    """Where jobs are sent to."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    command = [sys.executable, "-m", "tests.processes", str(theirs.fileno())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with theirs:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[theirs.fileno()])
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # called before the other: the server ends when nobody can send it jobs
+    return ours
+
+
+def _serve(jobs: socket.socket) -> dict[str, Any]:
+    """Fork for every job; returns in the forked process, with its job, and ends with the socket."""
+    for name in LOADED:
+        importlib.import_module(name)
+    sys.modules["adapt.tracking.store"].load_mlflow()
+    waiting = set[int]()
+    while True:
+        message, given, *_ = socket.recv_fds(jobs, 1 << 20, 3)
+        if not message:
+            for pid in waiting:
+                os.waitpid(pid, 0)
+            os._exit(0)
+        waiting = {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        if pid := os.fork():
+            waiting.add(pid)
+            for number in given:
+                os.close(number)
+            continue
+        state, out, err = given
+        if pid := os.fork():  # here is who waits for it and tells how it ended
+            os.write(state, str(pid).encode())
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os.write(state, str(code).encode())
+            os._exit(0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for number in (*given, jobs.detach()):
+            os.close(number)
+        return json.loads(message)  # type: ignore[no-any-return]
+
+
+def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """What the interpreter does before it runs a module or code."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[0] = folder
+    if arguments[:2] == ["-W", "error"]:
+        warnings.simplefilter("error")
+        del arguments[:2]
+    kind, *rest = arguments
+    if kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        exec(rest[0], main.__dict__)
+    else:
+        sys.argv, sys.path[0] = arguments, str(Path(kind).parent)
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    _become(**_serve(socket.socket(fileno=int(sys.argv[1]))))
