@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
@@ -75,6 +75,8 @@ def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
         return {key: _built(child, f"{where}.{key}", allow, make) for key, child in value.items()}
 
     def made() -> Any:
+        if unset := [key for key, child in value.items() if child == MISSING]:
+            raise AdaptError(f"{where}.{unset[0]} has no value yet: set {where}.{unset[0]}=…")
         parts = {key: _built(child, f"{where}.{key}", allow, make) for key, child in value.items()}
         arguments = {key: part for key, part in parts.items() if not str(key).startswith("_")}
         target = _resolve(value["_target_"], where, allow)
@@ -177,7 +179,8 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
     scalars = [option for option in options if option in SCALARS]
     components = [o for o in options if getattr(o, "_is_protocol", False) or is_dataclass(o)]
     plain = (isinstance(value, Mapping) and "_target_" not in value) or isinstance(value, SCALARS)
-    if plain and len(components) + (type(None) in options) == len(options):
+    plain = plain or (value is None and type(None) not in options)
+    if plain and components and len(components) + (type(None) in options) == len(options):
         raise _no_component(where, value)
     if not scalars or (value is None and type(None) in options):
         return
