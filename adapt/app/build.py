@@ -100,16 +100,17 @@ def check_all(config: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
         check(tasks_of(node) if key == "task" else node, key, allow)
 
 
-def check(value: Any, where: str, allow: Sequence[str] = ()) -> None:
-    """Check every ``_target_`` below ``value`` (plain containers), recursively, without calling anything."""
+def check(value: Any, where: str, allow: Sequence[str] = (), *, names_only: bool = False) -> None:
+    """Check every ``_target_`` below ``value`` (plain containers), recursively, without calling anything;
+    ``names_only`` where what its arguments are set to is not complete yet."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            _check_arguments(value, _resolve(value["_target_"], where, allow), where)
+            _check_arguments(value, _resolve(value["_target_"], where, allow), where, names_only)
         for key, child in value.items():
-            check(child, f"{where}.{key}", allow)
+            check(child, f"{where}.{key}", allow, names_only=names_only)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            check(child, f"{where}[{index}]", allow)
+            check(child, f"{where}[{index}]", allow, names_only=names_only)
 
 
 def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
@@ -137,7 +138,7 @@ def _not_allowed(target: Any, where: str, allowed: Sequence[str]) -> AdaptError:
     )
 
 
-def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
+def _check_arguments(node: Mapping[str, Any], target: Any, where: str, names_only: bool) -> None:
     parameters = inspect.signature(target).parameters
     # Fields that a dataclass inherits are annotated with names of the module that they come from.
     plain_class = inspect.isclass(target) and not is_dataclass(target)
@@ -145,6 +146,8 @@ def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given = {key: value for key, value in node.items() if not str(key).startswith("_")}
     for key, value in given.items():
+        if key in parameters and names_only:
+            continue
         if key in parameters:
             _check_value(value, hints.get(key), f"{where}.{key}")
         elif not open_ended:
