@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
@@ -75,6 +75,8 @@ def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
         return {key: _built(child, f"{where}.{key}", allow, make) for key, child in value.items()}
 
     def made() -> Any:
+        if unset := [key for key, child in value.items() if child == MISSING]:
+            raise AdaptError(f"{where}.{unset[0]} has no value yet: set {where}.{unset[0]}=…")
         parts = {key: _built(child, f"{where}.{key}", allow, make) for key, child in value.items()}
         arguments = {key: part for key, part in parts.items() if not str(key).startswith("_")}
         target = _resolve(value["_target_"], where, allow)
@@ -98,16 +100,17 @@ def check_all(config: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
         check(tasks_of(node) if key == "task" else node, key, allow)
 
 
-def check(value: Any, where: str, allow: Sequence[str] = ()) -> None:
-    """Check every ``_target_`` below ``value`` (plain containers), recursively, without calling anything."""
+def check(value: Any, where: str, allow: Sequence[str] = (), *, names_only: bool = False) -> None:
+    """Check every ``_target_`` below ``value`` (plain containers), recursively, without calling anything;
+    ``names_only`` where what its arguments are set to is not complete yet."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            _check_arguments(value, _resolve(value["_target_"], where, allow), where)
+            _check_arguments(value, _resolve(value["_target_"], where, allow), where, names_only)
         for key, child in value.items():
-            check(child, f"{where}.{key}", allow)
+            check(child, f"{where}.{key}", allow, names_only=names_only)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            check(child, f"{where}[{index}]", allow)
+            check(child, f"{where}[{index}]", allow, names_only=names_only)
 
 
 def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
@@ -135,7 +138,7 @@ def _not_allowed(target: Any, where: str, allowed: Sequence[str]) -> AdaptError:
     )
 
 
-def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
+def _check_arguments(node: Mapping[str, Any], target: Any, where: str, names_only: bool) -> None:
     parameters = inspect.signature(target).parameters
     # Fields that a dataclass inherits are annotated with names of the module that they come from.
     plain_class = inspect.isclass(target) and not is_dataclass(target)
@@ -143,6 +146,8 @@ def _check_arguments(node: Mapping[str, Any], target: Any, where: str) -> None:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given = {key: value for key, value in node.items() if not str(key).startswith("_")}
     for key, value in given.items():
+        if key in parameters and names_only:
+            continue
         if key in parameters:
             _check_value(value, hints.get(key), f"{where}.{key}")
         elif not open_ended:
@@ -177,7 +182,8 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
     scalars = [option for option in options if option in SCALARS]
     components = [o for o in options if getattr(o, "_is_protocol", False) or is_dataclass(o)]
     plain = (isinstance(value, Mapping) and "_target_" not in value) or isinstance(value, SCALARS)
-    if plain and len(components) + (type(None) in options) == len(options):
+    plain = plain or (value is None and type(None) not in options)
+    if plain and components and len(components) + (type(None) in options) == len(options):
         raise _no_component(where, value)
     if not scalars or (value is None and type(None) in options):
         return

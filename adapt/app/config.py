@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, IntegerNode
 
 __all__ = ["OF_THE_RUN", "Config", "Stage", "config_folder", "tasks_of"]
 
@@ -43,7 +43,9 @@ def tasks_of(task: Mapping[str, Any]) -> dict[str, Any]:
 def _task() -> DictConfig:
     # An open node: which keys there are follows from its _target_, and whatever is misspelt is told when that
     # is checked. Hydra would ask for a + before every key that an option does not list.
-    return DictConfig({"_target_": ANY_TASKS, **OF_THE_RUN}, flags={"struct": False})
+    # The keys of the run have their types here, for they are nobody's arguments.
+    counts = {key: IntegerNode(n, is_optional=False) for key, n in OF_THE_RUN.items() if isinstance(n, int)}
+    return DictConfig({"_target_": ANY_TASKS, **OF_THE_RUN, **counts}, flags={"struct": False})
 
 
 @dataclass

@@ -185,6 +185,12 @@ def test_missing_argument() -> None:
         make({"_target_": "adapt.backbones.load_backbone"})
 
 
+def test_a_value_that_an_option_leaves_open() -> None:
+    node = {"_target_": "adapt.backbones.load_backbone", "name": "???", "weights": None}
+    with pytest.raises(AdaptError, match=r"^part\.name has no value yet: set part\.name="):
+        make(node)
+
+
 @pytest.mark.parametrize("node", [7, "digits", [1, 2], {"lr": 1}, None])
 def test_no_component(node: Any) -> None:
     with pytest.raises(AdaptError, match=r"part=.* is not a component: give it a _target_"):

@@ -17,7 +17,9 @@ import yaml
 from rich.console import Console
 
 from adapt.app.commands import list as listing
+from adapt.app.commands import show
 from adapt.app.config import config_folder
+from adapt.errors import AdaptError
 from tests.command_line import call
 
 CONFIGS = sorted(config_folder().glob("*/*.yaml"))
@@ -182,6 +184,19 @@ def test_show_says_what_an_experiment_sweeps_over(tmp_path: Path, capsys: pytest
     assert section(page, "One run for each of") == ["task.shots=1,5,10", "seed=0,1,2"]
     assert section(page, "Set by the experiment") == ["name=digits", "task.tasks=200", "task.costly_tasks=50"]
     assert "One run for each of" not in said(["show", "experiment=sinusoid"], tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("task.shotz=1", "task.shotz is not a setting of tasks.Distribution: did you mean shots?"),
+        ("task.source.sise=8", "task.source.sise is not a setting of tasks.Digits: did you mean size?"),
+        ("task.label_noise=0.2", "task.label_noise is no setting any more: use task=noisy"),
+    ],
+)
+def test_show_refuses_settings_of_tasks_that_there_are_not(typed: str, message: str) -> None:
+    with pytest.raises(AdaptError, match=re.escape(message)):
+        show.main(["task=digits", typed])
 
 
 def test_show_of_own_configs(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

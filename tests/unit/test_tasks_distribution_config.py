@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -194,6 +195,15 @@ def test_a_node_without_a_target_is_what_its_source_is() -> None:
             distribution(config)
 
 
+def test_numbers_of_tasks_are_numbers() -> None:
+    task = composed("task.tasks='7'", "task.costly_tasks='2'").task
+    assert (task.tasks, task.costly_tasks) == (7, 2)
+    for value in ("many", "2.5", "null"):
+        for key in ("task.tasks", "task.costly_tasks"):
+            with pytest.raises(HydraException, match=f"Error merging override {key}={value}"):
+                composed(f"{key}={value}")
+
+
 def test_a_source_is_no_tasks() -> None:
     config = composed("task=digits")
     config.task = {"_target_": "tasks.Digits", "tasks": 1}
@@ -224,11 +234,13 @@ def test_all_classes_are_counted_anew_on_another_split() -> None:
         ([f"task.shots={node('Digits,size:8')}"], r"task.shots=.* is no whole number"),
         (["task.shots={_target_:os.system,command:ls}"], r"task.shots._target_=os.system is not allowed"),
         (["task.source=letters"], "task.source=letters is not a component"),
+        (["task.source=null"], "task.source=None is not a component"),
+        (["task=table_file"], "task.source.file has no value yet: set task.source.file="),
         (["task=noisy", "~task.base._target_"], "task.base=.* is not a component: give it a _target_"),
         (["task.seed=3"], "tasks.Distribution has the seed of the run: set seed"),
         (["task=noisy", "task.base.seed=3"], "tasks.Distribution has the seed of the run: set seed"),
         (["task.costly_task=3"], "task.costly_task is not a setting .*: did you mean costly_tasks?"),
-        (["task.tasks=many"], "task.tasks='many' is no whole number"),
+        (["task.tasks=0"], "task.tasks=0: at least one task is needed"),
         (["task=noisy", "task.shots=3"], "task.shots is not a setting of .*: did you mean base.shots?"),
         (["task=noisy", "task.shar=1"], "task.shar is not a setting of .*: did you mean share?"),
         (["task=noisy", "task.base.source.szie=3"], "task.base.source.szie .*: did you mean size?"),

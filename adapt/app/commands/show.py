@@ -1,18 +1,21 @@
 """``python -m adapt show experiment=quickstart``: what a run would be made of, without running it."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import RenderableType
 from rich.text import Text
 
+from adapt.app.build import check
 from adapt.app.commands.arguments import Arguments
 from adapt.app.commands.list import config_folders, groups, rows, sentence
 from adapt.app.compose import Composed, compose_run
+from adapt.app.config import tasks_of
 from adapt.app.progress import console
 
 __all__ = ["main"]
@@ -25,7 +28,8 @@ def main(arguments: list[str]) -> None:
     """Print the options that were chosen, what the experiment sets, the whole configuration, and the command.
 
     Raises:
-        AdaptError: a folder that does not exist. What Hydra raises of overrides is raised on.
+        AdaptError: a folder that does not exist, or a key of ``task`` that is no setting. What Hydra raises
+            of overrides is raised on.
     """
     parser = Arguments(
         "show", "What an experiment is made of: options, settings, and the command that runs it."
@@ -36,8 +40,17 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_intermixed_args(arguments)
     known = groups(config_folders(given.config_dir))
     composed = compose_run(given.override, given.config_dir)
+    _check_task(composed.config)
     for part in _page(composed, known, given.override, given.config_dir):
         console.print(part, soft_wrap=not console.is_terminal)
+
+
+def _check_task(config: DictConfig) -> None:
+    """Refuse what is misspelt in ``task``, the one part whose keys Hydra leaves open. Tasks of somebody's own
+    package are left to the run, which asks whether that is allowed."""
+    task = tasks_of(cast(dict[str, Any], OmegaConf.to_container(config.task, resolve=True)))
+    if not re.search(r"'_target_': '(?!tasks\.)", repr(task)):
+        check(task, "task", names_only=True)
 
 
 def _page(
