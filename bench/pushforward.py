@@ -134,7 +134,7 @@ def main() -> None:
     for name in chosen if quick else MODELS:
         part = partial.read(name)
         if part is None and name in chosen:
-            ks = (1, 2) if quick else KS
+            ks = (2,) if quick else KS
             part = {"rows": measure_network(name, ks, compiled=compiled, quick=quick)}
             partial.write(name, part)
         if part is None:

@@ -33,7 +33,7 @@ from adapt.forward.estimators import (
     Rademacher,
     Reverse,
 )
-from adapt.heads import Direct, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
+from adapt.heads import Direct, Head, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
 from adapt.inner import (
     Auto,
     Descent,
@@ -288,6 +288,20 @@ HEADS = {name: HeadRow(CONVERGED.get(name, kind())) for name, kind in heads.HEAD
     "logistic, strong, by conjugate gradients": HeadRow(Logistic(l2=1.0, dense=0)),
     "linear, plain descent": HeadRow(Linear(lr=0.3, steps=10, momentum=0.0, l2=0.0)),
     "kernel_ridge, short": HeadRow(KernelRidge(length=0.3, l2=1e-2, scale=1.0)),
+}
+
+
+#: One head of every way of computing: for what is tried with every head and much else.
+PLAIN_HEADS: dict[str, Head] = {
+    "prototype": Prototype(),
+    "cosine": Prototype(metric="cosine"),
+    "ridge": Ridge(),
+    "kernel_ridge": KernelRidge(),
+    "logistic": Logistic(),
+    "logistic, by conjugate gradients": Logistic(dense=0),
+    "logistic_cv": LogisticCV(l2=(0.03, 0.3), steps=4),
+    "linear": Linear(steps=10),
+    "label_words": LabelWords(),
 }
 
 

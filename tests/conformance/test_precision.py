@@ -23,7 +23,7 @@ from adapt.adapter import Context, FewShotAdapter, Forward, Method, Support, ini
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, PeftLora, Retrain
 from adapt.forward import pushforward
 from adapt.forward.estimators import Exact
-from adapt.heads import Direct, Head, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
+from adapt.heads import Direct, Head, KernelRidge, Logistic, Prototype, Ridge
 from adapt.inner import (
     Auto,
     CrossEntropy,
@@ -36,7 +36,7 @@ from adapt.inner import (
     plain,
 )
 from adapt.spaces import Space, bias, film, full, ia3, lora, residual
-from tests.conformance.tables import F64, randn, rows
+from tests.conformance.tables import F64, PLAIN_HEADS, randn, rows
 from tests.helpers import distance
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
@@ -61,17 +61,6 @@ MODES = {
     "bfloat16 under autocast": Mode(BF16, BF16, 0.1),
 }
 ONE_AT_A_TIME = {name: MODES[name] for name in ("bfloat16", "float16", "autocast")}
-HEADS: dict[str, Head] = {
-    "prototype": Prototype(),
-    "cosine": Prototype(metric="cosine"),
-    "ridge": Ridge(),
-    "kernel_ridge": KernelRidge(),
-    "logistic": Logistic(),
-    "logistic, by conjugate gradients": Logistic(steps=4, dense=0),
-    "logistic_cv": LogisticCV(l2=(0.03, 0.3), steps=4),
-    "linear": Linear(steps=10),
-    "label_words": LabelWords(),
-}
 VALUES: dict[str, Head] = {
     "direct": Direct(),
     "ridge": Ridge(scale=1.0),
@@ -135,15 +124,15 @@ def adapter_of(
 def reference(head: str, solver: str, weights: torch.dtype) -> tuple[np.ndarray, Tensor]:
     """Probabilities and z in float64."""
     mode = Mode(weights, None, 0)
-    task = adapter_of(network(mode)[1], HEADS[head], SOLVERS[solver], CrossEntropy()).fit(X, LABELS)
+    task = adapter_of(network(mode)[1], PLAIN_HEADS[head], SOLVERS[solver], CrossEntropy()).fit(X, LABELS)
     return task.predict_proba(Q), task.z
 
 
 @rows(ONE_AT_A_TIME)
 @pytest.mark.parametrize("solver", QUICK)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", PLAIN_HEADS)
 def test_classes_are_those_of_float64(head: str, solver: str, row: Mode) -> None:
-    adapter = adapter_of(network(row)[0], HEADS[head], SOLVERS[solver], CrossEntropy())
+    adapter = adapter_of(network(row)[0], PLAIN_HEADS[head], SOLVERS[solver], CrossEntropy())
     assert adapter.state.origin.dtype == F32
     with row.around():
         task = adapter.fit(X.float(), LABELS)
@@ -175,11 +164,11 @@ def test_values_are_those_of_float64(head: str, solver: str, row: Mode) -> None:
 
 
 @rows({name: MODES[name] for name in ("bfloat16", "autocast")})
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", PLAIN_HEADS)
 def test_every_head_in_the_support_loss(head: str, row: Mode) -> None:
     """Its leave-one-out outputs, and their tangents."""
     ours, theirs = (
-        adapter_of(net, HEADS[head], GaussNewton(), CrossEntropy(), support_head=HEADS[head])
+        adapter_of(net, PLAIN_HEADS[head], GaussNewton(), CrossEntropy(), support_head=PLAIN_HEADS[head])
         for net in network(row)
     )
     with row.around():
@@ -206,7 +195,7 @@ def test_every_space(space: str, row: Mode) -> None:
 
 def test_float64_stays_float64() -> None:
     net = network(Mode(F64, None, 0))[0]
-    for head in HEADS.values():
+    for head in PLAIN_HEADS.values():
         task = adapter_of(net, head, GaussNewton(), CrossEntropy()).fit(X, LABELS)
         assert task.z.dtype == task.logits(Q).dtype == task.head_state.dtype == F64
 
@@ -264,10 +253,10 @@ def test_every_baseline(method: str, row: Mode) -> None:
 
 
 @pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
-@pytest.mark.parametrize("name", [*HEADS, "direct"])
+@pytest.mark.parametrize("name", [*PLAIN_HEADS, "direct"])
 def test_a_head_widens_what_it_is_given(name: str, dtype: torch.dtype) -> None:
     """Also by itself: features, targets and weights of low precision, inside autocast, inside vmap."""
-    head = HEADS.get(name, Direct())
+    head = PLAIN_HEADS.get(name, Direct())
     x = randn(2, 9, 3, seed=3, dtype=dtype)
     y, weights = torch.eye(3, dtype=dtype)[LABELS], torch.ones(9, dtype=dtype)
 

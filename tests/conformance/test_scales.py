@@ -15,22 +15,11 @@ from torch.func import vmap
 from adapt import AdaptError
 from adapt.heads import Head, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge, one_hot
 from adapt.heads.base import normalise
-from tests.conformance.tables import F64, randn
+from tests.conformance.tables import F64, PLAIN_HEADS, randn
 from tests.helpers import distance
 
 F32 = torch.float32
-HEADS: dict[str, Head] = {
-    "prototype": Prototype(),
-    "cosine": Prototype(metric="cosine"),
-    "ridge": Ridge(),
-    "kernel_ridge": KernelRidge(),
-    "logistic": Logistic(),
-    "logistic, by conjugate gradients": Logistic(dense=0),
-    "logistic_cv": LogisticCV(l2=(0.03, 0.3), steps=4),
-    "linear": Linear(steps=10),
-    "label_words": LabelWords(),
-}
-EACH = pytest.mark.parametrize("name", HEADS)
+EACH = pytest.mark.parametrize("name", PLAIN_HEADS)
 #: Of which the closed forms and Newton's method reach the optimum whatever the regularisation is.
 REGULARISED = {
     "ridge": lambda l2: Ridge(l2=l2),
@@ -69,7 +58,7 @@ def refitted(head: Head, x: Tensor, y: Tensor, examples: range) -> Tensor:
 @EACH
 def test_the_scale_of_features_changes_nothing(name: str, exponent: float, seed: int, rows: bool) -> None:
     """Of all, or of every row another; in float32, whose squares end at 1e38."""
-    head, x, q = HEADS[name], randn(9, 4, seed=seed, dtype=F32), randn(1, 4, seed=seed + 1, dtype=F32)
+    head, x, q = PLAIN_HEADS[name], randn(9, 4, seed=seed, dtype=F32), randn(1, 4, seed=seed + 1, dtype=F32)
     scale = 10.0 ** (exponent * (randn(9, 1, seed=seed).tanh() if rows else torch.ones(9, 1)))
     y, scaled = classes(9).float(), (scale * x).to(F32)
     ours, loo = head.logits(head.fit(scaled, y), q * 10.0**exponent), head.loo_logits(scaled, y)
@@ -80,7 +69,7 @@ def test_the_scale_of_features_changes_nothing(name: str, exponent: float, seed:
 @pytest.mark.parametrize("scale", [1e-300, 1e-20, 1e20, 1e300])
 @EACH
 def test_derivatives_scale_with_the_features(name: str, scale: float) -> None:
-    head, y, pulls = HEADS[name], classes(9), randn(9, 3, seed=2)
+    head, y, pulls = PLAIN_HEADS[name], classes(9), randn(9, 3, seed=2)
 
     def slope(x: Tensor) -> Tensor:
         x = x.requires_grad_(True)
@@ -95,7 +84,7 @@ def test_derivatives_scale_with_the_features(name: str, scale: float) -> None:
 def test_every_shape_of_features(name: str, shape: str) -> None:
     """Leaving one out is fitting without it, and float32 is float64, up to rounding."""
     kind, _, few = shape.partition(", ")
-    head, x = HEADS[name], SHAPES[kind]
+    head, x = PLAIN_HEADS[name], SHAPES[kind]
     y, examples = classes(len(x), IMBALANCED if few else BALANCED), range(0, len(x), 5)
     loo = head.loo_logits(x, y)
     assert distance(loo[examples], refitted(head, x, y, examples)) <= 1e-7
@@ -147,7 +136,7 @@ def test_a_singular_system_in_large_problems(monkeypatch: pytest.MonkeyPatch) ->
 
 @EACH
 def test_a_bad_task_of_a_batch_does_not_touch_the_others(name: str) -> None:
-    head, y = HEADS[name], classes(9)
+    head, y = PLAIN_HEADS[name], classes(9)
     x = torch.stack([randn(9, 4), torch.full((9, 4), torch.nan, dtype=F64), randn(9, 4, seed=1)])
 
     def run(x: Tensor) -> Tensor:
@@ -161,7 +150,7 @@ def test_a_bad_task_of_a_batch_does_not_touch_the_others(name: str) -> None:
 
 @EACH
 def test_features_that_teach_nothing_are_named(name: str) -> None:
-    head, x, y = HEADS[name], randn(9, 4), classes(9)
+    head, x, y = PLAIN_HEADS[name], randn(9, 4), classes(9)
     with pytest.raises(AdaptError, match="all features of all 9 examples are zero"):
         head.fit(0 * x, y)
     for value in (torch.nan, torch.inf):

@@ -165,6 +165,7 @@ def test_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read_json(tmp_path / "run" / "comparison.json")["seed"] == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_more_steps_cost_more(tmp_path: Path) -> None:
     costs = []
     for steps in (0, 1, 2):
@@ -184,6 +185,7 @@ def test_tracking_none_leaves_no_store(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_seed_decides_everything(tmp_path: Path) -> None:
     accuracies = []
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
@@ -197,6 +199,7 @@ def test_seed_decides_everything(tmp_path: Path) -> None:
     assert accuracies[0] == accuracies[1] != accuracies[2]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("uri", ["nonsense://store", "sqlite:////proc/nowhere/mlflow.db"])
 def test_trouble_with_tracking_is_not_trouble_with_the_run(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

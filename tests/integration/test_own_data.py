@@ -216,6 +216,7 @@ def test_permission_denied(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("case", WARNINGS.values(), ids=WARNINGS.keys())
 def test_what_does_not_stop_is_counted(
     case: Case, run: Callable[[Case], tuple[int, str]], tmp_path: Path

@@ -168,17 +168,14 @@ def test_an_adapter_adapts_by_compiled_code(adapter: FewShotAdapter, support: An
     assert torch.allclose(task.z, expected.z, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_are_traced_and_decomposed_rightly(
-    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of the compiler but the last step, writing code for the processor, which takes minutes here."""
+def test_networks_are_traced_and_decomposed_rightly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the compiler but the last step, writing code for the processor, which takes minutes here. In
+    double precision, where a wrong decomposition cannot pass for rounding; it is the same in single."""
     monkeypatch.setattr(module, "BACKEND", "aot_eager")
-    p = problem(name, "last third", dtype)
-    arguments = (lambda z: p.f(z, p.basis, p.x)), p.z, torch.eye(len(p.z), dtype=dtype)
+    p = problem(name, "last third", torch.float64)
+    arguments = (lambda z: p.f(z, p.basis, p.x)), p.z, torch.eye(len(p.z), dtype=torch.float64)
     with torch.no_grad():
         results = pushforward(*arguments, engine="compiled")
-    tolerance = 1e-5 if dtype is torch.float32 else 1e-10
     for ours, theirs in zip(results, pushforward(*arguments, engine="reference"), strict=True):
-        assert distance(ours, theirs) <= tolerance
+        assert distance(ours, theirs) <= 1e-10
