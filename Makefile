@@ -29,8 +29,9 @@ run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="
 	$(BIN)/python -m adapt experiment=quickstart $(ARGS)
 
 # One thread each: two test processes with as many threads as there are cores are in each other's way.
+# Files in their order, which ends with short ones: by number of tests, the longest would come last.
 test: lint ## lint, types, import contracts and tests: what CI runs (pytest flags: ARGS="-k heads")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
