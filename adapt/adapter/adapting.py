@@ -62,7 +62,8 @@ def adapt(
         features: ``z [k] → [n, D]`` of the support examples, see :func:`adapt.adapter.problem.features_of`.
         targets: ``[n, C]``, one-hot rows or values.
         on_step: called after every step of a solver that is stepwise, but the last, with a function that
-            makes what :func:`adapt` would return if the solver had stopped there.
+            makes what :func:`adapt` would return if the solver had stopped there (its guard knows only of
+            what is not finite: the loss at the start would cost another pass).
         first_order: z is a constant for whoever differentiates the result.
     """
     model, start = model_of(features, state, targets, problem), state.origin.new_zeros(state.k)
