@@ -70,16 +70,14 @@ def adapt(
     if is_concrete(targets) and not can_adapt(targets, problem.loss):
         z, trace = start, Trace(start.new_zeros(0), 0.0, ONE_SHOT)
     else:
+        looking: dict[str, OnStep] = {}
+        if on_step is not None and is_stepwise(solver):
 
-        def show(z: Tensor) -> None:
-            def finish() -> Adapted:
+            def stopped_at(z: Tensor) -> Adapted:
                 there = settle(model, start, z, None, targets, problem)
                 return Adapted(*there[:3], Trace(start.new_zeros(0), 0.0))
 
-            if on_step is not None:
-                on_step(finish)
-
-        looking: dict[str, OnStep] = {"on_step": show} if on_step is not None and is_stepwise(solver) else {}
+            looking["on_step"] = lambda z: on_step(lambda: stopped_at(z))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
             z, trace = solver(model, targets, problem.loss, state.learned, **looking)
     before = trace.losses[0] if len(trace.losses) else None

@@ -84,27 +84,20 @@ class FewShotAdapter(AdapterRecord):
             parameters = self.subspace.parameters(z)
             return FittedTask(self, parameters, head_state, classes, z, trace, targets.shape[1])
 
-        def show(finish: Callable[[], Adapted]) -> None:
-            def stopped_here() -> FittedTask:
+        show = None
+        if on_step is not None:
+
+            def stopped_here(finish: Callable[[], Adapted]) -> FittedTask:
                 with torch.no_grad(), outside_autocast(examples.device):
                     return task(finish())
 
-            if on_step is not None:
-                on_step(stopped_here)
+            def show(finish: Callable[[], Adapted]) -> None:
+                on_step(lambda: stopped_here(finish))
 
         with torch.no_grad():  # forward tangents do not need the autograd graph
             features_at = features_of(self.backbone, self.space, self.state, examples, self.rows)
         with torch.no_grad(), outside_autocast(examples.device):  # only the network keeps its autocast
-            return task(
-                adapt(
-                    features_at,
-                    self.state,
-                    self.solver,
-                    targets,
-                    self.problem,
-                    on_step=None if on_step is None else show,
-                )
-            )
+            return task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":
         """An adapter that computes on another device, ``to("cuda")``, in another dtype,

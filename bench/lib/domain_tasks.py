@@ -14,11 +14,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from adapt.app.compose import compose_run as _register  # noqa: F401 (registers the schema)
-from adapt.app.config import config_folder
+from adapt.app.compose import compose_run
 from adapt.app.stages.session import distribution
 from adapt.backbones import require
 from adapt.errors import AdaptError
@@ -58,8 +56,7 @@ def data_file(relative: str) -> Path:
 
 def composed(*overrides: str) -> DictConfig:
     """What ``python -m adapt`` would run with."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("config", [*overrides])
+    return compose_run(overrides).config
 
 
 @cache

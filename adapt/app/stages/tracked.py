@@ -13,7 +13,14 @@ from adapt.app.stages.session import Session
 from adapt.tracking import DatasetInput, Run
 from tasks import AnySource
 
-__all__ = ["tracked"]
+__all__ = ["data_of", "tracked"]
+
+Role = Literal["training", "validation", "evaluation"]
+
+
+def data_of(source: AnySource, role: Role) -> DatasetInput:
+    """What MLflow notes of the data of a run, and of what it does with them."""
+    return DatasetInput(source.name, source.digest(), source.card.to_dict(), role)
 
 
 def tracked(
@@ -22,12 +29,12 @@ def tracked(
     source: AnySource,
     backbone: str | None,
     device: torch.device,
-    role: Literal["training", "evaluation"],
+    role: Role,
 ) -> AbstractContextManager[Run]:
     """The run while it goes on; ``role`` is what it does with the data. Says on the terminal what their
     licence forbids."""
     tags = {"backbone": backbone or "own", "task": source.name, "device": device.type}
     tags |= licence_tags(source.card)
     warn_about_licence(source.card, console)
-    data = DatasetInput(source.name, source.digest(), source.card.to_dict(), role)
-    return session.track(build(config.tracking, "tracking", config.allow), tags, [data])
+    settings = build(config.tracking, "tracking", config.allow)
+    return session.track(settings, tags, [data_of(source, role)])

@@ -18,6 +18,7 @@ from adapt.app.stages.compare import context_of, describe
 from adapt.app.stages.licence import licence_tags, warn_about_licence
 from adapt.app.stages.meta import CHECKPOINT, run_meta
 from adapt.app.stages.session import Parts, Session, distribution
+from adapt.app.stages.tracked import data_of
 from adapt.app.sweeps.tuning.composing import override
 from adapt.app.sweeps.tuning.search import Search
 from adapt.app.sweeps.tuning.study import Trial
@@ -26,7 +27,7 @@ from adapt.compare import ACCURACY, MSE, Metric, compare
 from adapt.compare.examples import Examples
 from adapt.compare.verdict import size_text
 from adapt.errors import AdaptError
-from adapt.tracking import DatasetInput, TrackingSettings, track
+from adapt.tracking import TrackingSettings, track
 from adapt.tracking.params import method_config
 from tasks import Tasks
 
@@ -72,7 +73,7 @@ class ComparisonTrials:
             **licence_tags(source.card),
         }
         warn_about_licence(source.card, console)
-        self.data = DatasetInput(source.name, source.digest(), source.card.to_dict(), "validation")
+        self.data = data_of(source, "validation")
         self.where = f"{search.tasks} {size_text(self.task)} tasks from {source.name} ({origin(self.tasks)})"
 
     @cached_property
@@ -138,9 +139,7 @@ class TrainingTrials:
         self.metric: Metric = MSE if train.regression else ACCURACY
         device = choose_device(config.device)
         self.tags = {"task": train.source.name, "device": device.type, **licence_tags(train.source.card)}
-        self.data = DatasetInput(
-            train.source.name, train.source.digest(), train.source.card.to_dict(), "training"
-        )
+        self.data = data_of(train.source, "training")
         self.where = (
             f"the {config.meta.validation_tasks} validation tasks of meta-training on {train.source.name}"
         )
