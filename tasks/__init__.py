@@ -4,6 +4,8 @@ Importing this package needs torch and numpy only; matplotlib, Pillow and scikit
 source that needs them is made.
 """
 
+from collections.abc import Callable
+
 from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum
@@ -37,59 +39,76 @@ from .text.source import TextSource, TokenSource
 from .text.text_file import TextFile
 from .transforms import Style, Transform
 
+#: Every source, by the name of its option of `task`. What a config or a file may name, what is audited and
+#: what is exported are read from here and from the two tables below: a new source is a file, a row, a config.
+SOURCES: dict[str, Callable[..., AnySource]] = {
+    "banking77": Banking77,
+    "breast_cancer": BreastCancer,
+    "cifar_fs": CifarFS,
+    "clinc150": Clinc150,
+    "combined": Combined,
+    "digits": Digits,
+    "fc100": FC100,
+    "fewrel": FewRel,
+    "glyphs": Glyphs,
+    "gridworld": Gridworld,
+    "gtsrb": GTSRB,
+    "hugging_face": hugging_face,
+    "image_folder": ImageFolder,
+    "omniglot": Omniglot,
+    "series_file": SeriesFile,
+    "sinusoid": Sinusoid,
+    "table_file": table_file,
+    "text_file": TextFile,
+    "vehicle_dynamics": VehicleDynamics,
+    "volatility": Volatility,
+}
+
+#: Every distribution of tasks: what `task` itself may be.
+DISTRIBUTIONS: dict[str, Callable[..., Tasks]] = {
+    "corrupted": Corrupted,
+    "curriculum": Curriculum,
+    "distribution": Distribution,
+    "from_source": from_source,
+    "function_tasks": FunctionTasks,
+    "grouped_tasks": GroupedTasks,
+    "mixture": Mixture,
+    "noisy_labels": NoisyLabels,
+}
+
+#: What distributions have settings of: sizes and transforms.
+PARTS: dict[str, Callable[..., object]] = {
+    "choice": Choice,
+    "corruption": Corruption,
+    "meta_dataset": MetaDataset,
+    "style": Style,
+    "uniform": Uniform,
+}
+
 __all__ = [
-    "FC100",
-    "GTSRB",
+    "DISTRIBUTIONS",
+    "PARTS",
+    "SOURCES",
     "AnySource",
     "ArraySource",
-    "Banking77",
-    "BreastCancer",
     "Card",
-    "Choice",
-    "CifarFS",
-    "Clinc150",
-    "Combined",
-    "Corrupted",
-    "Corruption",
-    "Curriculum",
-    "Digits",
-    "Distribution",
     "Episode",
     "EpisodeMeta",
-    "FewRel",
     "FunctionSource",
-    "FunctionTasks",
-    "Glyphs",
-    "Gridworld",
     "GroupArrays",
     "GroupDraw",
     "GroupSource",
-    "GroupedTasks",
-    "ImageFolder",
-    "MetaDataset",
-    "Mixture",
-    "NoisyLabels",
-    "Omniglot",
-    "SeriesFile",
-    "Sinusoid",
     "Source",
-    "Style",
     "TaskError",
     "TaskWarning",
     "Tasks",
-    "TextFile",
     "TextSource",
     "TokenSource",
     "Transform",
-    "Uniform",
-    "VehicleDynamics",
-    "Volatility",
     "auroc",
     "from_arrays",
     "from_hugging_face",
     "from_learn2learn",
-    "from_source",
     "from_torch",
-    "hugging_face",
-    "table_file",
 ]
+__all__ += [part.__name__ for table in (SOURCES, DISTRIBUTIONS, PARTS) for part in table.values()]

@@ -23,6 +23,8 @@ __all__ = ["from_arrays", "from_hugging_face", "from_learn2learn", "from_torch",
 
 Members = dict[str, dict[str, np.ndarray]]
 DIVIDED_BY = ("classes", "examples")
+#: Formats of the library datasets whose files are pickles in some of its versions.
+UNPICKLED = ("pandas",)
 
 
 class Pairs(Protocol):
@@ -197,9 +199,15 @@ def hugging_face(
         TaskError: the library is missing, or there is no such data set.
     """
     try:
-        from datasets import load_dataset
+        from datasets import __version__, load_dataset
     except ImportError:
         raise TaskError("tasks.hugging_face needs the library datasets: pip install datasets") from None
+    if int(__version__.split(".")[0]) < 4:
+        raise TaskError(
+            f"datasets {__version__} runs code that data sets bring along: pip install -U datasets"
+        )
+    if path in UNPICKLED:
+        raise TaskError(f"data set {path!r}: the library would unpickle its files; save them as parquet")
     try:
         found = load_dataset(path, config, split=split, data_files=data_files)
     except (OSError, ValueError) as error:  # its own errors are of these kinds

@@ -1,7 +1,8 @@
-"""From config nodes to objects: only what is allowed, and only with arguments that fit."""
+"""From config nodes to objects: only components, and only with arguments that fit."""
 
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,27 +13,14 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from adapt.app.components import COMPONENTS
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
 
 __all__ = ["build", "check", "check_all"]
 
-#: Modules that a ``_target_`` may come from: those of components, and none that writes files or runs things.
-#: A config may have been written by somebody else; nothing but these is ever called.
-ALLOWED = (
-    "adapt.adapter",
-    "adapt.backbones",
-    "adapt.baselines",
-    "adapt.compare",
-    "adapt.forward",
-    "adapt.heads",
-    "adapt.inner",
-    "adapt.meta",
-    "adapt.spaces",
-    "adapt.tracking",
-    "tasks",
-)
+OURS = ("adapt", "tasks")
 SCALARS = (bool, int, float, str)
 
 
@@ -46,7 +34,7 @@ def build(config: Any, where: str, allow: Sequence[str] = (), make: Make | None 
     Args:
         config: the node, as Hydra composes it or as plain containers.
         where: its key, for messages.
-        allow: further modules that a ``_target_`` may come from.
+        allow: modules that a ``_target_`` may come from, besides our components.
         make: called for every component, to make it or to give another; None: every one is made.
 
     Raises:
@@ -96,6 +84,9 @@ def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
 
 def check_all(config: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
     """Check every component of a whole configuration (plain containers)."""
+    for name in config.get("method", ()):
+        if not re.fullmatch(r"\w[\w.+ -]*", str(name)):
+            raise AdaptError(f"method.{name}: files are called so; use letters, digits, and . + - _")
     for key, node in config.items():
         check(tasks_of(node) if key == "task" else node, key, allow)
 
@@ -114,27 +105,45 @@ def check(value: Any, where: str, allow: Sequence[str] = (), *, names_only: bool
 
 
 def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
-    allowed = (*ALLOWED, *allow)
-    if not isinstance(target, str) or target.split(".")[0] not in {name.split(".")[0] for name in allowed}:
-        raise _not_allowed(target, where, allowed)
-    if not any(target == name or target.startswith(f"{name}.") for name in allowed):
-        raise _not_allowed(target, where, allowed)
+    if isinstance(target, str) and (found := _component(target)) is not None:
+        return found
+    if not isinstance(target, str) or not _within_any(target, allow):
+        raise _not_allowed(target, where, allow)
     module, _, attribute = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise AdaptError(f"{where}._target_={target} does not exist ({error}): check the spelling") from None
-    # A module of ours also holds what it imported: adapt.files.os must not be a way to os.
-    home = getattr(found, "__module__", None) or ""
-    if not callable(found) or not any(home == name or home.startswith(f"{name}.") for name in allowed):
-        raise _not_allowed(target, where, allowed)
+    # A module also holds what it imported: my_package.os must not be a way to os.
+    if not callable(found) or not _within_any(getattr(found, "__module__", None) or "", allow):
+        raise _not_allowed(target, where, allow)
     return found
 
 
-def _not_allowed(target: Any, where: str, allowed: Sequence[str]) -> AdaptError:
+def _component(target: str) -> Any:
+    """The component of that name, or of the module that defines it; nothing is imported to find out."""
+    if (found := COMPONENTS.get(target)) is not None:
+        return found
+    alike = (part for part in COMPONENTS.values() if target == f"{part.__module__}.{part.__name__}")
+    return next(alike, None)
+
+
+def _within_any(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _not_allowed(target: Any, where: str, allow: Sequence[str]) -> AdaptError:
+    known = ", ".join(["adapt's and tasks' components", *allow])
+    if isinstance(target, str) and target.split(".")[0] in OURS:
+        close = get_close_matches(target, COMPONENTS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`python -m adapt list` shows them;"
+        return AdaptError(
+            f"{where}._target_={target} does not exist or is not allowed: targets come from {known}: {hint} "
+            "check the spelling"
+        )
     return AdaptError(
-        f"{where}._target_={target} is not allowed: targets come from {', '.join(allowed)}; "
-        "add your own package with allow=[my_package] if you trust it"
+        f"{where}._target_={target} is not allowed: targets come from {known}; add your own package with "
+        "allow=[my_package], typed, if you trust it"
     )
 
 

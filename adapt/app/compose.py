@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapt.app.config import Config, config_folder
+from adapt.app.trust import guarded
 
 __all__ = ["Composed", "compose_run", "forget_unchosen"]
 
@@ -32,7 +33,10 @@ class Composed:
 
 
 def compose_run(overrides: Sequence[str], own: str | Path | None = None) -> Composed:
-    """Compose ``config.yaml`` with ``overrides``; ``own`` is a folder of configs beside ours.
+    """Compose ``config.yaml`` with ``overrides``, as typed; ``own`` is a folder of configs beside ours.
+
+    Raises:
+        AdaptError: a file of ``own`` says what counts only when it is typed (:mod:`adapt.app.trust`).
 
     >>> made = compose_run(["experiment=sinusoid", "seed=3"])
     >>> made.options[0], made.config.seed, made.config.adapter
@@ -42,7 +46,7 @@ def compose_run(overrides: Sequence[str], own: str | Path | None = None) -> Comp
     if own is not None:
         path = str(Path(own).resolve()).replace("\\", "\\\\").replace("'", "\\'")
         typed.append(f"hydra.searchpath=['file://{path}']")
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with guarded(), initialize_config_dir(str(config_folder()), version_base="1.3"):
         whole = compose("config", typed, return_hydra_config=True)
         chosen = GlobalHydra.instance().config_loader().compute_defaults_list("config", typed, RunMode.RUN)
     options = []

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig
@@ -19,6 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from adapt.app.compose import forget_unchosen
 from adapt.app.config import config_folder
+from adapt.app.trust import guarded
 from adapt.errors import AdaptError
 from tasks import TaskError, TaskWarning
 
@@ -33,8 +35,7 @@ COMMANDS = ("history", "list", "promote", "resume", "rollback", "show", "tune")
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.
 LAUNCHER = "hydra/launcher/"
 
-#: What Hydra is to load, as it was called in earlier versions: configs of one's own may still say so. What a
-#: run has recorded does not matter here, since it is composed anew when it is resumed.
+#: What Hydra is to load, as it was called in earlier versions.
 RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSummary"}
 
 
@@ -55,7 +56,8 @@ def main() -> None:
             if command in COMMANDS:
                 importlib.import_module(f"adapt.app.commands.{command}").main(sys.argv[2:])
             else:
-                with _sweep_closed():
+                _no_rerun(sys.argv[1:])
+                with _sweep_closed(), guarded():
                     _entry()()
     except MISTAKES as error:
         _refuse(error)
@@ -84,6 +86,16 @@ def _sweep_closed() -> Iterator[None]:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
+
+
+def _no_rerun(arguments: list[str]) -> None:
+    """Hydra has an option that unpickles a file."""
+    known, _ = get_args_parser().parse_known_args(arguments)
+    if known.experimental_rerun is not None:
+        raise AdaptError(
+            f"--experimental-rerun {known.experimental_rerun} would run code from that file: use "
+            "`python -m adapt resume FOLDER`"
+        )
 
 
 def _entry() -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """What users would otherwise do, as methods that a comparison can run beside ours: heads, backpropagation
 (written here, learn2learn's, higher's), fine-tuning (of all weights, PEFT's LoRA, SetFit), retraining."""
 
+from adapt.adapter import Method
 from adapt.baselines.backprop import Backprop
 from adapt.baselines.finetune import Finetune
 from adapt.baselines.head import HeadOnly
@@ -10,4 +11,18 @@ from adapt.baselines.peft_lora import PeftLora
 from adapt.baselines.retrain import Retrain
 from adapt.baselines.setfit import SetFit
 
-__all__ = ["Backprop", "Finetune", "HeadOnly", "Higher", "Learn2Learn", "PeftLora", "Retrain", "SetFit"]
+#: Every method that ours is compared with, by the name of its option of ``method``: a new one is a file, a
+#: row here, and a config.
+BASELINES: dict[str, type[Method]] = {
+    "backprop": Backprop,
+    "finetune": Finetune,
+    "head": HeadOnly,
+    "higher": Higher,
+    "learn2learn": Learn2Learn,
+    "peft_lora": PeftLora,
+    "retrain": Retrain,
+    "setfit": SetFit,
+}
+
+__all__ = ["BASELINES"]
+__all__ += [method.__name__ for method in BASELINES.values()]

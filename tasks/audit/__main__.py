@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _audit(options: argparse.Namespace) -> int:
     try:
         pairs = [_pair(text) for text in options.apart] if options.apart else None
-        source = make_source(options.source.removeprefix("source="), parse(options.settings))
+        source = make_source(options.source.removeprefix("source="), parse(options.settings), options.allow)
         report = audit(source, apart=pairs, sample=options.sample, seed=options.seed)
         folder = options.out or Path("outputs") / "audit" / report.name
         write(report, folder)
@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", help="digits, image_folder, tasks.ImageFolder, my_data.letters …")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="arguments of the source")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="your own package that SOURCE is in: its code runs; may be given again",
+    )
     parser.add_argument("--out", type=Path, help="folder of the report (default: outputs/audit/<name>)")
     parser.add_argument(
         "--apart",

@@ -52,18 +52,19 @@ def _value(text: str) -> Any:
         return text
 
 
-def make_source(name: str, settings: Mapping[str, Any]) -> AnySource:
+def make_source(name: str, settings: Mapping[str, Any], allow: Sequence[str] = ()) -> AnySource:
     """The source called `name`, with these settings.
 
     Args:
-        name: of something that `tasks` exports, in any spelling (`ImageFolder`, `image_folder`,
+        name: of a row of `tasks.SOURCES`, in any spelling (`ImageFolder`, `image_folder`,
             `tasks.ImageFolder`), or the dotted path of a class or function of your own (`my_data.letters`).
         settings: its arguments.
+        allow: packages of your own, whose code may run; nothing else is imported.
 
     Raises:
         TaskError: there is no such source, or it has no such setting.
     """
-    maker = _maker(name)
+    maker = _maker(name, allow)
     _check(name, maker, settings)
     source = maker(**settings)
     if not isinstance(source, Source | FunctionSource | GroupSource):
@@ -87,20 +88,30 @@ def _check(name: str, maker: Any, settings: Mapping[str, Any]) -> None:
         raise TaskError(f"{name} does not take these settings ({error}): {hint}") from None
 
 
-def _maker(name: str) -> Any:
-    exported = {_spelling(public): public for public in tasks.__all__}
+def _maker(name: str, allow: Sequence[str]) -> Any:
+    known = {_spelling(key): maker for key, maker in tasks.SOURCES.items()}
+    known |= {_spelling(maker.__name__): maker for maker in tasks.SOURCES.values()}
     wanted = _spelling(name.removeprefix("tasks."))
-    if wanted in exported:
-        return getattr(tasks, exported[wanted])
+    if wanted in known:
+        return known[wanted]
     module, _, attribute = name.rpartition(".")
-    if module:
+    if any(module == one or module.startswith(f"{one}.") for one in allow):
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise TaskError(f"{name} cannot be imported ({error}): give package.module.name") from None
-    close = get_close_matches(wanted, exported, n=1)
-    hint = f"did you mean {exported[close[0]]}?" if close else "name one that `tasks` exports, such as digits"
-    raise TaskError(f"there is no source {name!r}: {hint}")
+    close = get_close_matches(wanted, known, n=1)
+    if module:
+        raise TaskError(
+            f"{name} is no source of ours: if you trust {module.split('.')[0]}, whose code would run, add "
+            f"--allow {module.split('.')[0]}"
+        )
+    named = (
+        f"did you mean {known[close[0]].__name__}?"
+        if close
+        else "name one that `tasks` exports, such as digits"
+    )
+    raise TaskError(f"there is no source {name!r}: {named}")
 
 
 def _spelling(name: str) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-import adapt.baselines
-from adapt import heads, inner, spaces
+import tasks
+from adapt import baselines, heads, inner, spaces
 from adapt.adapter import Forward
 from adapt.backbones import ARCHITECTURES
 from adapt.forward import estimators
+from tests.conformance import task_tables
 from tests.conformance.tables import BACKBONES, ESTIMATORS, METHODS, TEXT_METHODS
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -21,7 +22,7 @@ def test_every_registered_implementation_has_a_row() -> None:
     """The rows of heads, solvers and spaces are made from their registries."""
     assert set(estimators.ESTIMATORS.values()) <= {type(row.estimator) for row in ESTIMATORS.values()}
     assert set(ARCHITECTURES.values()) <= {type(build()) for build, _ in BACKBONES.values()}
-    named = {getattr(adapt.baselines, name) for name in adapt.baselines.__all__} | {Forward}
+    named = {*baselines.BASELINES.values(), Forward}
     assert named <= {type(row) for row in [*METHODS.values(), *TEXT_METHODS.values()]}
 
 
@@ -32,6 +33,10 @@ def test_what_a_package_registers_it_exports() -> None:
         (inner, inner.LOSSES),
         (spaces, spaces.SPACES),
         (estimators, estimators.ESTIMATORS),
+        (baselines, baselines.BASELINES),
+        (tasks, tasks.SOURCES),
+        (tasks, tasks.DISTRIBUTIONS),
+        (tasks, tasks.PARTS),
     ):
         names = {kind.__name__ for kind in table.values()}
         assert names <= set(package.__all__) and all(hasattr(package, name) for name in names)
@@ -56,3 +61,11 @@ def test_configs_name_what_is_registered(
     known = {f"{package}.{kind.__name__}" for kind in table.values()}
     assert targets <= known | {"adapt.spaces.combined"}
     assert known - targets <= {f"{package}.{table[name].__name__}" for name in without}
+
+
+def test_every_source_has_a_row_and_a_config() -> None:
+    rows = {*task_tables.SOURCES, *task_tables.TEXTS, *task_tables.FUNCTIONS, *task_tables.GROUPS}
+    assert set(tasks.SOURCES) - {name.split(",")[0] for name in rows} <= {"combined", "hugging_face"}
+    texts = [path.read_text(encoding="utf-8") for path in (CONF / "task").glob("*.yaml")]
+    for kind in tasks.SOURCES.values():
+        assert kind.__name__ == "Combined" or any(f"tasks.{kind.__name__}\n" in text for text in texts), kind

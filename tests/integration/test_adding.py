@@ -57,9 +57,9 @@ ADDED = (
         "Stripes: sixteen orientations",
         "tasks/stripes.py",
         "conf/task/stripes.yaml",
-        "tests/conformance/task_tables.py",
-        "SOURCES: dict[str, Callable[[], Source]] = {",
-        '"stripes": lambda: Stripes(size=16)',
+        "tasks/__init__.py",
+        "SOURCES: dict[str, Callable[..., AnySource]] = {",
+        '"stripes": Stripes',
     ),
 )
 RUN = "experiment=quickstart head=median inner=steepest task=stripes task.tasks=2 method=[forward]"
@@ -103,8 +103,6 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / it.config).write_text(block("yaml", f".{it.kind}\n"), encoding="utf-8")
         module = it.file.removesuffix(".py").replace("/", ".")
         replace(folder / it.registry, it.table, f"from {module} import {it.kind}\n{it.table}\n    {it.row},")
-    exports = "from .source import"
-    replace(folder / "tasks" / "__init__.py", exports, f"from .stripes import Stripes\n{exports}")
     return folder
 
 

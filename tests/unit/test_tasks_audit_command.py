@@ -32,6 +32,7 @@ def letters(n: int = 80, leak: bool = False) -> tasks.ArraySource:
 
 
 HERE = f"{__name__}.letters"
+ALLOW = ["--allow", __name__]
 
 
 @pytest.mark.parametrize("name", ["vehicle_dynamics", "VehicleDynamics", "tasks.VehicleDynamics"])
@@ -67,15 +68,18 @@ def test_settings() -> None:
         ("quux", {}, "name one that `tasks` exports"),
         ("digits", {"sise": 8}, "did you mean size?"),
         ("sinusoid", {"xyz": 8}, "does not take these settings"),
-        ("task_error", {}, "makes no source"),
-        ("choice", {"values": [1, 2]}, "makes no source, but a Choice"),
-        ("no_such_package.letters", {}, "cannot be imported"),
+        ("task_error", {}, "there is no source"),
+        ("choice", {"values": [1, 2]}, "there is no source"),
+        ("no_such_package.letters", {}, "add --allow no_such_package"),
+        ("os.system", {"command": "true"}, "no source of ours"),
+        ("tasks.audit.named.make_source", {"name": "digits"}, "no source of ours"),
         ("tests.audited.nothing", {}, "cannot be imported"),
+        ("tests.audited.noise", {}, "makes no source, but a ndarray"),
     ],
 )
 def test_mistakes_in_names_and_settings(name: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(TaskError, match=message.replace("?", r"\?")):
-        make_source(name, settings)
+        make_source(name, settings, ["tests.audited"])
 
 
 @pytest.mark.parametrize("arguments", [["size"], ["si ze=1"], ["=1"], ["a=1", "a=2"]])
@@ -85,7 +89,7 @@ def test_mistakes_in_what_is_typed(arguments: list[str]) -> None:
 
 
 def test_a_report_of_ones_own_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([f"source={HERE}", "n=90", "--out", str(tmp_path / "a" / "b")]) == 0
+    assert main([f"source={HERE}", *ALLOW, "n=90", "--out", str(tmp_path / "a" / "b")]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "planted: 0 errors, 0 warnings, 1 note (80 of 80 examples)"
     assert printed[1].split() == ["severity", "check", "count", "finding"]
@@ -105,15 +109,15 @@ def test_an_error_among_the_findings_is_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([HERE, "leak=true"]) == 1
+    assert main([HERE, *ALLOW, "leak=true"]) == 1
     assert "outputs/audit/planted" in capsys.readouterr().out
     page = Path("outputs/audit/planted/report.md").read_text(encoding="utf-8")
     assert "- 3 (support, 'a') = 50 (query, 'a')" in page.splitlines()
-    assert main(["--seed", "1", HERE, "--sample", "80", "leak=true"]) == 1  # options anywhere
+    assert main(["--seed", "1", HERE, *ALLOW, "--sample", "80", "leak=true"]) == 1  # options anywhere
 
 
 def test_what_the_source_warns_of_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([HERE, "n=85", "--out", str(tmp_path)]) == 0
+    assert main([HERE, *ALLOW, "n=85", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().err == "warning: five examples were left out\n"
 
 
@@ -121,11 +125,12 @@ def test_what_the_source_warns_of_is_said(tmp_path: Path, capsys: pytest.Capture
     "arguments",
     [
         ["nothing"],
-        [HERE, "leak"],
-        [HERE, "--apart", "support"],
-        [HERE, "--apart", "support:qury"],
-        [HERE, "--sample", "0"],
-        [HERE, "--out", __file__],
+        [HERE],
+        [HERE, *ALLOW, "leak"],
+        [HERE, *ALLOW, "--apart", "support"],
+        [HERE, *ALLOW, "--apart", "support:qury"],
+        [HERE, *ALLOW, "--sample", "0"],
+        [HERE, *ALLOW, "--out", __file__],
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -1,11 +1,23 @@
 """What is typed after the name of a command."""
 
+import shlex
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from typing import NoReturn
 
+from adapt.app.progress import console
 from adapt.errors import AdaptError
 
-__all__ = ["Arguments"]
+__all__ = ["Arguments", "say_taken"]
+
+
+def say_taken(what: str, taken: Sequence[str], left: Sequence[str] = ()) -> None:
+    """Show what of a file is run, since somebody else may have written it, and what of it is not."""
+    lines = [f"{what}: {shlex.join(taken)}"]
+    if left:
+        lines.append(f"not taken over: {shlex.join(left)} (counts only when typed: add it if you want it)")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Arguments(ArgumentParser):

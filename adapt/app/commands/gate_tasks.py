@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from adapt.app.stages.session import Parts, distribution
+from adapt.app.trust import split_read
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
 from tasks import TaskError, Tasks
@@ -48,7 +49,7 @@ def task_overrides(text: str) -> list[str]:
         ['experiment=meta_glyphs', 'task.ways=3']
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return [line for line in lines if _root(line) not in (*ELSEWHERE, *DONE)]
+    return [line for line in split_read(lines)[0] if _root(line) not in (*ELSEWHERE, *DONE)]
 
 
 def _root(override: str) -> str:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapt.adapter import FewShotAdapter
+from adapt.app.commands.arguments import say_taken
 from adapt.app.commands.gate_tasks import about_tasks, gate_tasks, task_overrides
 from adapt.app.commands.versions import composed, opened, parse, parser
 from adapt.app.environment import choose_device
@@ -126,7 +127,9 @@ def _tasks_config(given: Namespace, registry: Registry, challenger: Version) -> 
                 f"version {challenger.number} does not say what tasks it was trained for: give them, as in "
                 "experiment=quickstart"
             )
-        overrides = [*task_overrides(text), *overrides]
+        recorded = task_overrides(text)
+        say_taken(f"tasks as version {challenger.number} recorded them", recorded)
+        overrides = [*recorded, *overrides]
     return composed(overrides, given.config_dir)
 
 

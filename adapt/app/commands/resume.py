@@ -12,9 +12,10 @@ from unittest import mock
 
 from omegaconf import OmegaConf
 
-from adapt.app.commands.arguments import Arguments
+from adapt.app.commands.arguments import Arguments, say_taken
 from adapt.app.progress import console
 from adapt.app.stages.state import SWEEP, State, resumed
+from adapt.app.trust import split_read
 from adapt.errors import AdaptError
 from adapt.files import read_json
 
@@ -31,13 +32,15 @@ class Started:
         folder: of the run, or of the whole sweep.
         sweep: whether it is one.
         cwd: the working directory; paths that were typed are relative to it.
-        arguments: of the command line.
+        arguments: of the command line; what counts only when it is typed is not among them.
+        left: that.
     """
 
     folder: Path
     sweep: bool
     cwd: Path
     arguments: list[str]
+    left: list[str]
 
 
 def main(arguments: list[str]) -> None:
@@ -48,10 +51,19 @@ def main(arguments: list[str]) -> None:
     """
     parser = Arguments("resume", "Go on with an interrupted run or sweep: what is finished is not run again.")
     parser.add_argument("folder", help="where it writes: outputs/NAME/DATE, or its hydra.run.dir")
-    found = started(Path(parser.parse_args(arguments).folder).resolve())
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="typed again, since it is not taken from a folder: allow=…, hydra.…=…, tracking.uri=…",
+    )
+    given = parser.parse_intermixed_args(arguments)
+    own = [] if given.config_dir is None else ["--config-dir", str(Path(given.config_dir).resolve())]
+    found = started(Path(given.folder).resolve())
     if _finished(found):
         console.print(f"{found.folder} is finished: there is nothing to do", soft_wrap=True, markup=False)
         return
+    say_taken(f"going on in {found.cwd} with", found.arguments[:-1], found.left)
     from adapt.app.main import main as start  # which imports this module
 
     if not found.cwd.is_dir():
@@ -61,7 +73,7 @@ def main(arguments: list[str]) -> None:
         )
     with (
         contextlib.chdir(found.cwd),
-        mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments]),
+        mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments, *own, *given.overrides]),
         _going_on(found.folder),
     ):
         start()
@@ -92,15 +104,15 @@ def started(folder: Path) -> Started:
         for source in hydra["runtime"]["config_sources"]
         if source["provider"] == "command-line"
     ]
+    taken, left = split_read([*hydra["overrides"]["task"], *typed])
     arguments = [
         *(["--multirun"] if sweep else []),
         *("--config-name", hydra["job"]["config_name"]),
         *(argument for path in own for argument in ("--config-dir", path)),
-        *hydra["overrides"]["task"],
-        *typed,
+        *taken,
         f"{key}={_quoted(str(folder))}",
     ]
-    return Started(folder, sweep, Path(hydra["runtime"]["cwd"]), arguments)
+    return Started(folder, sweep, Path(hydra["runtime"]["cwd"]), arguments, left)
 
 
 def _finished(found: Started) -> bool:

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.app.build import build
+from adapt.app.commands.arguments import say_taken
 from adapt.app.config import Stage
 from adapt.app.progress import console, progress
 from adapt.app.sweeps.tuning.composing import chosen_config, composed, override, resolved
@@ -23,6 +24,7 @@ from adapt.app.sweeps.tuning.result import Tuning
 from adapt.app.sweeps.tuning.search import Range, Search, Setting, Value, check_space, own_values, read_search
 from adapt.app.sweeps.tuning.study import MethodStudy, Trial, opened
 from adapt.app.sweeps.tuning.trials import ComparisonTrials, Record, TrainingTrials
+from adapt.app.trust import split_read
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json, write_text
 from adapt.memory import keep_freed_memory
@@ -72,16 +74,17 @@ def tune(overrides: Sequence[str], *, folder: Path | None = None, config_dir: Pa
     """Search, write what was found into ``folder``, and show it.
 
     Args:
-        overrides: as on the command line, ``hparams_search=…`` among them; none: those that ``folder`` was
-            made with.
+        overrides: as on the command line; without ``hparams_search=…`` they come after those that ``folder``
+            was made with, of which nothing is taken that counts only when it is typed.
         folder: new, or of a search to go on with; None: a new one below ``outputs/``.
         config_dir: further configs.
 
     Raises:
         AdaptError: a config or a space that does not fit, or a folder of another search.
     """
-    if not overrides and folder is not None:
-        overrides, config_dir = _request(folder)
+    if folder is not None and not any(text.startswith("hparams_search=") for text in overrides):
+        recorded, noted = _request(folder)
+        overrides, config_dir = [*recorded, *overrides], config_dir or noted
     config = composed(overrides, config_dir)
     plain = resolved(config)
     search = read_search(config.hparams_search)
@@ -299,4 +302,7 @@ def _request(folder: Path) -> tuple[list[str], Path | None]:
             f"{folder} holds no search to go on with: say what to search, as hparams_search=methods"
         )
     found = read_json(folder / REQUEST)
-    return found["overrides"], found["config_dir"] and Path(found["config_dir"])
+    taken, left = split_read(found["overrides"])
+    where = ["--config-dir", found["config_dir"]] if found["config_dir"] else []
+    say_taken(f"{folder} goes on with", [*where, *taken], left)
+    return taken, found["config_dir"] and Path(found["config_dir"])

@@ -1,0 +1,232 @@
+"""What counts only when it is typed.
+
+A configuration is made of our own options, of files that somebody else may have written (a folder of configs,
+the notes in a run's folder, the overrides of a registered model) and of what is typed. Files say what is run.
+What opens the machine further is for the command line alone: which other code may be called (``allow``), what
+Hydra does and starts (``hydra``), addresses that data are sent to, variables of the environment, and folders
+outside the present one.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Transformer
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from adapt.app.config import config_folder
+from adapt.errors import AdaptError
+
+__all__ = ["check_name", "check_read", "guarded", "split_read"]
+
+#: Keys that are not taken from what is read.
+TYPED = ("allow", "hydra", "tracking.uri", "hparams_search.storage")
+#: Of ``hydra``, what an experiment that is a sweep says: it starts nothing but the runs of this program.
+SWEEP = ("mode", "sweeper")
+#: Folders that are written to: where they come from a file, below the present one, or a store that is there.
+INSIDE = ("output", "tracking.root")
+#: What an interpolation in a file may call.
+RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "now", "hydra", "python_version")
+#: An interpolation that holds no other.
+INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+HIDDEN = "\0"
+
+
+def check_read(config: Any, where: str) -> None:
+    """Check what was read, from the root of the configuration on (a config, or plain containers).
+
+    Raises:
+        AdaptError: it says what counts only when it is typed.
+    """
+    found = next(_refused(config), None)
+    if found is not None:
+        raise AdaptError(f"{where} sets {found}: take it out there, and type it if you want it")
+
+
+def split_read(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides that were read, as what is taken over and what counts only when it is typed.
+
+    Example:
+        >>> split_read(["experiment=digits", "allow=[evil]", "+hydra.callbacks.x._target_=os.abort"])
+        (['experiment=digits'], ['allow=[evil]', '+hydra.callbacks.x._target_=os.abort'])
+    """
+    taken: list[str] = []
+    left: list[str] = []
+    for text in overrides:
+        (left if _override_refused(text) else taken).append(text)
+    return taken, left
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Inside, Hydra composes under these rules."""
+    with mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader):
+        yield
+
+
+class _Loader(ConfigLoaderImpl):
+    """Hydra's own, which looks at every file before it becomes a part of the configuration."""
+
+    def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
+        found = super()._load_single_config(default, repo)
+        if not _ours(found.path):
+            # By now the file stands where its package puts it.
+            check_read(found.config, f"{found.path.removeprefix('file://')}/{default.config_path}.yaml")
+        return found
+
+    def _process_config_searchpath(self, config_name: str | None, parsed: list[Override], repo: Any) -> None:
+        # Before any other: the first file may name folders, and packages, to search.
+        source = next((s for s in repo.get_sources() if config_name and _holds(s, config_name)), None)
+        if source is not None and not _ours(source.full_path()):
+            found = source.load_config(config_name)
+            check_read(found.config, f"{source.path}/{config_name}.yaml")
+        super()._process_config_searchpath(config_name, parsed, repo)
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        config = super().load_configuration(*args, **kwargs)
+        check_name(config.get("name"))
+        return config
+
+
+def check_name(name: Any) -> None:
+    """Check the name of a run, which folders are called by.
+
+    Raises:
+        AdaptError: a name that leads out of its folder.
+    """
+    if name is None or name == "???":
+        return
+    parts = re.split(r"[/\\]", str(name))
+    if any(part in ("", ".", "..") for part in parts) or not str(name).isprintable() or len(str(name)) > 200:
+        raise AdaptError(
+            f"name={name}: a folder is called so, in which the run writes; give a plain name, as name=my_run"
+        )
+
+
+def _holds(source: Any, config_name: str) -> bool:
+    return bool(source.available() and source.is_config(config_name))
+
+
+def _ours(path: str) -> bool:
+    """Whether a source of configs is this package's, Hydra's or a plugin's (which are installed)."""
+    scheme, _, rest = path.partition("://")
+    if scheme == "structured":
+        return True
+    if scheme == "pkg":
+        return rest.split(".")[0] == "hydra" or rest.startswith("hydra/")
+    return scheme == "file" and Path(rest).resolve() == config_folder().resolve()
+
+
+def _refused(config: Any) -> Iterator[str]:
+    """What in ``config`` counts only when it is typed, described for a message."""
+    tree = config if isinstance(config, DictConfig) else OmegaConf.create(config)
+    plain: Any = OmegaConf.to_container(tree, resolve=False)
+    yield from (text for text in _texts(plain) if _calls(text))
+    if not isinstance(plain, Mapping):
+        return
+    for key in TYPED:
+        if key == "hydra":
+            node = plain.get("hydra")
+            if node is not None and not isinstance(node, Mapping):
+                yield "hydra"
+            yield from (f"hydra.{name}" for name in node or () if name not in SWEEP)
+            yield from _swept((node or {}).get("sweeper"))
+        elif (value := _at(plain, key)) is not None and value != []:
+            yield f"{key}={value}"
+    for key in INSIDE:
+        value = _at(plain, key)
+        if isinstance(value, str) and _elsewhere(value) and not (Path(value) / "mlflow.db").is_file():
+            yield f"{key}={value}, outside the present folder"
+
+
+def _elsewhere(folder: str) -> bool:
+    return Path(folder).expanduser().is_absolute() or ".." in Path(folder).parts
+
+
+def _swept(sweeper: Any) -> Iterator[str]:
+    """A sweeper may say what is swept, which are overrides that were read."""
+    if sweeper is None:
+        return
+    if not isinstance(sweeper, Mapping) or set(sweeper) - {"params"}:
+        yield "hydra.sweeper"
+        return
+    for key, value in (sweeper.get("params") or {}).items():
+        if _override_refused(f"{key}={value}"):
+            yield f"hydra.sweeper.params.{key}"
+
+
+def _at(node: Any, key: str) -> Any:
+    for name in key.split("."):
+        if not isinstance(node, Mapping):
+            return node if isinstance(node, str) and "${" in node else None
+        node = node.get(name)
+    return node
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, child in node.items():
+            yield from _texts(key)
+            yield from _texts(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _texts(child)
+    elif isinstance(node, str):
+        yield node
+
+
+def _calls(text: str) -> bool:
+    """Whether an interpolation in ``text`` calls what it may not, or cannot be seen through."""
+    while "${" in text:
+        found = INNERMOST.search(text)
+        if found is None:
+            return True
+        name, colon, _ = found[1].partition(":")
+        if colon and name.strip() not in RESOLVERS:
+            return True
+        text = text[: found.start()] + HIDDEN + text[found.end() :]
+    return False
+
+
+def _override_refused(text: str) -> bool:
+    try:
+        override = OverridesParser.create().parse_override(text)
+        key, package = override.key_or_group, override.package or ""
+        if key.startswith("hydra/") or package.removeprefix("_global_.").split(".")[0] == "hydra":
+            return True
+        roots = {typed.split(".")[0] for typed in TYPED}
+        if key == "hydra" or (override.is_delete() and key.split(".")[0] in roots):
+            return True
+        if any(f"{key}.".startswith(f"{typed}.") for typed in TYPED if typed != "hydra"):
+            return True
+        if _calls(text):
+            return True
+        return any(next(_refused(tree), None) is not None for tree in _trees(override))
+    except (HydraException, OmegaConfBaseException):
+        return True  # what cannot be read is not taken over
+
+
+def _trees(override: Override) -> Iterator[Mapping[str, Any]]:
+    """What an override, or each value of a sweep, makes of an empty configuration."""
+    key = override.key_or_group
+    if override.is_delete() or "/" in key:
+        return
+    values = (
+        override.sweep_iterator(transformer=Transformer.identity)
+        if override.is_sweep_override()
+        else [override.value()]
+    )
+    for value in values:
+        tree = OmegaConf.create()
+        OmegaConf.update(tree, key, value, force_add=True)
+        yield {str(name): node for name, node in tree.items_ex(resolve=False)}
