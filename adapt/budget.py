@@ -22,6 +22,8 @@ __all__ = ["DECLARED", "TooLarge", "afford", "counted", "declared"]
 #: Numbers of what a file declares and does not bring along: a gigabyte in float32.
 DECLARED = 2**28
 BYTES = 4
+#: Tensors of a network: each takes a thousand bytes before it holds a number.
+TENSORS = 100_000
 #: Where a container says how much memory it may take, by version of control groups.
 GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -70,13 +72,15 @@ def counted(what: str) -> Iterator[None]:
     Raises:
         TooLarge: see :func:`afford`; also where the system has no memory for one of them.
     """
-    thread, total = threading.get_ident(), 0
+    thread, total, tensors = threading.get_ident(), 0, 0
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal total
+        nonlocal total, tensors
         if parameter is not None and threading.get_ident() == thread:
-            total += parameter.numel()
+            total, tensors = total + parameter.numel(), tensors + 1
             afford(what, total)
+            if tensors > TENSORS:
+                raise TooLarge(f"{what} has more than {TENSORS:,} tensors: make it smaller")
 
     handle = register_module_parameter_registration_hook(count)
     try:

@@ -14,12 +14,14 @@ from torch import nn
 from adapt import files
 from adapt.backbones.checkpoint import load_backbone
 from adapt.backbones.from_transformers import PACKAGES
-from adapt.backbones.named import FAMILIES
+from adapt.backbones.named import FAMILIES, PASSED_ON
 from adapt.backbones.weights import DATA, PRETRAINED, RANDOM
 from adapt.budget import declared
 from adapt.errors import AdaptError
 
 __all__ = ["load_declared"]
+
+WITH_WEIGHTS = ("hf", "timm", "torchvision")
 
 
 def load_declared(where: str, name: Any, settings: Any) -> nn.Module:
@@ -40,8 +42,9 @@ def load_declared(where: str, name: Any, settings: Any) -> nn.Module:
             "file of this machine: if you trust it, pass the backbone, as in adapt.load(folder, "
             "backbone=load_backbone(…)[0])"
         )
-    # What comes with its weights is as large as they are.
-    with nullcontext() if weights != RANDOM and family in ("hf", "timm", "torchvision") else declared():
+    # What comes with its weights is as large as they are, unless it is made otherwise.
+    made = weights == RANDOM or family not in WITH_WEIGHTS or {*settings} & {*PASSED_ON.get(family, ())}
+    with declared() if made else nullcontext():
         return load_backbone(name, **settings)[0]
 
 

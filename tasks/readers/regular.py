@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 __all__ = ["LARGEST", "open_regular", "read_regular", "regular_file"]
 
@@ -47,7 +47,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """A regular file, opened for reading bytes.
 
     Raises:
