@@ -68,7 +68,7 @@ LARGEST = sys.float_info.max
 #: What nothing that is counted comes near; many counts have a lower one of their own.
 MOST = 10**9
 #: Numbers in a list.
-LONGEST = 1000
+LONGEST = 10_000
 
 #: Of a random generator: what torch and numpy both take.
 SEED = Number(whole=True, least=0, most=2**63 - 1)
