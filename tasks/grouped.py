@@ -105,8 +105,8 @@ class GroupedTasks(FromSource):
     def __post_init__(self) -> None:
         self.check_validation()
         check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
-        asked = f"task.shots={self.shots} and task.queries={self.queries}"
-        check_task(self.shots + self.queries, self.source.shape, asked)
+        said = f"task.shots={self.shots} and task.queries={self.queries}"
+        check_task(self.shots + self.queries, self.source.shape, said)
         if self.query_split not in (None, self.support_split):
             raise TaskError(
                 f"task.query_split={self.query_split} is not task.support_split={self.support_split}, but "
