@@ -45,9 +45,10 @@ def either(rule: Number) -> Rule:
 
     def check(name: str, value: Any) -> None:
         rows = value if isinstance(value, list | tuple) else [value]
-        for row in rows[:WIDTH]:
+        if len(rows) > DEPTH:
+            raise AdaptError(f"{name} is a list of {len(rows):,} numbers: give {DEPTH:,} at most")
+        for row in rows:
             check_setting(name, row, list_of(rule) if isinstance(row, list | tuple) else rule)
-        check_setting(name, [0] * len(rows), list_of(Number()))  # not too many
 
     return check
 

@@ -8,7 +8,7 @@ from adapt.backbones.built import Built
 from adapt.backbones.images import Images
 from adapt.backbones.libraries import require
 from adapt.backbones.prompts import prompted
-from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained
+from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained, regular_files
 from adapt.checks import DEPTH, WIDTH, least, positive
 from adapt.errors import AdaptError
 
@@ -63,6 +63,8 @@ def from_timm(
         AdaptError: unknown name or argument, or weights that cannot be had.
     """
     timm = require("timm")
+    with pretrained(f"timm:{name}"):
+        regular_files(name.removeprefix("local-dir:"))
     if not name.startswith(("hf-hub:", "local-dir:")) and not timm.is_model(name):
         close = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:3]
         raise AdaptError(

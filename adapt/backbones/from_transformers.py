@@ -17,7 +17,7 @@ from adapt.backbones.hf_texts import texts_of
 from adapt.backbones.images import Images
 from adapt.backbones.libraries import require
 from adapt.backbones.prompts import prompted
-from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained
+from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained, regular_files
 from adapt.errors import AdaptError
 
 __all__ = ["PACKAGES", "from_transformers"]
@@ -61,6 +61,7 @@ def from_transformers(
     source = str(require(PACKAGES[name]).get_model_path()) if name in PACKAGES else name
     with _quiet(transformers), drawn(seed):
         with pretrained(f"hf:{name}"):
+            regular_files(source)
             _alone(transformers, source, name)
             config = transformers.AutoConfig.from_pretrained(source, **OURS)
         if hasattr(config, "vision_config"):

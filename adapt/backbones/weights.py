@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.files import read_tensors
+from tasks.readers.regular import regular_file
 
-__all__ = ["DATA", "PRETRAINED", "RANDOM", "drawn", "is_local", "load_file", "pretrained"]
+__all__ = ["DATA", "PRETRAINED", "RANDOM", "drawn", "is_local", "load_file", "pretrained", "regular_files"]
 
 PRETRAINED, RANDOM = "pretrained", "random"
 #: What ``data:`` stands for is found on every machine that has the data.
@@ -62,6 +63,18 @@ def pretrained(name: str, download: bool = True) -> Iterator[None]:
             f"the pretrained weights of {name} cannot be had ({first}): check the name and the connection "
             "(they are downloaded once, then kept), or pass weights=<a .safetensors file> or weights=random"
         ) from error
+
+
+def regular_files(folder: str) -> None:
+    """Refuse a folder, if it is one, in which a file is a pipe or a device: libraries open what they find.
+
+    Raises:
+        OSError: names it.
+    """
+    if os.path.isdir(folder):
+        for path in Path(folder).iterdir():
+            if not path.is_dir():
+                regular_file(path)
 
 
 def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), prefix: str = "") -> None:

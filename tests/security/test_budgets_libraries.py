@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -199,3 +200,21 @@ def test_weights_that_unpack_to_more_than_their_file_are_refused(tmp_path: Path)
     assert (tmp_path / "bomb.pt").stat().st_size * 50 < (tmp_path / "plain.pt").stat().st_size
     with pytest.raises(AdaptError, match=r"a file of [\d,]+ bytes that says to hold"):
         load_file(network, str(tmp_path / "bomb.pt"))
+
+
+@pytest.mark.parametrize("name", ["hf", "timm:local-dir"])
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_a_folder_for_a_library_holds_regular_files(name: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(AdaptError, match="no regular file"):
+        load_backbone(f"{name}:{tmp_path}")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_a_file_of_weights_is_a_regular_file(suffix: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"it.{suffix}"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(AdaptError, match=r"does not exist|no regular file"):
+        load_file(torch.nn.Linear(1, 1), str(path))
