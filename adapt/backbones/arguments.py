@@ -13,7 +13,6 @@ from typing import Any
 from adapt.checks import (
     DEPTH,
     SEED,
-    WIDTH,
     Number,
     between,
     check_setting,
