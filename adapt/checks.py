@@ -3,10 +3,27 @@
 from typing import Any
 
 from adapt.errors import AdaptError
-from tasks.readers.settings import SEED, Number, between, check, checked, least, list_of, optional, positive
+from tasks.readers.settings import (
+    MOST,
+    SEED,
+    Number,
+    between,
+    check,
+    checked,
+    least,
+    list_of,
+    optional,
+    positive,
+)
 
 __all__ = [
+    "DEPTH",
+    "MOST",
     "SEED",
+    "STEPS",
+    "TASKS",
+    "TRAINING",
+    "WIDTH",
     "Number",
     "between",
     "check_setting",
@@ -16,6 +33,14 @@ __all__ = [
     "optional",
     "positive",
 ]
+
+#: Ceilings of what is counted, typed or declared by a file: far above what has a use, far below what would
+#: never end, or fill the memory of any machine.
+STEPS = 100_000  # of one fit of a head, or of a solver
+TRAINING = 10_000_000  # steps of a training
+TASKS = 1_000_000  # that are drawn, or kept
+WIDTH = 65_536  # an axis of a matrix: channels, units, ranks, directions, folds
+DEPTH = 1_000  # layers, prompts
 
 
 def check_setting(name: str, value: Any, number: Number) -> Any:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.readers.regular import open_regular, read_regular, regular_file
+
 __all__ = ["cache_folder", "cached_arrays", "data_root", "file_sha256", "key", "memory_mapped", "write_json"]
 
 Arrays = Mapping[str, np.ndarray]
@@ -56,7 +58,7 @@ def key(*parts: object) -> str:
 
 def file_sha256(path: Path) -> str:
     """sha256 (hex) of a file of any size."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -67,8 +69,12 @@ def cached_arrays(path: Path, make: Callable[[], Arrays]) -> Arrays:
     the arrays are then made anew each time.
     """
     # A cut or altered file fails in the zip directory, in the checksum, or in the array header.
-    damage = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
-    with contextlib.suppress(*damage), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    damage = (OSError, EOFError, MemoryError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+    with (
+        contextlib.suppress(*damage),
+        open_regular(path) as file,
+        np.load(file, allow_pickle=False) as stored,
+    ):
         return {name: stored[name] for name in stored.files}
     arrays = make()
     with contextlib.suppress(OSError):
@@ -107,11 +113,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _mapped(folder: Path) -> Arrays:
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = json.loads(read_regular(folder / INDEX))
     arrays: dict[str, np.ndarray] = {}
     for name, entry in index.items():
         file = folder / f"{name}.npy"
-        found = file.stat()
+        found = regular_file(file).stat()
         if found.st_size != entry["bytes"]:
             raise ValueError(f"{file} was cut")
         if found.st_mtime_ns != entry["mtime_ns"] and file_sha256(file) != entry["sha256"]:

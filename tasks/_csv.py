@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
-from tasks._files import check_width, csv_rows, read_text
+from tasks._files import check_width, csv_rows, few, read_text
 from tasks.source import TaskError
 
 __all__ = ["Table", "columns_of", "read_csv"]
@@ -34,15 +36,20 @@ class Table:
 
     def column(self, name: str, setting: str) -> list[str]:
         """The cells [n] of a column that `setting` asks for; `TaskError` if there is none."""
-        return [row[self.position(name, setting)] for row in self.rows]
+        position = self.position(name, setting)
+        return [row[position] for row in self.rows]
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.header)}
 
     def position(self, name: str, setting: str) -> int:
         """The number of a column."""
-        if name not in self.header:
-            close = get_close_matches(name, self.header, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self.header)}"
+        if name not in self._positions:
+            close = get_close_matches(name, self.header[:1000], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {few(self.header)}"
             raise TaskError(f"{self.path} has no column {name!r} ({setting}): {hint}")
-        return self.header.index(name)
+        return self._positions[name]
 
     def at(self, row: int) -> str:
         """Where a row is, for messages."""
@@ -66,10 +73,11 @@ def read_csv(file: str, encoding: str = "utf-8", delimiter: str = ",") -> Table:
     if len(rows) < 2:
         raise TaskError(f"{path} holds no rows: the first line names the columns, the others are data")
     header = rows[0]
+    times = Counter(header)
     for position, name in enumerate(header):
         if not name:
             raise TaskError(f"{path}, line {lines[0]}: column {position + 1} has no name: give it one")
-        if header.count(name) > 1:
+        if times[name] > 1:
             raise TaskError(f"{path}, line {lines[0]}: two columns are called {name!r}: rename one")
     for cells, line in zip(rows, lines, strict=True):
         check_width(path, line, cells, header, delimiter, ", or set delimiter")

@@ -12,6 +12,7 @@ import torch
 
 from tasks.readers.labels import as_array, classes_of, kind_of, read_labels
 from tasks.readers.pictures import WHITE, channels_first, channels_of, is_picture, pixels
+from tasks.readers.regular import regular_file
 from tasks.readers.texts import check_listed, holds_texts, read_texts
 
 from .images._pictures import pillow
@@ -114,7 +115,7 @@ def _pictures(images: Sequence[Any], size: int | None) -> np.ndarray:
     for row, image in enumerate(images):
         try:
             found.append(pixels(image, channels, None if size is None else (size, size)))
-        except (ValueError, OSError, SyntaxError) as error:  # what decoders raise at damaged files
+        except Exception as error:  # decoders of damaged files raise whatever they meet
             raise TaskError(f"x[{row}] is no picture that can be read: {error}") from None
     for row, array in enumerate(found):
         if array.shape != found[0].shape:
@@ -140,6 +141,6 @@ def _stored(value: Any) -> bool:
 def _opened(row: int, value: Mapping[str, Any]) -> Any:
     content = value["bytes"]
     try:
-        return pillow().open(value["path"] if content is None else io.BytesIO(content))
-    except (OSError, ValueError, AttributeError) as error:
+        return pillow().open(regular_file(value["path"]) if content is None else io.BytesIO(content))
+    except Exception as error:  # decoders of damaged files raise whatever they meet
         raise TaskError(f"x[{row}] is no picture that can be read: {error}") from None

@@ -9,13 +9,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+from tasks.readers.regular import read_regular
 from tasks.source import TaskError
 
-__all__ = ["check_width", "csv_rows", "read_text"]
+__all__ = ["check_width", "csv_rows", "few", "header_cells", "read_text"]
 
 #: How compressed files and spreadsheets begin.
 PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")
 CLOSE = "close its quotes"
+#: Columns that a table may have: what is wider is no table, or stands on its side.
+MOST_COLUMNS = 100_000
+#: Names that a message lists.
+SHOWN = 20
 
 
 def read_text(path: Path, encoding: str, setting: str) -> str:
@@ -63,10 +68,12 @@ def csv_rows(
         fix: what else can be done about quotes that do not match, for the message.
 
     Raises:
-        TaskError: quotes that are never closed, or a cell of more than 131,072 characters.
+        TaskError: quotes that are never closed, a cell of more than 131,072 characters, or more columns than
+            a table has.
     """
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    lines = _narrow(path, text, delimiter)
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     begins = 1
     while True:
         try:
@@ -78,9 +85,49 @@ def csv_rows(
             ) from None
         if row is None:
             return
+        if len(row) > MOST_COLUMNS:
+            raise _too_wide(path, begins, len(row))
         if row:
             yield begins, row
         begins = rows.line_num + 1
+
+
+def header_cells(path: Path, line: str, delimiter: str) -> list[str]:
+    """The cells of a line, in which quotes need not match; to try what stands between names of columns.
+
+    Raises:
+        TaskError: a cell of more than 131,072 characters, or more columns than a table has.
+    """
+    try:
+        row = next(csv.reader(_narrow(path, line, delimiter), delimiter=delimiter))
+    except csv.Error as error:
+        raise TaskError(
+            f"{path}, line 1: the names of columns cannot be read ({error}): shorten them"
+        ) from None
+    if len(row) > MOST_COLUMNS:
+        raise _too_wide(path, 1, len(row))
+    return row
+
+
+def _narrow(path: Path, text: str, delimiter: str) -> Iterator[str]:
+    """The lines of a text, looked at before they become cells; delimiters may stand in texts, too."""
+    for number, line in enumerate(io.StringIO(text, newline=""), start=1):
+        if len(line) > 10 * MOST_COLUMNS and (cells := line.count(delimiter)) > 10 * MOST_COLUMNS:
+            raise _too_wide(path, number, cells + 1)
+        yield line
+
+
+def _too_wide(path: Path, line: int, cells: int) -> TaskError:
+    return TaskError(
+        f"{path}, line {line} has {cells:,} cells, and a table has {MOST_COLUMNS:,} columns at most: leave "
+        "columns out, or turn it on its side if its rows are columns"
+    )
+
+
+def few(names: Sequence[str]) -> str:
+    """Names for a message: some of them, where there are many."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def check_width(
@@ -100,7 +147,7 @@ def check_width(
 
 def _bytes(path: Path, setting: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         close = get_close_matches(path.name, beside, n=1)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tasks._cache import cache_folder, data_root, file_sha256, write_json
+from tasks.readers.regular import read_regular
 from tasks.source import TaskError
 
 __all__ = ["DataFile", "data_root", "fetch", "fetch_any", "remembered_sha256"]
@@ -102,7 +103,7 @@ def remembered_sha256(path: Path) -> str:
     name = hashlib.sha256(where.encode()).hexdigest()[:32]
     note = cache_folder() / "checked" / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads(note.read_text(encoding="utf-8"))
+        stored = json.loads(read_regular(note))
         if {name: stored[name] for name in state} == state and len(stored["sha256"]) == 64:
             return str(stored["sha256"])
     sha256 = file_sha256(path)

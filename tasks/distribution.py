@@ -15,7 +15,7 @@ from ._settings import SEED, check_index, check_settings, least
 from .elsewhere import FromSource
 from .meta_dataset import MetaDataset
 from .pools import Pools, check_outside, check_sizes, common_classes, outside_indices
-from .sizes import Size, checked_size, draw_size
+from .sizes import Size, check_task, checked_size, draw_size, most
 from .source import Source, TaskError
 from .transforms import Transform
 from .vectorised import Table, draw_block
@@ -182,6 +182,7 @@ class Distribution(FromSource):
         else:
             check_sizes(pools, self)
         check_outside(pools, self)
+        self._check_memory()
         if self.vectorised:
             sizes = (self.ways, self.shots, self.queries)
             if self.replace or self.outside or not all(isinstance(size, int) for size in sizes):
@@ -192,6 +193,15 @@ class Distribution(FromSource):
                 )
             tables = [Table.of([pair[side] for pair in pools.values()]) for side in (0, 1)]
             object.__setattr__(self, "_tables", (tables[0], tables[0] if self._shared else tables[1]))
+
+    def _check_memory(self) -> None:
+        assert self.ways is not None
+        rows = most(self.ways) * (most(self.shots) + most(self.queries)) + self.outside
+        asked = f"task.ways={self.ways}, task.shots={self.shots} and task.queries={self.queries}"
+        if self.sizes is not None:
+            queries = most(self.ways) * self.sizes.most_queries
+            rows, asked = self.sizes.most_support + queries + self.outside, f"task.sizes={self.sizes}"
+        check_task(rows, self.source.shape, asked)
 
     def __repr__(self) -> str:
         """What decides the tasks, the same in any process: a source by its name."""

@@ -12,7 +12,7 @@ import torch
 from ._settings import SEED, SIZE, check_index, check_settings
 from .distribution import Episode, EpisodeMeta
 from .elsewhere import FromSource
-from .sizes import Size
+from .sizes import Size, check_task
 from .source import AnySource, TaskError
 
 __all__ = ["SPLITS", "FunctionSource", "FunctionTasks", "Tasks"]
@@ -130,6 +130,8 @@ class FunctionTasks(FromSource):
     def __post_init__(self) -> None:
         self.check_validation()
         check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
+        asked = f"task.shots={self.shots} and task.queries={self.queries}"
+        check_task(self.shots + self.queries, self.source.shape, asked)
         if self.support_split not in self.source.splits:
             known = ", ".join(self.source.splits)
             raise TaskError(f"{self.source.name} has no split {self.support_split!r}: use one of {known}")

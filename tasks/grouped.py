@@ -19,6 +19,7 @@ import torch
 from ._settings import SEED, SIZE, check_index, check_settings
 from .distribution import Episode, EpisodeMeta
 from .elsewhere import FromSource
+from .sizes import check_task
 from .source import AnySource, Card, TaskError, TaskWarning
 
 __all__ = ["GroupArrays", "GroupDraw", "GroupSource", "GroupedTasks", "draw_rows"]
@@ -104,6 +105,8 @@ class GroupedTasks(FromSource):
     def __post_init__(self) -> None:
         self.check_validation()
         check_settings(self, "task", shots=SIZE, queries=SIZE, seed=SEED)
+        said = f"task.shots={self.shots} and task.queries={self.queries}"
+        check_task(self.shots + self.queries, self.source.shape, said)
         if self.query_split not in (None, self.support_split):
             raise TaskError(
                 f"task.query_split={self.query_split} is not task.support_split={self.support_split}, but "

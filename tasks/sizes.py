@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from .source import TaskError
 
 #: Examples of a class, or classes, that nobody has.
 MOST = 10**9
+#: Numbers in the examples of one task: four gigabytes.
+LARGEST = 2**30
 
 __all__ = [
     "Choice",
     "Size",
     "Uniform",
+    "check_task",
     "checked_size",
     "draw_size",
     "fewest",
@@ -157,8 +161,29 @@ def checked_size(name: str, size: Size, fewest: int) -> Size:
     if isinstance(size, Uniform | Choice):
         if size < fewest:
             raise TaskError(f"{name}={size} is too small: use {name}>={fewest}")
+        if size > MOST:
+            raise TaskError(f"{name}={size} is too large: use {name}<={MOST:,}")
         return size
     return int(check_setting(name, size, least(fewest, most=MOST)))
+
+
+def check_task(rows: int, shape: Sequence[int], asked: str) -> None:
+    """Refuse a task whose examples would fill the memory.
+
+    Args:
+        rows: supports, queries and others that the largest task has.
+        shape: of one example.
+        asked: the settings that say so, for the message.
+
+    Raises:
+        TaskError: says how large it would be.
+    """
+    each = prod(shape)
+    if rows * each > LARGEST:
+        raise TaskError(
+            f"{asked}: one task would hold {rows:,} examples of {each:,} numbers, {rows * each / 2**28:,.0f} "
+            f"GiB, and the largest holds {LARGEST / 2**28:g}: use fewer"
+        )
 
 
 def positive_weights(weights: Sequence[float]) -> tuple[float, ...] | None:

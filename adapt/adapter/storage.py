@@ -14,7 +14,9 @@ from adapt.adapter.card import model_card
 from adapt.adapter.moved import moved
 from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.state import AdapterState, initial_state
-from adapt.backbones import check_structure, device_of, fingerprint, info_of, load_backbone
+from adapt.backbones import check_structure, device_of, fingerprint, info_of
+from adapt.backbones.declared import load_declared
+from adapt.budget import declared
 from adapt.errors import AdaptError
 from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
 from adapt.forward.estimators import ESTIMATORS
@@ -138,7 +140,7 @@ def _load_backbone(path: Path, config: dict[str, Any]) -> nn.Module:
         raise AdaptError(
             f"{path} was made on a backbone of your own{was}: pass it as adapt.load(folder, backbone=…)"
         )
-    return load_backbone(config["name"], **config["settings"])[0]
+    return load_declared(str(path / CONFIG), config["name"], config["settings"])
 
 
 def describe_component(component: Any, known: dict[str, type]) -> dict[str, Any]:
@@ -242,9 +244,11 @@ def _adapter(
             )
         state = AdapterState(**{field: tensors[field] for field in AdapterState._fields})
         shape = config["input_shape"]
+        with declared(state.origin.numel()):  # a space has as many numbers as the file holds of it
+            space = rebuild(config["space"], network)
         adapter = kind(
             network,
-            rebuild(config["space"], network),
+            space,
             state,
             build_component(config["solver"], SOLVERS, path),
             build_component(config["head"], HEADS, path),

@@ -39,6 +39,10 @@ LAUNCHER = "hydra/launcher/"
 RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSummary"}
 
 
+#: Through which Hydra makes folders.
+MAKES_FOLDERS = ("os", "pathlib", "genericpath")
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as a cluster or a service manager sends it: handled as Ctrl+C is, so that nothing is lost."""
 
@@ -61,7 +65,7 @@ def main() -> None:
                     _entry()()
     except MISTAKES as error:
         _refuse(error)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if not _raised_by_hydra(error):
             raise
         _refuse(error)
@@ -168,7 +172,8 @@ def _without_footers(message: str) -> str:
     return " ".join(line for line in lines if line and not line.startswith(footers))
 
 
-def _raised_by_hydra(error: ValueError) -> bool:
-    """Some of Hydra's complaints about what was typed are plain ValueErrors, as bugs elsewhere are too."""
-    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("hydra.")
+def _raised_by_hydra(error: ValueError | OSError) -> bool:
+    """Some of Hydra's complaints about what was typed are plain ValueErrors, as bugs elsewhere are; and it
+    makes the folder of the run, which may not be possible."""
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [name for name in names if name not in MAKES_FOLDERS][-1].startswith("hydra.")

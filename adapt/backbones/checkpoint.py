@@ -15,6 +15,7 @@ from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.named import FAMILIES, load_named
 from adapt.backbones.resnet12 import ResNet12
 from adapt.backbones.vit import ViT
+from adapt.budget import TooLarge, counted, declared
 from adapt.errors import AdaptError
 from adapt.files import read_json, read_tensors, shipped, write_json, write_tensors
 
@@ -87,7 +88,7 @@ def load_backbone(name: str | os.PathLike[str], **settings: Any) -> tuple[nn.Mod
             f"{', '.join(f'{family}:' for family in FAMILIES)}"
         )
     folder = shipped(name)
-    config = read_json(folder / "backbone.json")
+    config, tensors = read_json(folder / "backbone.json"), read_tensors(folder / "backbone.safetensors")
     try:
         # What ships is found by its name everywhere, a folder is not.
         again: dict[str, Any] = {"settings": None if Path(name).is_dir() else {}}
@@ -95,14 +96,23 @@ def load_backbone(name: str | os.PathLike[str], **settings: Any) -> tuple[nn.Mod
             low, high = config["value_range"]
             again["value_range"] = (float(low), float(high))
         info = BackboneInfo(**{**config, "input_shape": tuple(config["input_shape"]), **again})
-        backbone = ARCHITECTURES[info.architecture](**info.arguments)
+        # A network has the numbers that the file holds of it, and no others.
+        with (
+            declared(sum(tensor.numel() for tensor in tensors.values())),
+            counted(f"the backbone in {folder}"),
+        ):
+            backbone = ARCHITECTURES[info.architecture](**info.arguments)
+    except TooLarge:
+        raise AdaptError(
+            f"the weights in {folder} do not fit {info.architecture}: they are fewer than it has as described"
+        ) from None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise AdaptError(
             f"{folder / 'backbone.json'} does not describe a known backbone ({error}): known are "
             f"{', '.join(ARCHITECTURES)}"
         ) from None
     try:
-        backbone.load_state_dict(read_tensors(folder / "backbone.safetensors"))
+        backbone.load_state_dict(tensors)
     except RuntimeError as error:
         raise AdaptError(f"the weights in {folder} do not fit {info.architecture}: {error}") from None
     if fingerprint(backbone) != info.fingerprint:
@@ -124,6 +134,7 @@ def untrained(architecture: str, **arguments: Any) -> tuple[nn.Module, BackboneI
         raise AdaptError(
             f"backbone.architecture={architecture} is not known: choose {', '.join(ARCHITECTURES)}"
         )
-    backbone = ARCHITECTURES[architecture](**arguments, frozen=False)
+    with counted(f"backbone.architecture={architecture}"):
+        backbone = ARCHITECTURES[architecture](**arguments, frozen=False)
     info = BackboneInfo(architecture, architecture, arguments, (), fingerprint(backbone), settings=None)
     return remember(backbone, info), info

@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
-from adapt.checks import check_setting, least
+from adapt.checks import WIDTH, check_setting, least
 
 __all__ = ["Conv4"]
 
@@ -35,7 +35,7 @@ class Conv4(nn.Module):
     def __init__(self, channels: int = 1, width: int = 64, frozen: bool = True) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("width", width)):
-            check_setting(f"conv4: {name}", value, least(1))
+            check_setting(f"conv4: {name}", value, least(1, ceiling=WIDTH))
         norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
         widths = [channels, width, width, width, width]
         self.blocks = nn.Sequential(

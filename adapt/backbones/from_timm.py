@@ -1,16 +1,38 @@
 """``timm:<name>``: the convolutional networks and vision transformers of timm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapt.backbones.arguments import SHARE, SIZE, Rule, either, flag, number, word
 from adapt.backbones.built import Built
 from adapt.backbones.images import Images
 from adapt.backbones.libraries import require
 from adapt.backbones.prompts import prompted
-from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained
+from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained, regular_files
+from adapt.checks import DEPTH, WIDTH, least, positive
 from adapt.errors import AdaptError
 
-__all__ = ["from_timm"]
+__all__ = ["TIMM", "from_timm"]
+
+COUNT = either(least(1, ceiling=WIDTH))
+#: Arguments of ``timm.create_model`` that may be set: what a network is made of, by number or by name. Not
+#: where its weights come from (``pretrained_cfg``, ``checkpoint_path``, …), nor where it runs.
+TIMM: Mapping[str, Rule] = {
+    **dict.fromkeys(("in_chans", "patch_size", "num_heads", "embed_dim", "dims"), COUNT),
+    **dict.fromkeys(("base_width", "cardinality", "stem_width", "head_conv", "num_features"), COUNT),
+    **dict.fromkeys(("depth", "depths", "window_size", "output_stride"), either(least(1, ceiling=DEPTH))),
+    "img_size": either(SIZE),
+    "reg_tokens": number(least(0, ceiling=DEPTH)),
+    **dict.fromkeys(
+        ("mlp_ratio", "init_values", "channel_multiplier", "depth_multiplier"), either(positive())
+    ),
+    **dict.fromkeys(("drop_rate", "drop_path_rate", "pos_drop_rate", "attn_drop_rate"), SHARE),
+    **dict.fromkeys(("patch_drop_rate", "proj_drop_rate"), SHARE),
+    **dict.fromkeys(("class_token", "no_embed_class", "pre_norm", "final_norm", "fc_norm"), flag),
+    **dict.fromkeys(("qkv_bias", "qk_norm", "dynamic_img_size", "dynamic_img_pad"), flag),
+    **dict.fromkeys(("strict_img_size", "aa", "avg_down"), flag),
+    **dict.fromkeys(("act_layer", "norm_layer", "pad_type", "pos_embed", "global_pool", "weight_init"), word),
+}
 
 
 def from_timm(
@@ -34,12 +56,15 @@ def from_timm(
         mean, std: None: those of the weights.
         pooling: timm's ``global_pool``; None: the model's own.
         prompts: learnable vectors behind the first token of a transformer.
-        arguments: others of ``timm.create_model``, for instance ``pad_type="same"``, ``in_chans=1``.
+        arguments: others of ``timm.create_model``, for instance ``pad_type="same"``, ``in_chans=1``: those of
+            :data:`TIMM`.
 
     Raises:
         AdaptError: unknown name or argument, or weights that cannot be had.
     """
     timm = require("timm")
+    with pretrained(f"timm:{name}"):
+        regular_files(name.removeprefix("local-dir:"))
     if not name.startswith(("hf-hub:", "local-dir:")) and not timm.is_model(name):
         close = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:3]
         raise AdaptError(
@@ -81,7 +106,7 @@ def from_timm(
 def _created(timm: Any, name: str, download: bool, given: dict[str, Any]) -> Any:
     try:
         return timm.create_model(name, pretrained=download, num_classes=0, **given)
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, KeyError) as error:
         raise AdaptError(f"timm:{name} does not take these settings: {error}") from None
 
 

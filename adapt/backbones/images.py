@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapt.checks import Number, check_setting, least, list_of, optional, positive
+from adapt.checks import WIDTH, Number, check_setting, least, list_of, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["Images"]
@@ -50,7 +50,7 @@ class Images(nn.Module):
     ) -> None:
         super().__init__()
         size = check_setting("size", size, optional(least(1, "an image has at least one pixel", most=65_536)))
-        channels = check_setting("channels", channels, least(1))
+        channels = check_setting("channels", channels, least(1, ceiling=WIDTH))
         mean = check_setting("mean", list(mean), list_of(Number()))
         std = check_setting("std", list(std), list_of(positive("standard deviations are positive")))
         for name, values in (("mean", mean), ("std", std)):

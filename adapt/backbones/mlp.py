@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.backbones.built import Built
-from adapt.checks import SEED, Number, check_setting, list_of
+from adapt.checks import MOST, SEED, Number, check_setting, list_of
 from adapt.errors import AdaptError
 
 __all__ = ["Mlp", "from_sizes"]
@@ -37,7 +37,7 @@ class Mlp(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], activation: str = "relu", seed: int = 0) -> None:
         super().__init__()
-        check_setting("mlp: sizes", list(sizes), list_of(Number(whole=True)))
+        check_setting("mlp: sizes", list(sizes), list_of(Number(whole=True, ceiling=MOST)))
         seed = check_setting("mlp: seed", seed, SEED)
         if len(sizes) < 2 or min(sizes) < 1:
             raise AdaptError(f"mlp: sizes={tuple(sizes)}: at least inputs and outputs, all positive")

@@ -1,24 +1,26 @@
 """Backbones that their name describes: a prefix for where they come from, then what they are called there.
 
-A new family is one entry of :data:`FAMILIES`: a function of the name and of settings that JSON can hold.
+A new family is one entry of :data:`FAMILIES`: a function of the name and of settings that JSON can hold, each
+of them listed with its range in :mod:`adapt.backbones.arguments`, or in :data:`PASSED_ON`.
 """
 
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
+from adapt.backbones.arguments import Rule, check_arguments
 from adapt.backbones.built import Built
 from adapt.backbones.fingerprint import fingerprint
-from adapt.backbones.from_timm import from_timm
-from adapt.backbones.from_torchvision import from_torchvision
+from adapt.backbones.from_timm import TIMM, from_timm
+from adapt.backbones.from_torchvision import TORCHVISION, from_torchvision
 from adapt.backbones.from_transformers import from_transformers
 from adapt.backbones.frozen import frozen
 from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.mlp import from_sizes
+from adapt.budget import counted
 from adapt.errors import AdaptError
 
 __all__ = ["FAMILIES", "load_named"]
@@ -29,16 +31,20 @@ FAMILIES: dict[str, Callable[..., Built]] = {
     "timm": from_timm,
     "torchvision": from_torchvision,
 }
+#: What is passed on to a library; nothing else is.
+PASSED_ON: dict[str, Mapping[str, Rule]] = {"timm": TIMM, "torchvision": TORCHVISION}
 
 
 def load_named(family: str, name: str, settings: Mapping[str, Any]) -> tuple[nn.Module, BackboneInfo]:
     """The frozen network ``family:name``, and what is known of it.
 
     Raises:
-        AdaptError: settings that the family does not take, and whatever it says.
+        AdaptError: settings that the family does not take, more parameters than can be afforded
+            (:mod:`adapt.budget`), and whatever the family says.
     """
     _check(family, name, settings)
-    built = FAMILIES[family](name, **settings)
+    with counted(f"backbone '{family}:{name}'"):
+        built = FAMILIES[family](name, **settings)
     network = frozen(built.network)
     info = BackboneInfo(
         f"{family}:{built.label or name}",
@@ -52,15 +58,10 @@ def load_named(family: str, name: str, settings: Mapping[str, Any]) -> tuple[nn.
 
 
 def _check(family: str, name: str, settings: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(FAMILIES[family]).parameters.values()
-    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)  # the library says
-    for key in settings:
-        if key not in names and not passes_on:
-            close = get_close_matches(key, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(names) or 'none'}"
-            raise AdaptError(f"{key} is not a setting of backbone '{family}:{name}': {hint}")
     try:
         json.dumps(dict(settings), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise AdaptError(f"backbone '{family}:{name}': its settings are no plain values ({error})") from None
+    parameters = inspect.signature(FAMILIES[family]).parameters.values()
+    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    check_arguments(f"{family}:{name}", settings, own, PASSED_ON.get(family, {}))

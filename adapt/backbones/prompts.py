@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.checks import SEED, check_setting, least
+from adapt.budget import afford
+from adapt.checks import DEPTH, SEED, check_setting, least
 from adapt.errors import AdaptError
 
 __all__ = ["Prompted", "prompted"]
@@ -58,7 +59,7 @@ def prompted(network: nn.Module, prompts: int, seed: int = 0) -> nn.Module:
         >>> dict(prompted(ViT(width=32), 3).named_parameters())["prompt"].shape
         torch.Size([3, 32])
     """
-    prompts = check_setting("prompts", prompts, least(0))
+    prompts = check_setting("prompts", prompts, least(0, ceiling=DEPTH))
     seed = check_setting("seed", seed, SEED)
     if not prompts:
         return network
@@ -70,4 +71,5 @@ def prompted(network: nn.Module, prompts: int, seed: int = 0) -> nn.Module:
             f"prompts={prompts}: {type(network).__name__} is no transformer with blocks of tokens: leave "
             "prompts out"
         )
+    afford(f"prompts={prompts}", prompts * norms[0].normalized_shape[0])
     return Prompted(network, blocks, prompts, norms[0].normalized_shape[0], seed)

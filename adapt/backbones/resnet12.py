@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
-from adapt.checks import check_setting, least
+from adapt.checks import WIDTH, check_setting, least
 
 __all__ = ["ResNet12"]
 
@@ -41,7 +41,7 @@ class ResNet12(nn.Module):
     def __init__(self, channels: int = 3, width: int = 64, frozen: bool = True) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("width", width)):
-            check_setting(f"resnet12: {name}", value, least(1))
+            check_setting(f"resnet12: {name}", value, least(1, ceiling=WIDTH))
         norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
         widths = [channels, width, 5 * width // 2, 5 * width, 10 * width]
         self.blocks = nn.Sequential(*(_Block(i, o, norm) for i, o in pairwise(widths)))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapt.checks import SEED, check_setting, least
+from adapt.checks import DEPTH, SEED, check_setting, least
 from adapt.errors import AdaptError
 from tasks.readers.texts import read_texts
 
@@ -55,8 +55,10 @@ class Texts(nn.Module):
         super().__init__()
         if pooling not in get_args(Pooling):
             raise AdaptError(f"pooling={pooling}: of texts choose {', '.join(get_args(Pooling))}")
-        max_tokens = check_setting("max_tokens", max_tokens, least(1, "at least one token is needed"))
-        prompts = check_setting("prompts", prompts, least(0))
+        max_tokens = check_setting(
+            "max_tokens", max_tokens, least(1, "at least one token is needed", ceiling=10**6)
+        )
+        prompts = check_setting("prompts", prompts, least(0, ceiling=DEPTH))
         seed = check_setting("seed", seed, SEED)
         self.transformer, self.tokenizer = transformer, tokenizer
         self.pad, self.pooling, self.max_tokens, self.masking = pad, pooling, max_tokens, masking

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
-from adapt.checks import check_setting, least
+from adapt.checks import DEPTH, WIDTH, check_setting, least
 from adapt.errors import AdaptError
 
 __all__ = ["ViT"]
@@ -51,14 +51,14 @@ class ViT(nn.Module):
         frozen: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in {
-            "channels": channels,
-            "width": width,
-            "depth": depth,
-            "heads": heads,
-            "patch": patch,
-        }.items():
-            check_setting(f"vit: {name}", value, least(1))
+        for name, value, ceiling in (
+            ("channels", channels, WIDTH),
+            ("width", width, WIDTH),
+            ("depth", depth, DEPTH),
+            ("heads", heads, WIDTH),
+            ("patch", patch, WIDTH),
+        ):
+            check_setting(f"vit: {name}", value, least(1, ceiling=ceiling))
         halvings = patch.bit_length() - 1
         if patch < 2 or patch != 2**halvings:
             raise AdaptError(f"vit: patch={patch}: a patch has 2, 4, 8, … pixels")

@@ -8,6 +8,7 @@ weights: data:weights/file.safetensors     below $ADAPT_DATA, by default ~/.cach
 
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.files import read_tensors
+from tasks.readers.regular import regular_file
 
-__all__ = ["PRETRAINED", "RANDOM", "drawn", "is_local", "load_file", "pretrained"]
+__all__ = ["DATA", "PRETRAINED", "RANDOM", "drawn", "is_local", "load_file", "pretrained", "regular_files"]
 
 PRETRAINED, RANDOM = "pretrained", "random"
 #: What ``data:`` stands for is found on every machine that has the data.
@@ -52,10 +54,27 @@ def pretrained(name: str, download: bool = True) -> Iterator[None]:
         if not download:
             raise
         first = next(iter(str(error).splitlines()), "")
+        if "custom code" in str(error):
+            raise AdaptError(
+                f"{name} comes with code of its own, which is never run here: choose a model whose class is "
+                "part of the library"
+            ) from None
         raise AdaptError(
             f"the pretrained weights of {name} cannot be had ({first}): check the name and the connection "
             "(they are downloaded once, then kept), or pass weights=<a .safetensors file> or weights=random"
         ) from error
+
+
+def regular_files(folder: str) -> None:
+    """Refuse a folder, if it is one, in which a file is a pipe or a device: libraries open what they find.
+
+    Raises:
+        OSError: names it.
+    """
+    if os.path.isdir(folder):
+        for path in Path(folder).iterdir():
+            if not path.is_dir():
+                regular_file(path)
 
 
 def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), prefix: str = "") -> None:
@@ -100,6 +119,8 @@ def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), 
 def _path(weights: str) -> Path:
     root = Path(os.environ.get("ADAPT_DATA") or Path.home() / ".cache" / "adapt")
     path = root / weights.removeprefix(DATA) if weights.startswith(DATA) else Path(weights)
+    if weights.startswith(DATA) and not path.resolve().is_relative_to(root.resolve()):
+        raise AdaptError(f"weights={weights}: {path} is outside of {root}: {DATA} names what lies below it")
     if not path.is_file():
         hint = (
             "set ADAPT_DATA to the folder that holds it"
@@ -110,11 +131,25 @@ def _path(weights: str) -> Path:
     return path
 
 
+def _check_packed(path: Path) -> None:
+    """Refuse a file whose content is larger than the file: torch packs nothing, and what it reads fills the
+    memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            content = sum(member.file_size for member in archive.infolist())
+        if content > path.stat().st_size:
+            raise AdaptError(
+                f"{path} is a file of {path.stat().st_size:,} bytes that says to hold {content:,}: save the "
+                "state dict as safetensors"
+            )
+
+
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
     """The state dict of a .pt, .pth or .bin file; of a checkpoint, that under its key state_dict or model."""
+    _check_packed(path)
     try:
         value: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, MemoryError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise AdaptError(
             f"{path} cannot be read as tensors alone ({first}): save the state dict as safetensors"

@@ -22,7 +22,7 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call
 from adapt.baselines._module import at_origin, trainable_copy, trained
 from adapt.baselines._targets import support_for, targets_of
-from adapt.checks import check_settings, least, optional, positive
+from adapt.checks import TRAINING, check_settings, least, optional, positive
 from adapt.heads import Logistic
 from adapt.heads.base import check_outputs
 
@@ -42,7 +42,9 @@ class Finetune:
     keeps_backbone: bool = True
 
     def __post_init__(self) -> None:
-        check_settings(self, "finetune", lr=positive(), steps=least(1), max_tasks=optional(least(1)))
+        check_settings(
+            self, "finetune", lr=positive(), steps=least(1, ceiling=TRAINING), max_tasks=optional(least(1))
+        )
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""

@@ -24,7 +24,7 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import plain_call, require
 from adapt.baselines._module import at_origin, trainable_copy
 from adapt.baselines._targets import support_for, targets_of
-from adapt.checks import between, check_settings, least, optional, positive
+from adapt.checks import STEPS, WIDTH, between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Logistic
 from adapt.heads.base import check_outputs
@@ -62,11 +62,11 @@ class PeftLora:
         check_settings(
             self,
             "peft_lora",
-            rank=least(1),
+            rank=least(1, ceiling=WIDTH),
             alpha=positive(),
             lr=positive(),
-            epochs=least(1),
-            batch=least(1),
+            epochs=least(1, ceiling=STEPS),
+            batch=least(1, ceiling=WIDTH),
             weight_decay=between(0, None),
             max_tasks=optional(least(1)),
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
-from adapt.checks import between, check_settings, least, optional, positive
+from adapt.checks import STEPS, WIDTH, between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 
 __all__ = ["Retrain"]
@@ -42,8 +42,8 @@ class Retrain:
         check_settings(
             self,
             "retrain",
-            epochs=least(1),
-            batch=least(2, "batch statistics need at least 2"),
+            epochs=least(1, ceiling=STEPS),
+            batch=least(2, "batch statistics need at least 2", ceiling=WIDTH),
             watch_every=least(1),
             lr=positive(),
             weight_decay=between(0, None),

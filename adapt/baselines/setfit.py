@@ -26,7 +26,7 @@ from adapt.backbones import plain_call, require
 from adapt.backbones.inputs import tokeniser
 from adapt.baselines._module import trainable_copy, trained
 from adapt.baselines._targets import support_for, targets_of
-from adapt.checks import check_settings, least, optional, positive
+from adapt.checks import STEPS, TRAINING, WIDTH, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
 
@@ -54,10 +54,10 @@ class SetFit:
             self,
             "setfit",
             lr=positive(),
-            epochs=least(1),
-            batch=least(1),
+            epochs=least(1, ceiling=STEPS),
+            batch=least(1, ceiling=WIDTH),
             watches=least(0),
-            max_steps=optional(least(1)),
+            max_steps=optional(least(1, ceiling=TRAINING)),
             max_tasks=optional(least(1)),
         )
 

@@ -17,6 +17,7 @@ from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
 from adapt.compare.comparison import Comparison, Curve, MethodResult, check_ours
 from adapt.compare.energy import Cost, Electricity, mean_power
 from adapt.compare.examples import Examples
+from adapt.compare.many import check_count
 from adapt.compare.measure import ProcessPeak, Stopwatch, count_flops, peak_megabytes
 from adapt.compare.meters import Meter, find_meter
 from adapt.compare.metric import Metric, metric_of
@@ -68,7 +69,7 @@ def compare(
         raise AdaptError(
             "no method to compare: choose at least one, as in method=forward or method=[head,forward]"
         )
-    tasks = check_setting("task.tasks", tasks, least(1, "at least one task is needed"))
+    tasks = check_count(tasks, distribution)
     for name, method in methods.items():
         some = least(1, "that leaves it no task, give at least 1")
         check_setting(f"{name}: max_tasks", method.max_tasks, optional(some))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.checks import check_settings, least, positive
+from adapt.checks import STEPS, check_settings, least, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import check_features, normalise, with_constant
 from adapt.heads.leave_one_out import leave_one_out
@@ -61,7 +61,7 @@ class LabelWords:
             "head",
             scale=positive("it must be positive"),
             l2=positive("it must be positive"),
-            steps=least(1, "at least one Newton step is needed"),
+            steps=least(1, "at least one Newton step is needed", ceiling=STEPS),
         )
 
     @full_precision

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adapt.checks import Number, between, check_settings, least, positive
+from adapt.checks import STEPS, Number, between, check_settings, least, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import check_features, normalise, with_constant
 from adapt.precision import full_precision
@@ -49,7 +49,7 @@ class Linear:
             self,
             "head",
             lr=positive("a learning rate must be positive"),
-            steps=least(1, "at least one step is needed"),
+            steps=least(1, "at least one step is needed", ceiling=STEPS),
             momentum=Number(least=0, below=1, why=converges),
             l2=between(0, None, converges),
         )

@@ -21,14 +21,17 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adapt.checks import check_settings, least, positive
+from adapt.checks import STEPS, check_settings, least, positive
 from adapt.heads.base import check_features, normalise, with_constant
 from adapt.heads.leave_one_out import leave_one_out
 from adapt.heads.newton_cg import minimiser
 from adapt.heads.systems import regularised, solve
 from adapt.precision import double, full_precision
 
-__all__ = ["Logistic"]
+__all__ = ["DENSE", "Logistic"]
+
+#: Unknowns of the largest system that is formed: its square is a gigabyte.
+DENSE = 16_384
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Logistic:
             self,
             "head",
             l2=positive("the regularisation must be positive, or separable classes have no finite solution"),
-            steps=least(1, "at least one Newton step is needed"),
-            dense=least(0),
+            steps=least(1, "at least one Newton step is needed", ceiling=STEPS),
+            dense=least(0, ceiling=DENSE),
         )
 
     @full_precision

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from adapt.checks import between, check_settings, least, list_of, positive
+from adapt.checks import STEPS, WIDTH, between, check_settings, least, list_of, positive
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.heads.base import is_concrete
@@ -71,10 +71,10 @@ class Auto:
         check_settings(  # configs and JSON bring lists: they become tuples
             self,
             "inner",
-            directions=list_of(least(1, "positive, increasing numbers, one at least")),
+            directions=list_of(least(1, "positive, increasing numbers, one at least", ceiling=WIDTH)),
             strengths=list_of(positive(numbers)),
-            folds=least(2, "at least 2 folds and 1 step"),
-            steps=least(1, "at least 2 folds and 1 step"),
+            folds=least(2, "at least 2 folds and 1 step", ceiling=WIDTH),
+            steps=least(1, "at least 2 folds and 1 step", ceiling=STEPS),
             enough=between(0, None),
         )
         object.__setattr__(self, "solvers", tuple(self.solvers))

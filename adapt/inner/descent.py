@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adapt.checks import SEED, Number, check_setting, check_settings, least, positive
+from adapt.checks import SEED, STEPS, Number, check_setting, check_settings, least, positive
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Estimator, Reverse
 from adapt.inner.losses import Loss
@@ -119,4 +119,4 @@ def check_descent(name: str, lr: float, steps: int) -> None:
     """
     check_setting(f"{name}.lr", lr, positive("a learning rate must be positive"))
     none = "the number of steps cannot be negative (0 stays at the start)"
-    check_setting(f"{name}.steps", steps, least(0, none))
+    check_setting(f"{name}.steps", steps, least(0, none, ceiling=STEPS))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.checks import between, check_setting, least
+from adapt.checks import STEPS, between, check_setting, least
 from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
@@ -89,7 +89,7 @@ class GaussNewton:
 def check(steps: int, damping: float, engine: Engine) -> None:
     """Raise what is wrong with the settings that Gauss–Newton solvers share."""
     none = "the number of steps cannot be negative (0 stays at z = 0)"
-    check_setting("inner.steps", steps, least(0, none))
+    check_setting("inner.steps", steps, least(0, none, ceiling=STEPS))
     check_setting(
         "inner.damping", damping, between(0, None, "damping must be zero or positive (1 = as learned)")
     )

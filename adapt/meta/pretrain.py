@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapt.checks import between, check_settings, least, positive
+from adapt.checks import TRAINING, WIDTH, between, check_settings, least, positive
 from tasks import Source, Transform
 
 __all__ = ["Pretraining", "image_batches", "pretrain"]
@@ -44,8 +44,8 @@ class Pretraining:
         check_settings(
             self,
             "meta",
-            steps=least(1, enough),
-            batch=least(2, enough),
+            steps=least(1, enough, ceiling=TRAINING),
+            batch=least(2, enough, ceiling=WIDTH),
             lr=positive(),
             weight_decay=between(0, None),
             sharpness=positive(),

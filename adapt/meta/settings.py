@@ -3,24 +3,36 @@
 from dataclasses import dataclass
 
 from adapt.adapter.state import AdapterState
-from adapt.checks import Number, check_settings, least, list_of, optional, positive
+from adapt.checks import (
+    MOST,
+    STEPS,
+    TASKS,
+    TRAINING,
+    WIDTH,
+    Number,
+    check_settings,
+    least,
+    list_of,
+    optional,
+    positive,
+)
 from adapt.errors import AdaptError
 
 __all__ = ["BASES", "GRADIENTS", "MetaTraining"]
 
 GRADIENTS = ("exact", "first_order", "reptile")
 BASES = ("gradients", "displacements", "random", "identity")
-#: What must be at least 1.
-COUNTS = (
-    "k",
-    "basis_tasks",
-    "basis_steps",
-    "steps",
-    "tasks_per_step",
-    "validate_every",
-    "validation_tasks",
-    "memory_mb",
-)
+#: What must be at least 1, and its ceiling.
+COUNTS = {
+    "k": WIDTH,
+    "basis_tasks": TASKS,
+    "basis_steps": STEPS,
+    "steps": TRAINING,
+    "tasks_per_step": WIDTH,
+    "validate_every": MOST,
+    "validation_tasks": TASKS,
+    "memory_mb": MOST,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class MetaTraining:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learn", tuple(self.learn))  # configs bring lists
-        counts = dict.fromkeys(COUNTS, least(1))
+        counts = {name: least(1, ceiling=ceiling) for name, ceiling in COUNTS.items()}
         rates = dict.fromkeys(("lr", "clip", "radius", "basis_lr"), positive("must be positive"))
         check_settings(
             self,
@@ -86,7 +98,7 @@ class MetaTraining:
             **counts,
             **rates,
             nested=list_of(Number(whole=True)),  # becomes a tuple, as well
-            distinct_tasks=least(0),
+            distinct_tasks=least(0, ceiling=TASKS),
             chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
             ema=Number(least=0, below=1, why="the decay lies between 0 (no average) and 1"),
             patience=least(0, "a number of validations, or 0 for never"),

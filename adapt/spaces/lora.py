@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.checks import SEED, check_setting, least, optional, positive
+from adapt.budget import afford
+from adapt.checks import SEED, WIDTH, check_setting, least, optional, positive
 from adapt.spaces.base import Space
 from adapt.spaces.layers import Layer, layers_of, left_out
 
@@ -63,9 +64,12 @@ def lora(
         {'0.weight': (3, 8)}
     """
     layers = layers_of("lora", backbone, targets)
-    rank = check_setting("space.rank", rank, least(1, "the rank of the change must be at least 1", 65_536))
+    rank = check_setting(
+        "space.rank", rank, least(1, "the rank of the change must be at least 1", ceiling=WIDTH)
+    )
     alpha = check_setting("space.alpha", alpha, optional(positive()))
     seed = check_setting("space.seed", seed, SEED)
+    afford(f"space 'lora' of rank {rank}", sum(rank * (layer.inputs + layer.outputs) for layer in layers))
     generator = torch.Generator().manual_seed(seed)
     values: dict[str, Tensor] = {}
     for layer in layers:

@@ -10,7 +10,8 @@ Parameter-Efficient Fine-Tuning methods*, version 0.21): ``adapter_config.json``
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from glob import escape
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ READ = {
     *("lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r"),
     *("revision", "runtime_config", "target_modules", "task_type", "use_rslora"),
 }
+#: Names of modules, as a file may list them.
+NAME = re.compile(r"[\w.-]+")
 #: Ways to start that leave the weights of the base model as they are.
 STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 
@@ -174,23 +177,43 @@ def _refuse_what_differs(path: Path, config: Mapping[str, Any]) -> None:
 
 def _lora(config: Mapping[str, Any], found: Mapping[str, Any], backbone: nn.Module) -> Space:
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    for module, its in found.items():  # what the tensors do not hold is not made
+        shape = tuple(its["lora_A"].flatten(1).shape)
+        if shape[0] != rank:
+            raise AdaptError(
+                f"{TENSORS}: {module}.lora_A has shape {shape}, but of rank r={str(rank)[:30]} "
+                f"({str(rank)[:30]}, {shape[1]}) is needed: one of the two files is another's"
+            )
     alpha = alpha * sqrt(rank) if config.get("use_rslora") else alpha  # there the factor is α/√r
-    return lora(backbone, rank, alpha, ",".join(found))
+    return lora(backbone, rank, alpha, _targets(found))
 
 
 def _ia3(
     config: Mapping[str, Any], found: Mapping[str, Any], backbone: nn.Module, prefixes: tuple[str, str]
 ) -> Space:
     wanted = config.get("feedforward_modules") or []
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    if odd := [name for name in names if not isinstance(name, str) or not NAME.fullmatch(name)]:
+        raise AdaptError(
+            f"PEFT's feedforward_modules={str(odd[0])[:100]!r} is no name of a module, and patterns in files "
+            "are not followed: list the modules by name in adapter_config.json"
+        )
 
     def feedforward(module: str) -> bool:  # as PEFT decides it
         theirs = prefixes[0] + module.removeprefix(prefixes[1])
-        if isinstance(wanted, str):
-            return re.fullmatch(wanted, theirs) is not None
-        return any(theirs.endswith(name) for name in wanted)
+        return theirs == wanted if isinstance(wanted, str) else theirs.endswith(tuple(names))
 
     columns = [module for module in found if feedforward(module)]
-    return ia3(backbone, ",".join(module for module in found if module not in columns), ",".join(columns))
+    rows = [module for module in found if module not in columns]
+    return ia3(backbone, _targets(rows), _targets(columns))
+
+
+def _targets(modules: Iterable[str]) -> str:
+    """Patterns that match these ``modules`` and no others: names in a file are no patterns."""
+    for module in modules:
+        if "," in module or module != module.strip():
+            raise AdaptError(f"{TENSORS}: {module[:100]!r} is no name of a module")
+    return ",".join(map(escape, modules))
 
 
 def _theirs(layer: Layer, prefixes: tuple[str, str]) -> str:

@@ -43,6 +43,8 @@ def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:
     """
     name, tensors, settings = description["name"], description["parameters"], description.get("settings")
     if parts := description.get("parts"):
+        if len(parts) > len(tensors):
+            raise AdaptError(f"space '{name}' has {len(parts):,} parts, but {len(tensors):,} tensors")
         space = combine(*(rebuild(part, backbone) for part in parts))
     elif settings is None:  # also formats before 3, which knew only spaces of the backbone's own tensors
         return named(name, backbone, tensors)

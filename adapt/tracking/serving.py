@@ -17,6 +17,7 @@ from mlflow.types import Schema, TensorSpec
 from adapt.adapter import FewShotAdapter, load
 from adapt.backbones import tokeniser
 from adapt.errors import AdaptError
+from adapt.tracking.requests import chunk_of, guard_server, read_request, sparing
 
 __all__ = ["AdapterModel", "example", "signature"]
 
@@ -44,6 +45,7 @@ class AdapterModel(PythonModel):
             AdaptError: a backbone that its name does not describe, or a damaged folder.
         """
         self.adapter: FewShotAdapter = load(context.artifacts["adapter"])
+        guard_server()
 
     def predict(
         self, context: PythonModelContext | None, model_input: Request, params: dict[str, Any] | None = None
@@ -51,26 +53,24 @@ class AdapterModel(PythonModel):
         """Adapt to the support set of ``model_input``, then predict its queries.
 
         Raises:
-            MlflowException: the adapter cannot use the request; the server answers 400 and says why.
+            MlflowException: the request is malformed, larger than is served (:mod:`adapt.tracking.requests`),
+                or of no use to the adapter; the server answers 400 and says why.
         """
+        regression = self.adapter.loss.regression
+        support, labels, queries = read_request(model_input, regression)
         try:
-            task = self.adapter.fit(_examples(model_input["support_x"]), model_input["support_y"].tolist())
-            queries = _examples(model_input["query_x"])
-            if self.adapter.loss.regression:
-                return {"values": task.predict(queries)}
-            chances = task.predict_proba(queries)
-            labels = task.classes_[chances.argmax(-1)]
-            return {"labels": labels, "classes": task.classes_, "probabilities": chances}
+            task = sparing(self.adapter, support).fit(support, labels)
+            # A few at a time: what a network computes of an image takes hundreds of times its own memory.
+            size = chunk_of(queries)
+            ask = task.predict if regression else task.predict_proba
+            parts = [ask(queries[start : start + size]) for start in range(0, len(queries), size)]
+            chances = np.concatenate(parts) if parts else ask(queries)
+            if regression:
+                return {"values": chances}
+            best = task.classes_[chances.argmax(-1)]
+            return {"labels": best, "classes": task.classes_, "probabilities": chances}
         except AdaptError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-
-
-def _examples(values: np.ndarray) -> Any:
-    """Numbers as an array, texts as a list; a nest of lists came as objects."""
-    if values.dtype.kind not in "OU":
-        return values
-    plain = values.tolist()
-    return plain if all(isinstance(value, str) for value in plain) else np.asarray(plain, dtype=np.float32)
 
 
 def signature(adapter: FewShotAdapter) -> ModelSignature:

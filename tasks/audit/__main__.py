@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.readers.room import check_room
 from tasks.source import TaskError, TaskWarning
 
 from .check import SAMPLE, audit
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     try:
+        check_room(options.out or Path("outputs") / "audit", f"--out {options.out}", TaskError)
         pairs = [_pair(text) for text in options.apart] if options.apart else None
         source = make_source(options.source.removeprefix("source="), parse(options.settings), options.allow)
         report = audit(source, apart=pairs, sample=options.sample, seed=options.seed)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
+from tasks.readers.regular import open_regular, regular_file
 from tasks.source import TaskError
 
 __all__ = ["open_zip", "read_member", "read_tar"]
@@ -24,7 +25,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
             a name that leads out of the archive.
     """
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(regular_file(path))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise TaskError(f"{path} cannot be read as a zip file ({error}): get it again") from None
     for member in archive.infolist():
@@ -62,7 +63,8 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|*") as archive:  # a stream: a compressed archive is unpacked only once
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            # A stream: a compressed archive is unpacked only once.
             for member in archive:
                 wrong = _wrong_name(member.name)
                 if member.issym() or member.islnk() or member.isdev():

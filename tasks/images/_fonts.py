@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.readers.regular import read_regular
+
 __all__ = ["Font", "load_fonts"]
 
 # Upright regular fonts first: the first font that has a character is its reference rendering.
@@ -34,7 +36,7 @@ class Font:
 
     @cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(self.path)).hexdigest()
 
     def render(self, code_point: int, size: int) -> np.ndarray | None:
         """White ink on black, uint8 [size, size], or None where the glyph is blank.

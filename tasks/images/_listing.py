@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tasks.images import _archives
+from tasks.readers.regular import read_regular, regular_file
 from tasks.source import TaskError
 
 __all__ = ["Entry", "Listing", "issue", "list_images", "reader"]
@@ -64,16 +65,16 @@ def list_images(root: Path) -> Listing:
     try:
         if root.is_dir():
             files, folders = _of_folder(root)
-        elif root.is_file():
-            files, folders = _of_zip(root)
         else:
-            raise TaskError(
-                f"{root.absolute()} does not exist: give the folder, or the zip file, that holds one folder "
-                "of images per class"
-            )
-    except PermissionError as error:
+            files, folders = _of_zip(regular_file(root))
+    except FileNotFoundError:
         raise TaskError(
-            f"{error.filename} cannot be read ({error.strerror}): check its permissions"
+            f"{root.absolute()} does not exist: give the folder, or the zip file, that holds one folder of "
+            "images per class"
+        ) from None
+    except OSError as error:
+        raise TaskError(
+            f"{error.filename} cannot be read ({error.strerror}): check what it is, and its permissions"
         ) from None
     return _sorted_out(root, files, folders)
 
@@ -82,7 +83,7 @@ def list_images(root: Path) -> Listing:
 def reader(root: Path) -> Iterator[Read]:
     """A function from the path of an entry to its bytes."""
     if root.is_dir():
-        yield lambda path: (root / path).read_bytes()
+        yield lambda path: read_regular(root / path)
         return
     with _archives.open_zip(root) as archive:
         prefix = _wrapper(archive.namelist())
@@ -108,7 +109,7 @@ def _of_folder(root: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
             if path.is_file():
                 found = path.stat()
                 files[str(place / name)] = (found.st_size, found.st_mtime_ns)
-            elif path.is_symlink():  # to nowhere: reading it will say so
+            else:  # a link to nowhere, a pipe, a device: reading it will say so
                 files[str(place / name)] = ()
     return files, folders
 

@@ -10,6 +10,7 @@ import numpy as np
 from tasks import _cache
 from tasks.data import DataFile, data_root, fetch_any, remembered_sha256
 from tasks.images import _archives
+from tasks.readers.regular import read_regular
 from tasks.source import ArraySource, Card, TaskError
 
 __all__ = ["FC100", "CifarFS"]
@@ -156,7 +157,7 @@ def _ordered(paths: Sequence[Path]) -> dict[str, np.ndarray]:
         found = _archives.read_tar(paths[0], [f"{prefix}/{file}" for file in FILES])
         contents = [found[f"{prefix}/{file}"] for file in FILES]
     else:
-        contents = [path.read_bytes() for path in paths]
+        contents = [read_regular(path) for path in paths]
     names = contents[2].decode("ascii").split()
     raw = b"".join(contents[:2])
     if len(raw) != CLASSES * EACH * RECORD or len(set(names)) != CLASSES:

@@ -1,4 +1,5 @@
-"""How labels, pictures, texts and settings are read, each in one place: by task sources, and by `adapt`.
+"""How labels, pictures, texts, settings and files are read, each in one place: by task sources, and by
+`adapt`.
 
 Nothing here knows of sources or of `adapt`. A function that refuses
 something raises the error class that it is given: `AdaptError` for one, `TaskError` for the other.

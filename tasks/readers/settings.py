@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SEED", "Number", "between", "check", "checked", "least", "list_of", "optional", "positive"]
+__all__ = [
+    "MOST",
+    "SEED",
+    "Number",
+    "between",
+    "check",
+    "checked",
+    "least",
+    "list_of",
+    "optional",
+    "positive",
+]
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Number:
         why: what to say of a number outside; None: the bound that it breaks.
         none: whether None is a value as well.
         several: whether it is a sequence of such numbers; a tuple comes back.
+        ceiling: a bound that no use comes near: it keeps out what a file, or a slip of the finger, claims.
     """
 
     whole: bool = False
@@ -37,6 +49,7 @@ class Number:
     why: str | None = None
     none: bool = False
     several: bool = False
+    ceiling: float | None = None
 
     def bounds(self) -> list[tuple[str, float]]:
         """Sign and bound, as they follow the name of the setting."""
@@ -52,13 +65,18 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 }
 LARGEST = sys.float_info.max
 
+#: What nothing that is counted comes near; many counts have a lower one of their own.
+MOST = 10**9
+#: Numbers in a list.
+LONGEST = 10_000
+
 #: Of a random generator: what torch and numpy both take.
 SEED = Number(whole=True, least=0, most=2**63 - 1)
 
 
-def least(bound: int, why: str | None = None, most: int | None = None) -> Number:
-    """A whole number from `bound` on."""
-    return Number(whole=True, least=bound, most=most, why=why)
+def least(bound: int, why: str | None = None, most: int | None = None, ceiling: int = MOST) -> Number:
+    """A whole number from `bound` on, up to `most` or, at any rate, `ceiling`."""
+    return Number(whole=True, least=bound, most=most, why=why, ceiling=ceiling if most is None else None)
 
 
 def positive(why: str | None = None) -> Number:
@@ -100,6 +118,8 @@ def checked(name: str, value: Any, number: Number, error: type[ValueError]) -> A
         one = Number(**{**vars(number), "several": False})
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise error(f"{name}={value!r} is no list of numbers: give for instance {name}=[1, 2]")
+        if len(value) > LONGEST:
+            raise error(f"{name} is a list of {len(value):,} numbers: give {LONGEST:,} at most")
         return tuple(checked(name, item, one, error) for item in value)
     if isinstance(value, np.generic):
         value = value.item()
@@ -119,6 +139,8 @@ def checked(name: str, value: Any, number: Number, error: type[ValueError]) -> A
         if not HOLDS[sign](value, bound):
             fault = f"too {'small' if '>' in sign else 'large'}: use {short}{sign}{_shown(bound)}"
             raise error(f"{name}={value}: {number.why}" if number.why else f"{name}={value} is {fault}")
+    if number.ceiling is not None and value > number.ceiling:
+        raise error(f"{name}={_short(value)} is too large: use {short}<={_shown(number.ceiling)}")
     return value
 
 
@@ -131,6 +153,11 @@ def check(settings: Any, prefix: str, error: type[ValueError], rules: dict[str, 
     for name, number in rules.items():
         value = checked(f"{prefix}.{name}" if prefix else name, getattr(settings, name), number, error)
         object.__setattr__(settings, name, value)
+
+
+def _short(value: float) -> str:
+    """A number for a message; Python writes none of thousands of digits."""
+    return str(value) if abs(value) < 10**30 else "a number of more than 30 digits"
 
 
 def _shown(bound: float) -> str:

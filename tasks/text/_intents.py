@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 
 from tasks.data import DataFile, fetch
+from tasks.readers.regular import read_regular
 from tasks.text._pools import Members, Pools
 
 __all__ = ["Rows", "read", "shot_pools"]
@@ -21,8 +23,8 @@ def read(file: DataFile, root: str | os.PathLike[str] | None) -> Rows:
     Raises:
         TaskError: the file is not there or is another one.
     """
-    with fetch(file, root=root).open(newline="", encoding="utf-8") as lines:
-        return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
+    lines = io.StringIO(read_regular(fetch(file, root=root)).decode("utf-8"), newline="")
+    return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
 
 
 def shot_pools(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks._files import check_width, csv_rows, read_text
+from tasks._files import check_width, csv_rows, few, header_cells, read_text
 from tasks.source import TaskError
 
 __all__ = ["Columns", "Row", "read_rows"]
@@ -60,10 +60,10 @@ class Columns:
             if name in found:
                 continue
             folded = {column.strip().casefold(): column for column in found}
-            close = difflib.get_close_matches(name.casefold(), folded, n=1)
+            close = difflib.get_close_matches(name.casefold(), [*folded][:1000], n=1)
             hint = f", did you mean {folded[close[0]]!r}?" if close else ""
             raise TaskError(
-                f"{place}: there is no column {name!r} among {', '.join(map(repr, found))}{hint}: name yours "
+                f"{place}: there is no column {name!r} among {few([*map(repr, found)])}{hint}: name yours "
                 f"with task.source.{setting}=..., or put the names of columns into the first line"
             )
 
@@ -106,10 +106,10 @@ def _table(path: Path, text: str, columns: Columns, quotes: bool) -> Iterator[Ro
 
 def _header(path: Path, text: str, columns: Columns) -> tuple[list[str], str]:
     """Names of columns, and the delimiter under which those that are needed are among them."""
-    first = next(line for line in text.splitlines() if line)
+    first = next(line for row in io.StringIO(text, newline=None) if (line := row.rstrip("\n")))
     tabs_first = path.suffix.lower() in (".tsv", ".tab")
     ordered = sorted(_DELIMITERS, key=lambda d: d != "\t") if tabs_first else _DELIMITERS
-    readings = [([name.strip() for name in next(csv.reader([first], delimiter=d))], d) for d in ordered]
+    readings = [([name.strip() for name in header_cells(path, first, d)], d) for d in ordered]
     for names, delimiter in readings:
         if set(columns.needed.values()) <= set(names):
             return names, delimiter

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tasks.data import DataFile, fetch
+from tasks.readers.regular import read_regular
 from tasks.source import Card, TaskError
 from tasks.text._intents import Rows, read, shot_pools
 from tasks.text._pools import Members, Pools
@@ -62,7 +63,7 @@ class Clinc150(TextSource):
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, without: Sequence[str] = ()) -> None:
-        topics = json.loads(fetch(_TOPICS, root=root).read_bytes())
+        topics = json.loads(read_regular(fetch(_TOPICS, root=root)))
         topic_of = {intent: topic for topic, intents in topics.items() for intent in intents}
         left_out = _left_out(without, topics)
         rows: dict[str, Rows] = {

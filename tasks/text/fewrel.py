@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.data import DataFile, fetch_any
+from tasks.readers.regular import read_regular
 from tasks.source import Card, TaskError
 from tasks.text._pools import Members
 from tasks.text.source import TextSource, same
@@ -176,7 +177,7 @@ def marked(tokens: Sequence[str], first: Sequence[int], second: Sequence[int]) -
 
 
 def _read(files: Sequence[DataFile], root: str | os.PathLike[str] | None, download: bool) -> Relations:
-    data = fetch_any(files, root=root, download=download).read_bytes()
+    data = read_regular(fetch_any(files, root=root, download=download))
     found: Relations = json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
     return found
 

@@ -210,7 +210,7 @@ def test_permission_denied(
         return guarded
 
     monkeypatch.setattr(os, "scandir", guard(os.scandir))
-    monkeypatch.setattr(Path, "read_bytes", guard(Path.read_bytes))
+    monkeypatch.setattr(os, "open", guard(os.open))
     code, error = run(Case(prepare, "", typed))
     assert_one_line(code, error, rf"{denied} (cannot|may not) be read.*permission")
 

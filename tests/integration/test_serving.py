@@ -53,6 +53,7 @@ def environment(root: Path) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "OMP_NUM_THREADS": "1",
+        "ADAPT_SERVE_MB": "4",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where uvicorn is
     }
 
@@ -89,9 +90,9 @@ def server(registered: Path) -> Iterator[str]:
         process.wait()
 
 
-def post(address: str, body: Any) -> tuple[int, dict[str, Any]]:
+def post(address: str, body: Any, kind: str = "application/json") -> tuple[int, dict[str, Any]]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": kind})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
@@ -152,6 +153,32 @@ def test_mistakes_are_told_without_a_traceback(server: str) -> None:
         status, answer = post(server, wrong)
         assert status == 400 and message in answer["message"], answer
         assert "Traceback" not in json.dumps(answer)
+
+
+@pytest.mark.slow
+def test_no_body_breaks_the_server(server: str) -> None:
+    """Nor does one that is too large to parse take it down."""
+    good = body(task(["a", "b"] * 2))["inputs"]
+    bodies = [
+        (b"[" * 10**5, "application/json"),
+        (b'{"inputs": ' + b"[" * 10**5, "application/json"),
+        (b'{"inputs": ' + b"9" * 5000 + b"}", "application/json"),
+        (json.dumps({"inputs": {**good, "support_x": [[1.0], [2.0, 3.0]]}}).encode(), "application/json"),
+        (json.dumps({"inputs": {**good, "query_x": None}}).encode(), "application/json"),
+        (json.dumps({"inputs": {**good, "support_y": {"a": 1}}}).encode(), "application/json"),
+        (json.dumps({"inputs": [1, 2]}).encode(), "application/json"),
+        (json.dumps({"inputs": good}).replace("0.", "NaN, 0.", 1).encode(), "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b"a,b\n1", "text/csv"),
+        (b"PAR1", "application/vnd.apache.parquet"),
+        (b"{}", ""),
+        (b" " * (5 << 20), "application/json"),
+    ]
+    for wrong, kind in bodies:
+        status, answer = post(server, wrong, kind)
+        assert 400 <= status < 500, (wrong[:50], kind, status, answer)
+    assert "5,242,880 bytes, and 4,194,304 are served at most" in answer["message"]
+    assert post(server, {"inputs": good})[0] == 200
 
 
 @pytest.mark.slow

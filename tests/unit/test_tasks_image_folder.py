@@ -202,7 +202,7 @@ def denied(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return guarded
 
     monkeypatch.setattr(os, "scandir", guard(os.scandir))
-    monkeypatch.setattr(Path, "read_bytes", guard(Path.read_bytes))
+    monkeypatch.setattr(os, "open", guard(os.open))
 
 
 @pytest.mark.parametrize("place", ["cat", "cat/0.png"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -194,10 +195,10 @@ def test_files_that_cannot_be_opened(write: Any, tmp_path: Path, monkeypatch: py
     with pytest.raises(TaskError, match=r"task\.file is not set"):
         TextFile(None)
 
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # whoever runs the tests may be allowed to read anything
+    monkeypatch.setattr(os, "open", refuse)  # whoever runs the tests may be allowed to read anything
     with pytest.raises(TaskError, match=r"my\.csv may not be read: .*chmod"):
         TextFile(path)
 

@@ -32,6 +32,7 @@ from adapt.tracking import Run, TrackingSettings, track
 from adapt.tracking.journal import FOLDER, JOURNAL
 from adapt.tracking.locks import exclusive
 from adapt.tracking.params import flatten
+from tasks.readers.room import check_room
 
 __all__ = ["main", "tune"]
 
@@ -91,6 +92,7 @@ def tune(overrides: Sequence[str], *, folder: Path | None = None, config_dir: Pa
     check_space(search, config)
     if config.stage is Stage.compare:
         _check_effects(search, overrides, config_dir, config, plain)
+    check_room(folder or "outputs", f"folder={folder}", AdaptError)
     keep_freed_memory()
     kind = ComparisonTrials if config.stage is Stage.compare else TrainingTrials
     trials = kind(config, search)

@@ -17,11 +17,13 @@ from adapt.errors import AdaptError
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from adapt.tracking.model import check_name, load_pyfunc
 from tasks import Mixture, Tasks
+from tasks.readers.room import ROOM, check_room
 
 __all__ = ["CHECKPOINT", "run_meta"]
 
 BASIS_EPISODES = 10**6  # the first task of those that make the basis: none of them is trained on
 CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_COPIES = 6  # of the state: itself, its mean and moments, and another while one is replaced
 
 
 def run_meta(config: DictConfig, session: Session) -> float:
@@ -37,6 +39,8 @@ def run_meta(config: DictConfig, session: Session) -> float:
     adapter = untrained(config, backbone.to(device), info, train)
     adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
     resume = _resumed(config)
+    folder = Path(config.output) if config.output else session.folder / "adapter"
+    _check_room(adapter, settings, folder, session.folder)
     started = time.perf_counter()
     with tracked(config, session, train.source, adapter.backbone_name, device, "training") as run:
         state, metrics = meta_train(
@@ -56,7 +60,6 @@ def run_meta(config: DictConfig, session: Session) -> float:
         )
         seconds = time.perf_counter() - started
         run.log_metrics({"time/train_seconds": seconds}, step=settings.steps)
-        folder = Path(config.output) if config.output else session.folder / "adapter"
         details = {
             "title": f"{folder.name}: {adapter.backbone_name} in space {adapter.space.name}",
             "training": provenance(config, session, train, seconds, metrics, device),
@@ -71,6 +74,14 @@ def run_meta(config: DictConfig, session: Session) -> float:
     )
     session.metric = "mse" if train.regression else "accuracy"
     return metrics[f"validation/{session.metric}"]
+
+
+def _check_room(adapter: FewShotAdapter, settings: MetaTraining, *folders: Path) -> None:
+    """Refuse folders that an adapter, and a checkpoint with the optimiser's moments, will not fit into."""
+    directions = 1 if settings.basis == "identity" else settings.k
+    room = CHECKPOINT_COPIES * 4 * adapter.space.size * (1 + directions) + ROOM
+    for folder in folders:
+        check_room(folder, "what training writes", AdaptError, room)
 
 
 def _check_register(config: DictConfig) -> None:

@@ -19,6 +19,7 @@ from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic, Prototype, one_hot
 from adapt.meta import Pretraining, image_batches, pretrain
 from tasks import Distribution
+from tasks.readers.room import ROOM, check_room
 
 __all__ = ["run_pretrain"]
 
@@ -42,6 +43,9 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
         config.seed,
         rotations=settings.rotations,
     )
+    folder = Path(config.output) if config.output else session.folder / "backbone"
+    size = sum(tensor.nbytes for tensor in backbone.state_dict().values())
+    check_room(folder, "the backbone", AdaptError, 2 * size + ROOM)  # it is written beside an old one
     started = time.perf_counter()
     with tracked(config, session, tasks.source, info.name, device, "training") as run:
         bar = progress(f"pretraining on {classes} classes")
@@ -57,7 +61,6 @@ def run_pretrain(config: DictConfig, session: Session) -> float:
         seconds = time.perf_counter() - started
         metrics = _few_shot_accuracy(freeze_batch_norm(backbone.cpu()).eval(), validation)
         run.log_metrics({**metrics, "time/train_seconds": seconds}, step=settings.steps)
-        folder = Path(config.output) if config.output else session.folder / "backbone"
         training = provenance(config, session, tasks, seconds, metrics, device)
         save_backbone(
             folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.memory import keep_freed_memory
 from tasks import TaskError
+from tasks.readers.room import check_room
 
 __all__ = ["run"]
 
@@ -53,7 +55,8 @@ def run(config: DictConfig) -> float | None:
         return _run(config, folder, state, sweep)
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        _latest(folder, state).write(folder, status="failed", error=text)
+        with suppress(OSError):  # where nothing can be written, what went wrong matters more
+            _latest(folder, state).write(folder, status="failed", error=text)
         if sweep is None:
             raise
         if not isinstance(error, MISTAKES):
@@ -66,10 +69,13 @@ def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) ->
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     check_setting("seed", config.seed, SEED)
     build.check_all(plain, list(config.allow))
+    check_room(folder, "the folder of the run", AdaptError)
     state, goes_on = begin(folder, replace(state, config=plain))
     if state.status == "finished":
         console.print(f"{folder} is finished: not run again", soft_wrap=True, markup=False)
         return state.score
+    if config.output is not None:
+        check_room(config.output, f"output={config.output}", AdaptError)
     keep_freed_memory()
     _share(config)
     if goes_on and config.stage is Stage.meta and (folder / CHECKPOINT).is_file():

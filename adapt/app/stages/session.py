@@ -12,7 +12,7 @@ from torch import nn
 from adapt.app.build import build
 from adapt.app.config import tasks_of
 from adapt.backbones import BackboneInfo, tokeniser
-from adapt.checks import check_setting, least
+from adapt.compare.many import check_count
 from adapt.errors import AdaptError
 from adapt.tracking import DatasetInput, Run, TrackingSettings, track
 from tasks import FunctionSource, GroupSource, Source, Tasks
@@ -123,7 +123,6 @@ def distribution(
     Raises:
         AdaptError: settings that do not fit together.
     """
-    check_setting("task.tasks", config.task.tasks, least(1, "at least one task is needed"))
     parts = Parts(config, reads=False) if parts is None else parts
     task = cast(dict[str, Any], OmegaConf.to_container(config.task, resolve=True))
     tasks = build(tasks_of(task), "task", config.allow, parts.make)
@@ -132,6 +131,7 @@ def distribution(
             f"task._target_={task['_target_']} makes no tasks: a source belongs below task.source, where "
             "task itself is tasks.from_source"
         )
+    check_count(config.task.tasks, tasks)
     seed = config.seed if seed is None else seed
     return with_seed(tasks, seed) if split is None else on_split(tasks, split, seed)
 

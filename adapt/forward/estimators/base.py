@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from adapt.checks import check_setting, least
+from adapt.checks import WIDTH, check_setting, least
 
 __all__ = ["Estimator", "GradientInfo", "check_tangents"]
 
@@ -39,4 +39,6 @@ class Estimator(Protocol):
 
 def check_tangents(tangents: int) -> None:
     """Refuse a number of tangents that estimates nothing."""
-    check_setting("tangents", tangents, least(1, "a forward gradient needs at least one tangent"))
+    check_setting(
+        "tangents", tangents, least(1, "a forward gradient needs at least one tangent", ceiling=WIDTH)
+    )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.checks import check_settings, least, positive
+from adapt.checks import WIDTH, check_settings, least, positive
 from adapt.forward.estimators.base import GradientInfo
 
 __all__ = ["SPSA"]
@@ -50,7 +50,7 @@ class SPSA:
         check_settings(
             self,
             "",
-            samples=least(1, "an estimate needs at least one direction"),
+            samples=least(1, "an estimate needs at least one direction", ceiling=WIDTH),
             epsilon=positive("the step along a direction must be positive and finite"),
         )
 

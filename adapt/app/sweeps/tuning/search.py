@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.app.config import Stage
+from adapt.checks import TASKS, check_setting, least
 from adapt.errors import AdaptError
 
 __all__ = ["Choices", "Range", "Search", "Setting", "Value", "check_space", "own_values", "read_search"]
@@ -119,6 +120,7 @@ def read_search(node: Any) -> Search:
     for name in ("trials", "tasks"):
         if not isinstance(given.get(name), int) or given[name] < 1:
             raise AdaptError(f"{WHERE}.{name}={given.get(name)}: a whole number of at least 1 is needed")
+        check_setting(f"{WHERE}.{name}", given[name], least(1, ceiling=TASKS))
     if not isinstance(given.get("seed", 0), int) or given.get("seed", 0) < 0:
         raise AdaptError(f"{WHERE}.seed={given['seed']}: a whole number that is not negative is needed")
     if given.get("seconds") is not None and not given["seconds"] > 0:
