@@ -23,13 +23,16 @@ SHOTS, SEEDS = (1, 5, 10), (0, 1, 2)
 GOALS = {("forward, 5-shot", "eval/accuracy"): 96.0, ("forward, 5-shot", "compare/speedup_vs_retrain"): 50.0}
 #: What ours is held against besides heads and retraining.
 OTHERS: tuple[Role, ...] = ("backprop", "finetune")
-MINIATURE = ("task.tasks=2", "task.costly_tasks=1", "method.retrain.max_tasks=1", "method.retrain.epochs=1")
+MINIATURE = (
+    "task.tasks=2", "task.ways=2", "task.queries=3", "task.costly_tasks=1", "method.retrain.max_tasks=1",
+    "method.retrain.epochs=1",
+)  # fmt: skip
 
 
 def measure(shots: int, seed: int, folder: Path, quick: bool) -> Comparison:
     """One comparison, from its file if it has been run before."""
     settings = ["experiment=digits", f"task.shots={shots}", f"seed={seed}", *(MINIATURE if quick else ())]
-    return measured(folder / f"{shots}-shot-seed-{seed}", settings)
+    return measured(folder / f"{shots}-shot-seed-{seed}", settings, quick=quick)
 
 
 def rows_of(run: Comparison) -> list[Row]:

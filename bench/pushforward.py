@@ -123,7 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()  # as ``python -m adapt`` does
     quick = arguments.quick
-    wanted = ("conv4", "vit_tiny") if quick else tuple(MODELS)
+    wanted = ("conv4",) if quick else tuple(MODELS)
     chosen = arguments.models.split(",") if arguments.models else wanted
     if unknown := set(chosen) - set(MODELS):
         parser.error(f"--models {','.join(sorted(unknown))}: choose from {','.join(MODELS)}")

@@ -7,8 +7,6 @@ the same network and gets the same tasks and as many outer steps; the state with
 kept. Test tasks are looked at once, at the end, by all methods in turn.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +25,8 @@ from adapt.compare.statistics import mean_interval, paired_difference, ratio_int
 from adapt.heads import Direct
 from adapt.inner import Auto, Linearised
 from adapt.memory import keep_freed_memory
-from bench.lib.paths import ROOT
 from bench.lib.record import Row, folder_of, options, report
+from bench.lib.runs import command_line
 from tasks import FunctionTasks, Sinusoid, VehicleDynamics
 
 DEPENDS = (
@@ -94,8 +92,7 @@ def train(setting: Setting, method: str, seed: int, folder: Path, *, quick: bool
     overrides = [f"experiment={setting.experiment}", f"task.shots={setting.shots}", f"seed={seed}"]
     overrides += [*METHODS[method], *(QUICK if quick else ()), "tracking=none", f"output={output}"]
     print(f"meta-training {setting.name}, {method}, seed {seed}", flush=True)
-    command = [sys.executable, "-m", "adapt", *overrides, f"hydra.run.dir={output}.run"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    command_line([*overrides, f"hydra.run.dir={output}.run"], quick=quick)
     return output
 
 

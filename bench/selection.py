@@ -20,7 +20,7 @@ from adapt.compare import ACCURACY, Comparison, compare
 from adapt.files import read_json
 from adapt.heads import Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton
-from bench.lib.domain_tasks import composed
+from bench.lib.domain_tasks import MINIATURE, composed
 from bench.lib.paths import RESULTS
 from bench.lib.record import Row, options, report
 from tasks import ArraySource, Digits, Distribution
@@ -102,7 +102,8 @@ def retrain_rows(context: Context, quick: bool) -> list[Row]:
         cut = len(shuffled) // 5
         members["query"][label], members["support"][label] = shuffled[:cut], shuffled[cut:]
     source = ArraySource(digits.card, everything, members)
-    tasks = Distribution(source, support_split="support", query_split="query", seed=10**6)
+    small = {"ways": 2, "queries": 3} if quick else {}
+    tasks = Distribution(source, support_split="support", query_split="query", seed=10**6, **small)
 
     def train_pool(
         classes: tuple[str, ...], reserved: tuple[int, ...] = ()
@@ -145,8 +146,7 @@ def main() -> None:
         "--methods", nargs="+", choices=METHODS, default=METHODS, help="choose for these only"
     )
     arguments = parser.parse_args()
-    overrides = ["experiment=meta_glyphs", *(["task.source.max_classes=60"] if arguments.quick else [])]
-    config = composed(*overrides)
+    config = composed("experiment=meta_glyphs", *(MINIATURE if arguments.quick else ()))
     # Episodes that meta-training's own validation, the first hundred, has not seen.
     tasks = distribution(config, split="validation", seed=10**6)
     backbone, _ = load_backbone("conv4_glyphs")

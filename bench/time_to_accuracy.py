@@ -21,6 +21,7 @@ DEPENDS = (
     "tasks/distribution.py", "tasks/images",
 )  # fmt: skip
 SEEDS, TASKS = (0, 1, 2, 3, 4), 20
+MINIATURE = ("task.ways=2", "task.queries=3", "method.retrain.epochs=1")
 METHODS = ("head", "forward", "backprop", "finetune", "retrain")
 
 
@@ -36,7 +37,7 @@ def measure(seed: int, folder: Path, methods: str, quick: bool) -> Comparison:
         f"task.costly_tasks={tasks}",
         f"method.retrain.max_tasks={tasks}",
     ]
-    return measured(folder / f"seed-{seed}", [*settings, *(["method.retrain.epochs=1"] if quick else [])])
+    return measured(folder / f"seed-{seed}", [*settings, *(MINIATURE if quick else ())], quick=quick)
 
 
 def rows_of(run: Comparison) -> list[Row]:

@@ -24,12 +24,24 @@ from adapt.files import read_json
 from bench.lib.models import data_root
 from tasks import ArraySource, Card, Digits, Distribution
 
-__all__ = ["DESCRIBE", "FILES", "TASKS", "Tasks", "composed", "data_file", "glyphs", "intent_rows"]
+__all__ = [
+    "DESCRIBE",
+    "FILES",
+    "MINIATURE",
+    "TASKS",
+    "Tasks",
+    "composed",
+    "data_file",
+    "glyphs",
+    "intent_rows",
+]
 
 SEED = 0
 #: (train, validation, test)
 Tasks = tuple[Distribution, Distribution, Distribution]
 
+#: Of the glyph tasks of a quick run.
+MINIATURE = ("task.source.max_classes=60", "task.ways=3", "task.queries=4")
 #: Topics of the assistant that the test intents are about: left out, or some classes would be in both.
 BANKING = ("banking", "credit_cards")
 VALIDATION_TOPICS = ("utility", "work")
@@ -62,8 +74,7 @@ def composed(*overrides: str) -> DictConfig:
 @cache
 def glyphs(experiment: str, quick: bool) -> Distribution:
     """The tasks of an experiment of ``conf/``, with its style, on its support split."""
-    overrides = [f"experiment={experiment}", *(["task.source.max_classes=60"] if quick else [])]
-    tasks = distribution(composed(*overrides))
+    tasks = distribution(composed(f"experiment={experiment}", *(MINIATURE if quick else ())))
     assert isinstance(tasks, Distribution)
     return tasks
 
@@ -75,7 +86,8 @@ def _glyph_tasks(quick: bool) -> Tasks:
 
 def _glyphs_to_digits(quick: bool) -> Tasks:
     train, validation, _ = _glyph_tasks(quick)
-    return train, validation, Distribution(Digits(), 5, 5, 15, "support", "query")
+    ways, queries = (3, 4) if quick else (5, 15)
+    return train, validation, Distribution(Digits(), ways, 5, queries, "support", "query")
 
 
 # ------------------------------------------------------------------------------------------ intents

@@ -7,24 +7,48 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adapt.app.main import main
 from adapt.compare import Comparison, Interval, MethodResult, Speedup
 from adapt.compare.examples import Examples
 from adapt.files import read_json
+from bench.lib.paths import ROOT
 from bench.lib.record import Row
 from tasks import Digits, Distribution
 
-__all__ = ["bounded", "compact", "cost_rows", "measured", "percent", "target_row", "with_examples"]
+__all__ = [
+    "bounded",
+    "command_line",
+    "compact",
+    "cost_rows",
+    "measured",
+    "percent",
+    "target_row",
+    "with_examples",
+]
 
 Goals = Mapping[tuple[str, str], float]
 
 
-def measured(folder: Path, overrides: Sequence[str]) -> Comparison:
+def command_line(overrides: Sequence[str], *, quick: bool) -> None:
+    """``python -m adapt`` with ``overrides``, as a user would start it; in miniature in this process, since
+    nothing is learned from its times, and most of them would be imports."""
+    if quick:
+        typed, sys.argv = sys.argv, ["adapt", *overrides]
+        try:
+            main()
+        finally:
+            sys.argv = typed
+    else:
+        subprocess.run([sys.executable, "-m", "adapt", *overrides], cwd=ROOT, check=True)
+
+
+def measured(folder: Path, overrides: Sequence[str], *, quick: bool) -> Comparison:
     """``python -m adapt`` with ``overrides`` in ``folder``: read, if it has been run before, and gone on
     with, if it was interrupted."""
     path = folder.resolve() / "comparison.json"
     if not path.exists():
         own = ["hydra.mode=RUN", f"hydra.run.dir={path.parent}", "tracking=none"]
-        subprocess.run([sys.executable, "-m", "adapt", *overrides, *own], check=True)
+        command_line([*overrides, *own], quick=quick)
     return Comparison.from_dict(read_json(path))
 
 

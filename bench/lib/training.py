@@ -46,7 +46,7 @@ WIDTH, BATCH, TANGENTS = 128, 64, 16
 #: The same for all. Half decades, and seven of them: the best rates lie more than a factor of 100 apart.
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 #: Seconds of one training, and how often it is looked at.
-FULL, QUICK = (8.0, 40), (0.1, 6)
+FULL, QUICK = (8.0, 40), (0.03, 4)
 #: Rates are compared after every sixteenth of these seconds. After an eighth the best three go on to the end:
 #: some that lead early diverge later.
 TURNS, FIRST_TURNS, FINALISTS = 16, 2, 3

@@ -53,6 +53,7 @@ SMALL_TEXT = (
     "task.queries=2",
     "backbone.max_tokens=8",
     "inner.directions=[2]",
+    "method.backprop.solver.steps=1",
 )
 SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=2", "task.queries=2")
 
@@ -186,6 +187,7 @@ def test_runs_in_miniature(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert name in MINIATURES, (
         f"conf/experiment/{name}.yaml is never run: add '{name}' to MINIATURES in {Path(__file__).name}, "
@@ -194,6 +196,7 @@ def test_runs_in_miniature(
     miniature = MINIATURES[name]
     if miniature.public:
         request.getfixturevalue("data")
+    monkeypatch.setattr("adapt.app.stages.pretrain.VALIDATION_TASKS", 4)
     miniature.prepare(tmp_path)
     given = {path.name for path in tmp_path.iterdir()}
     run = tmp_path / "run"

@@ -114,8 +114,7 @@ def test_results_page_is_what_the_committed_json_says() -> None:
 
 def test_files_can_be_run_as_well() -> None:
     """``python bench/render.py`` is what benchmarks were started by before they were modules."""
-    command = [sys.executable, "bench/render.py", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = processes.run(["bench/render.py", "--help"], ROOT)
     assert (done.returncode, done.stderr) == (0, "") and "python -m bench.render" in done.stdout
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from adapt.compare import Comparison
 from adapt.compare.verdict import verdict
 from adapt.files import read_json
 from adapt.tracking import prepare_store
-from tests.command_line import TINY, call, output_folder, start
+from tests import processes
+from tests.command_line import TINY, call, output_folder
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -44,12 +45,14 @@ class Tracked:
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+def tracked(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     folder = tmp_path_factory.mktemp("quickstart")
+    (folder / "store").mkdir()
+    shutil.copy(empty_store / "mlflow.db", folder / "store")
     author = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
     for git in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "--message=start"]):
         subprocess.run(["git", *git], cwd=folder, check=True)
-    ended = start([sys.executable, "-m", "adapt", *OVERRIDES, f"tracking.root={folder / 'store'}"], folder)
+    ended = processes.run(["-m", "adapt", *OVERRIDES, f"tracking.root={folder / 'store'}"], folder)
     assert ended.returncode == 0, ended.stderr
     client = mlflow.MlflowClient(tracking_uri=prepare_store(folder / "store"))
     experiment = client.get_experiment_by_name("quickstart")

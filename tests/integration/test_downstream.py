@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+from tests import processes
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "downstream.py"
 
 
 def test_downstream_example(tmp_path: Path) -> None:
     """Run elsewhere, so that nothing depends on the working directory; accuracy is far above chance (1/3)."""
-    done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, cwd=tmp_path)
+    done = processes.run([str(EXAMPLE)], tmp_path)
     assert done.returncode == 0, done.stderr
     found = re.search(r"accuracy on (\d+) new images after 15 labelled ones: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout

@@ -19,7 +19,7 @@ from tests.processes import Process
 
 mlflow = pytest.importorskip("mlflow")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 TASKS = 30
 SMALL = ("method=[head,forward]", "task.ways=2", "task.queries=3", "energy=none")

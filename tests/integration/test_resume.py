@@ -16,6 +16,8 @@ from adapt.files import read_json, read_metadata, read_tensors, shipped, write_j
 from tests.command_line import call
 from tests.processes import Process, run
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 CHECKPOINT, RESULT = "checkpoint.safetensors", "adapter/adapter_model.safetensors"
 TINY = (
     "experiment=meta_glyphs", "tracking=none", "task.source.max_classes=40", "task.ways=2", "task.shots=2",
@@ -47,8 +49,8 @@ def kill_when_there(folder: Path, moment: float, *more: str) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    more = ("meta.steps=60", "meta.validate_every=2")
-    kill_when_there(tmp_path / "killed", 0.3, *more)
+    more = ("meta.steps=40", "meta.validate_every=2")
+    kill_when_there(tmp_path / "killed", 0.2, *more)
     assert not (tmp_path / "killed" / RESULT).exists()
     for name, again in (("resumed", (f"resume={tmp_path / 'killed'}",)), ("whole", ())):
         done = run(typed(tmp_path / name, *more, *again), tmp_path)

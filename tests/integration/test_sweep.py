@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import pytest
 from adapt.compare import Comparison
 from adapt.files import read_json, shipped
 from adapt.tracking import prepare_store
-from tests.command_line import call, start
+from tests.command_line import call
+from tests.processes import run
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -51,8 +51,8 @@ def test_four_runs_of_joblib_are_one_tree(root: Path, tmp_path: Path) -> None:
         "hydra.launcher.n_jobs=2",
         "name=four",
     ]
-    command = [sys.executable, "-m", "adapt", "-m", "experiment=quickstart", *TRACKED, *typed]
-    ended = start([*command, f"tracking.root={root}"], tmp_path)
+    command = ["-m", "adapt", "-m", "experiment=quickstart", *TRACKED, *typed]
+    ended = run([*command, f"tracking.root={root}"], tmp_path)
     assert ended.returncode == 0, ended.stderr
 
     parent, runs, methods = tree(root, "four")
@@ -90,7 +90,7 @@ def test_four_runs_of_joblib_are_one_tree(root: Path, tmp_path: Path) -> None:
 def test_submitit_runs_them_in_processes_of_their_own(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     typed = ["seed=0,1", "launcher=submitit_local", "name=local", f"tracking.root={root}"]
-    ended = start([sys.executable, "-m", "adapt", "-m", *TRACKED, *typed], tmp_path)
+    ended = run(["-m", "adapt", "-m", *TRACKED, *typed], tmp_path)
     assert ended.returncode == 0, ended.stderr
 
     parent, runs, methods = tree(root, "local")
@@ -104,6 +104,7 @@ def test_submitit_runs_them_in_processes_of_their_own(root: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_fails_does_not_end_the_others_and_is_run_again_by_a_resume(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_run_that_fails_does_not_end_the_others_and_is_run_again_by_a_resume(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_sweep_into_a_used_folder_is_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seeds in ("0,1", "2"):
         assert call(["-m", *SMALL, "tracking=none", f"seed={seeds}"], tmp_path) == 0

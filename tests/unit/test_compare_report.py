@@ -1,7 +1,5 @@
 """What a comparison says: the verdict, the table, the page and the figures."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -287,17 +285,3 @@ def test_figures_are_the_same_bytes_every_time(crowded: Comparison, tmp_path: Pa
     again = save(score_against_seconds(crowded), tmp_path / "two" / "figure")
     assert [path.name for path in first] == ["figure.svg", "figure.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
-
-
-def test_importing_costs_no_matplotlib_and_drawing_no_pyplot() -> None:
-    program = """
-import sys
-from adapt.compare import Comparison, MethodResult
-from adapt.compare.figures import score_against_seconds
-assert "matplotlib" not in sys.modules
-method = MethodResult("head", "head", (0.5,), (1.0,), 1.0, 1.0)
-task = {"source": "toy", "ways": 2, "shots": 1}
-score_against_seconds(Comparison("toy", task, 0, "cpu", {"head": method}))
-assert "matplotlib.pyplot" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

@@ -5,14 +5,13 @@ Import state is of a whole process: what depends on it runs in one of its own.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from adapt import AdaptError
 from adapt.backbones import require
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,15 +27,10 @@ for name in ("nms", "qnms"):
 
 
 def python(code: str, path: Path = ROOT) -> str:
-    """What a fresh interpreter prints, warnings being errors; modules of ``path`` come first."""
+    """What a process prints that has torch, but not torchvision nor what needs it; warnings are errors, and
+    modules of ``path`` come first."""
     preamble = f"import sys; sys.path[:0] = [{str(path)!r}, {str(ROOT)!r}]\n"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", preamble + code],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-    )
+    done = processes.run(["-W", "error", "-c", preamble + code], ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

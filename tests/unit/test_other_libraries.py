@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from adapt.heads import Direct, Head, Logistic, Prototype, Ridge
 from adapt.inner import Descent, GaussNewton, SquaredError
 from adapt.spaces import Space, bias, combine, full, ia3, lora
 from tasks import ArraySource, Distribution
+from tests import processes
 from tests.helpers import Untouchable, distance, make_adapter, randomised, tiny_conv4
 from tests.networks import NETWORKS, TOKENS, Sentences
 
@@ -212,14 +212,14 @@ def test_a_library_that_is_missing_is_named(
 
 @pytest.mark.slow
 def test_importing_learn2learn_prints_nothing() -> None:
-    """In a process of its own: a module is imported once."""
+    """In a process that has not imported it: a module is imported once."""
     code = (
         "from adapt.adapter import Context\nfrom adapt.baselines import Learn2Learn\n"
         "from tests.helpers import make_adapter, tiny_conv4\n"
         "network = tiny_conv4()\n"
         "Learn2Learn(0.1, 1).prepare(Context(network, make_adapter(network), None, 0))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = processes.run(["-c", code], ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

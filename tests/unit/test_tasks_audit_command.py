@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tasks.audit import audit
 from tasks.audit.__main__ import main
 from tasks.audit.named import make_source, parse
 from tasks.audit.report import Finding, Place, Report
+from tests import processes
 from tests.audited import CARD, POOLS, noise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,8 +144,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 @pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tasks.audit", "sinusoid", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = processes.run(["-m", "tasks.audit", "sinusoid", "--out", str(tmp_path)], ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("sinusoid: 0 errors")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adapt.compare.comparison import MethodResult
-from adapt.compare.figures.style import COLOURS, LEADER, heights, name_of, weight
+from adapt.compare.figures.style import COLOURS, LEADER, heights, lay_out, name_of, weight
 from adapt.compare.metric import Metric
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def label_points(
     its point that is free, or the least crowded one."""
     from matplotlib.text import Text
 
-    figure.draw_without_rendering()
+    lay_out(figure)
     frame, most = axes.get_window_extent(), max(method.n for _, method in points)
     taken = [_point_box(axes, metric, *point) for point in points]
     curves = [line.get_path().transformed(line.get_transform()) for line in axes.lines]

@@ -29,6 +29,7 @@ __all__ = [
     "clock_axis",
     "empty_figure",
     "heights",
+    "lay_out",
     "name_of",
     "save",
     "score_axis",
@@ -79,9 +80,19 @@ def empty_figure(height: float = 4.4, grid: str = "y") -> Iterator[tuple[Figure,
         yield figure, axes
 
 
+def lay_out(figure: Figure) -> None:
+    """Place axes and texts, for good. Left to matplotlib, every file would be laid out anew, which is most of
+    the time that it takes, and names that were put where there is room might no longer have it."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+
+
 def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
     """Write the figure as SVG and PNG, the same bytes for the same figure; returns both paths."""
     import matplotlib
+
+    lay_out(figure)
 
     folder, name = path_without_suffix.parent, path_without_suffix.name
     folder.mkdir(parents=True, exist_ok=True)
