@@ -10,7 +10,7 @@ tensors gone and the config changed, and begins again.
 
 No writer waits for another, and each may be the last. What one has written and not yet named, another must
 not sweep: writers share a lock on the folder, and sweep when they have it alone. Where a file system has no
-such locks, what is swept is an hour old.
+such locks, what is swept is a day old.
 """
 
 import errno
@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -29,12 +29,12 @@ from torch import Tensor
 from adapt.errors import AdaptError
 from adapt.files import (
     ABANDONED,
-    Staging,
     json_text,
     read_json,
     read_json_text,
     read_tensors,
     reading,
+    remove,
     staging,
     tensors_writer,
 )
@@ -86,15 +86,15 @@ def publish(
     write = tensors_writer(tensors, {"format": "pt"})
     folder.mkdir(parents=True, exist_ok=True)
     with _shared(folder) as lock:
-        with staging(folder) as staged:
-            file = staged.file(layout.stem)
+        with staging(folder, layout.stem) as staged:
+            file = staged.file()
             write(file)
             sha256 = _sha256(file)
             staged.place(file, layout.name(sha256))
             named = {**config, TENSORS: {"file": layout.name(sha256), "sha256": sha256}}
             for name, text in {**(texts or {}), layout.config: json_text(named)}.items():
-                _text(staged, name, text)
-        _sweep(folder, layout, [*(texts or ()), layout.config, layout.stem], alone=_alone(lock))
+                staged.file(name).write_text(text, encoding="utf-8")
+        _sweep(folder, layout, alone=_alone(lock))
 
 
 def read(folder: Path, layout: Layout) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -192,12 +192,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def _text(staged: Staging, name: str, text: str) -> None:
-    file = staged.file(name)
-    file.write_text(text, encoding="utf-8")
-    staged.place(file, name)
-
-
 # ------------------------------------------------------------------------------------------ sweeping
 
 
@@ -235,16 +229,18 @@ def _alone(handle: int | None) -> bool:
         return False
 
 
-def _sweep(folder: Path, layout: Layout, labels: Iterable[str], *, alone: bool) -> None:
-    """Remove what no config names: tensors of before, and files that killed writers were writing."""
+def _sweep(folder: Path, layout: Layout, *, alone: bool) -> None:
+    """Remove what no config names: tensors of before, and what killed writers were writing."""
     try:  # the config as it is now: another writer may have published since
         name, _ = _named(folder, layout, read_json(folder / layout.config))
     except AdaptError:
         return
-    begun = "|".join(map(re.escape, labels))
-    stale = re.compile(rf"{re.escape(layout.stem)}(-[0-9a-f]{{16}})?\.safetensors|\.({begun})\.\w{{8}}")
+    stem = re.escape(layout.stem)
+    stale = re.compile(
+        rf"{stem}(-[0-9a-f]{{16}})?\.safetensors|\.({stem}|{re.escape(layout.config)})\.\w{{8}}"
+    )
     for path in folder.iterdir():
         if stale.fullmatch(path.name) and path.name != name:
             with suppress(OSError):
                 if alone or path.stat().st_mtime < time.time() - ABANDONED:
-                    path.unlink()
+                    remove(path)

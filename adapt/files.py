@@ -7,6 +7,7 @@ one error, :func:`reading`, since what is read may come from anywhere.
 import errno
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ __all__ = [
     "read_metadata",
     "read_tensors",
     "reading",
+    "remove",
     "shipped",
     "staging",
     "tensors_writer",
@@ -50,7 +52,7 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 #: Bytes of a JSON file, levels of its nesting, and bits of a whole number in it. None of ours comes near.
 LARGEST_JSON, DEEPEST, WIDEST = 1 << 28, 100, 128
 #: Seconds after which a file that somebody was writing is one that a killed process left.
-ABANDONED = 3600
+ABANDONED = 86400
 #: Characters of a reason that are shown: it may quote what was read.
 LONGEST_REASON = 200
 
@@ -283,73 +285,75 @@ def tensors_writer(
 
 
 class Staging:
-    """Files of one folder that are written beside their places, and take them together; see
+    """Files of one folder that are written in another inside it, and take their places together; see
     :func:`staging`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._temporary: list[Path] = []
-        self._labels: set[str] = set()
+    def __init__(self, folder: Path, label: str) -> None:
+        self._folder, self._label = folder, label
+        self._scratch = Path(tempfile.mkdtemp(dir=folder, prefix=f".{label}."))
         self._placed: list[tuple[Path, Path]] = []
 
-    def file(self, label: str) -> Path:
-        """A new file to write to, named after ``label``."""
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{label}.")
-        os.close(handle)
-        self._labels.add(label)
-        self._temporary.append(Path(name))
-        return self._temporary[-1]
+    def file(self, name: str | None = None) -> Path:
+        """A path to write a file to, which is to become ``name``, after those before it; None: later
+        :meth:`place` says what."""
+        path = self._scratch / str(len(self._placed))
+        self._placed.append((path, self._folder / (name or "")))
+        return path
 
-    def place(self, temporary: Path, name: str) -> None:
-        """``temporary`` is to become ``name``, after those that were placed before."""
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; an artifact is as readable as any other file
-        self._placed.append((temporary, self.folder / name))
+    def place(self, path: Path, name: str) -> None:
+        """``path``, from :meth:`file`, is to become ``name``."""
+        number = int(path.name)
+        self._placed[number] = path, self._folder / name
 
     def publish(self) -> None:
-        """Rename; what cannot fail for want of room has happened before."""
-        for temporary, _ in self._placed:
-            _to_disk(temporary)
-        for temporary, target in self._placed:
-            os.replace(temporary, target)
-        _to_disk(self.folder)
+        """Rename; what fails for want of room has failed before."""
+        for path, _ in self._placed:
+            os.chmod(path, 0o644)  # an artifact is as readable as any other file
+            _to_disk(path)
+        for path, target in self._placed:
+            os.replace(path, target)
+        _to_disk(self._folder)
 
-    def tidy(self, *, own: bool) -> None:
-        """Remove temporary files: what is left of our ``own``, and what killed processes left."""
-        for path in self._temporary if own else ():
-            path.unlink(missing_ok=True)
-        for label in self._labels:
-            for left in self.folder.glob(f".{escape(label)}.????????"):
-                with suppress(OSError):
-                    if left.stat().st_mtime < time.time() - ABANDONED:
-                        left.unlink()
+    def tidy(self) -> None:
+        """Remove what is left of the writing, and what killed processes have left of theirs."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        for left in self._folder.glob(f".{escape(self._label)}.????????"):
+            with suppress(OSError):
+                if left.stat().st_mtime < time.time() - ABANDONED:
+                    remove(left)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with what is in it; whatever cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
-def staging(folder: Path) -> Iterator[Staging]:
+def staging(folder: Path, label: str) -> Iterator[Staging]:
     """Files that are written to ``folder`` together: they are on the disk before the first of them takes its
-    place, and the old ones stay if anything fails.
+    place, and the old ones stay if anything fails. ``label`` is in the name of what they are written in.
 
     Raises:
         OSError: they cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    staged = Staging(folder)
+    staged = Staging(folder, label)
     try:
         yield staged
         staged.publish()
-    except BaseException:
-        staged.tidy(own=True)
-        raise
-    staged.tidy(own=False)
+    finally:
+        staged.tidy()
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A file to write to, that becomes ``path`` at the end, if nothing fails."""
-    with staging(path.parent) as staged:
-        temporary = staged.file(path.name)
-        yield temporary
-        staged.place(temporary, path.name)
+    """A path to write to, that becomes ``path`` at the end, if nothing fails."""
+    with staging(path.parent, path.name) as staged:
+        yield staged.file(path.name)
 
 
 def _to_disk(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Solvers, heads and losses as JSON, and back."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,15 @@ def build_component(description: Any, known: Mapping[str, type], path: Path) -> 
     try:
         if flags := [flag for flag in FLAGS if flag in arguments]:
             raise TypeError(f"'{flags[0]}' is no setting")
+        inner = {field.name for field in fields(known[name]) if is_dataclass(_default(field))}
+        if other := [k for k, v in description.items() if (k in inner) != isinstance(v, dict)]:
+            raise TypeError(f"{other[0]}={description[other[0]]!r}")
         return known[name](**arguments)
     except AdaptError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise AdaptError(f"{path}: '{name}' does not take these settings ({error})") from None
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -307,11 +307,13 @@ def _damage(path: Path) -> Iterator[None]:
     """What building from a config raises, where its entries are of types that nobody writes."""
     try:
         yield
+    except AdaptError:
+        raise
     except KeyError as error:
         raise AdaptError(
             f"{path.parent} lacks {error}: it is not a complete adapter folder, save it again"
         ) from None
-    except (ArithmeticError, AttributeError, IndexError, RecursionError, TypeError) as error:
+    except (ArithmeticError, AttributeError, IndexError, RecursionError, TypeError, ValueError) as error:
         raise AdaptError(
             f"{path} holds a value of the wrong type ({error}): the file is damaged, save it again"
         ) from None

@@ -167,11 +167,9 @@ def write_peft(
     # PEFT reads these two names only: both are on the disk before the first takes its place, and the tensors
     # say which config they go with.
     write = tensors_writer(tensors, {"format": "pt", WITH: _sha256(text.encode())})
-    with staging(Path(folder)) as staged:
-        for name in (TENSORS, CONFIG):
-            file = staged.file(name)
-            write(file) if name == TENSORS else file.write_text(text, encoding="utf-8")
-            staged.place(file, name)
+    with staging(Path(folder), TENSORS) as staged:
+        write(staged.file(TENSORS))
+        staged.file(CONFIG).write_text(text, encoding="utf-8")
 
 
 def _sha256(text: bytes) -> str:
