@@ -24,6 +24,7 @@ __all__ = [
     "make_adapter",
     "make_source",
     "randomised",
+    "tensors_in",
     "tiny_conv4",
 ]
 
@@ -65,6 +66,12 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
 def tiny_conv4(seed: int = 0) -> nn.Module:
     """Four channels: features ``[n, 4]`` of images ``[n, 1, 16, 16]``."""
     return randomised(Conv4(width=4), seed)
+
+
+def tensors_in(folder: Path) -> Path:
+    """The one file of tensors of an artifact."""
+    (path,) = folder.glob("*.safetensors")
+    return path
 
 
 def distance(a: Tensor, b: Tensor) -> float:

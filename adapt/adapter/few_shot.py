@@ -14,7 +14,7 @@ from adapt.adapter.loaders import paired
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
-from adapt.adapter.storage import read_adapter, save_adapter
+from adapt.adapter.storage import read_adapter, read_stored, save_adapter
 from adapt.heads.base import check_outputs
 from adapt.precision import outside_autocast
 
@@ -111,8 +111,13 @@ class FewShotAdapter(AdapterRecord):
         return moved(self, target, dtype)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the model card ``README.md`` to
-        ``folder``."""
+        """Write ``adapter_config.json``, ``adapter_model-<hash>.safetensors`` and the model card
+        ``README.md`` to ``folder``. Whoever reads it meanwhile finds the old artifact or the new one.
+
+        Raises:
+            AdaptError: what cannot be saved, or could not be loaded again (NaN in the state).
+            OSError: the folder cannot be written; what was there is still there.
+        """
         save_adapter(self, folder)
 
     @classmethod
@@ -121,4 +126,4 @@ class FewShotAdapter(AdapterRecord):
     ) -> "FewShotAdapter":
         """Read an adapter written by :meth:`save_pretrained`; ``backbone`` is needed if it was the caller's
         own."""
-        return read_adapter(folder, backbone, cls)
+        return read_adapter(read_stored(folder), backbone, cls)

@@ -15,6 +15,7 @@ from adapt.adapter.moved import Target, moved
 from adapt.adapter.r_squared import r_squared
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.storage import save_task
+from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.precision import outside_autocast
@@ -45,6 +46,7 @@ class FittedTask(TaskRecord):
             return self.z.new_zeros(0, self.outputs)
         with torch.no_grad():
             features = call(self.adapter.backbone, self.parameters, examples)
+            check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
             with outside_autocast(features.device):
                 return self.adapter.head.logits(self.head_state, features)
 

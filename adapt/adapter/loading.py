@@ -8,9 +8,8 @@ from torch import nn
 
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.storage import CONFIG, read_task
+from adapt.adapter.storage import CONFIG, read_adapter, read_stored, read_task
 from adapt.errors import AdaptError
-from adapt.files import read_json, shipped
 
 __all__ = ["load"]
 
@@ -28,11 +27,12 @@ def load(folder: str | os.PathLike[str], backbone: nn.Module | None = None) -> A
     Raises:
         AdaptError: missing or damaged files, an unknown format, or a backbone with other weights.
     """
+    stored = read_stored(folder)
     readers: dict[Any, Callable[[], Any]] = {
-        "adapter": lambda: FewShotAdapter.from_pretrained(folder, backbone),
-        "task": lambda: read_task(folder, backbone, FittedTask, FewShotAdapter),
+        "adapter": lambda: read_adapter(stored, backbone, FewShotAdapter),
+        "task": lambda: read_task(stored, backbone, FittedTask, FewShotAdapter),
     }
-    kind = read_json(shipped(folder) / CONFIG).get("kind")
-    if kind not in readers:
-        raise AdaptError(f"{shipped(folder) / CONFIG} is of kind {kind!r}: known are {', '.join(readers)}")
-    return readers[kind]()
+    if not isinstance(stored.kind, str) or stored.kind not in readers:
+        kind = str(stored.kind)[:80]
+        raise AdaptError(f"{stored.path / CONFIG} is of kind {kind!r}: known are {', '.join(readers)}")
+    return readers[stored.kind]()

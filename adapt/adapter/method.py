@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.storage import CONFIG
+from adapt.adapter.storage import read_adapter, read_stored
 from adapt.backbones import device_of
 from adapt.errors import AdaptError
-from adapt.files import read_json, shipped
 from adapt.heads import Head, Logistic
 from adapt.inner import GaussNewton, Solver
 from adapt.inner.solver import is_stepwise
@@ -188,8 +187,9 @@ class Saved:
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`Method`."""
-        named = read_json(shipped(self.adapter) / CONFIG).get("backbone", {}).get("name") is not None
-        adapter = FewShotAdapter.from_pretrained(self.adapter, None if named else context.backbone)
+        stored = read_stored(self.adapter)
+        backbone = None if stored.names_backbone else context.backbone
+        adapter = read_adapter(stored, backbone, FewShotAdapter)
         if self.solver is not None:
             adapter = adapter.replace(solver=self.solver)
         adapter = adapter.to(device_of(context.backbone))

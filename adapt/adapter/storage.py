@@ -1,53 +1,118 @@
-"""Adapters and fitted tasks on disk: ``adapter_config.json``, ``adapter_model.safetensors``, ``README.md``;
-never pickle."""
+"""Adapters and fitted tasks on disk: ``adapter_config.json``, ``adapter_model-<hash>.safetensors``,
+``README.md``; never pickle.
+
+How a folder is written and read whole is :mod:`adapt.artifact`; what must be in it, and is checked when it is
+saved and when it is loaded, :mod:`adapt.adapter.verified`.
+"""
 
 import os
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapt.adapter.card import model_card
+from adapt.adapter.described import build_component, describe_component
+from adapt.adapter.formats import FORMAT, upgraded
 from adapt.adapter.moved import moved
 from adapt.adapter.record import AdapterRecord, TaskRecord
-from adapt.adapter.state import AdapterState, initial_state
+from adapt.adapter.state import AdapterState
+from adapt.adapter.verified import (
+    PARAMETERS,
+    check_arrived,
+    check_state,
+    check_task,
+    classes_of,
+    cost_of,
+    decisive_sha256,
+    entry,
+)
+from adapt.artifact import TENSORS, Layout, publish, read
 from adapt.backbones import check_structure, device_of, fingerprint, info_of
 from adapt.backbones.declared import load_declared
 from adapt.budget import declared
 from adapt.errors import AdaptError
-from adapt.files import json_text, read_json, read_tensors, shipped, write_tensors, write_text
-from adapt.forward.estimators import ESTIMATORS
+from adapt.files import json_text, shipped
 from adapt.heads import HEADS
 from adapt.inner import LOSSES, SOLVERS, Trace
 from adapt.spaces.saved import describe, rebuild
 from adapt.version import __version__
 
-__all__ = ["CONFIG", "read_adapter", "read_task", "save_adapter", "save_task"]
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "LAYOUT",
+    "Stored",
+    "read_adapter",
+    "read_stored",
+    "read_task",
+    "save_adapter",
+    "save_task",
+]
 
 Folder = str | os.PathLike[str]
 Adapter = TypeVar("Adapter", bound=AdapterRecord)
 Task = TypeVar("Task", bound=TaskRecord)
 
-CONFIG, TENSORS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FORMAT = 3
-#: Fields that say what a component can do; they are no settings.
-FLAGS = ("exact", "regression", "supports_regression")
+CONFIG, CARD = "adapter_config.json", "README.md"
+LAYOUT = Layout(CONFIG, "adapter_model")
+#: Key of a config: the hash of its entries that predictions follow from. Whoever edits one removes it.
+SETTINGS = "settings_sha256"
+#: What a task has besides the tensors of its adapter, and besides the adapted ones.
+TASK = ("z", "losses", "head_state")
+
+
+class Stored(NamedTuple):
+    """What a folder holds: its ``config`` in the present format, and ``tensors`` that are not checked yet.
+
+    Attributes:
+        hashed: the config names the tensors by their hash.
+        edited: the config is no longer what was saved.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    hashed: bool
+    edited: bool
+
+    @property
+    def kind(self) -> Any:
+        """Of what was saved: ``adapter``, ``task``."""
+        return self.config.get("kind")
+
+    @property
+    def names_backbone(self) -> bool:
+        """Whether the backbone can be loaded by its name."""
+        return _backbone_of(self)["name"] is not None
+
+
+def read_stored(folder: Folder) -> Stored:
+    """What ``folder`` holds, a path or the name of a shipped adapter.
+
+    Raises:
+        AdaptError: missing or damaged files, or an unknown format.
+    """
+    path = shipped(folder)
+    config, tensors = read(path, LAYOUT)
+    said = config.get(SETTINGS) if config.get("format") == FORMAT else None
+    edited = said is not None and said != decisive_sha256(config)
+    now, tensors = upgraded(path / CONFIG, config, tensors)
+    return Stored(path, now, tensors, TENSORS in config, edited)
+
+
+# ------------------------------------------------------------------------------------------ saving
 
 
 def save_adapter(adapter: AdapterRecord, folder: Folder) -> None:
     """Write ``adapter``; see :meth:`adapt.FewShotAdapter.save_pretrained`."""
-    config = _config(adapter, "adapter")
-    _write(Path(folder), config, adapter.state._asdict())
-
-
-def read_adapter(folder: Folder, backbone: nn.Module | None, kind: type[Adapter]) -> Adapter:
-    """What :func:`save_adapter` wrote, as one of ``kind``."""
-    path = shipped(folder)
-    config, tensors = _read(path)
-    return _adapter(path, config, tensors, backbone, kind)
+    tensors = adapter.state._asdict()
+    check_state(Path(folder), tensors, adapter.space)
+    _write(Path(folder), _config(adapter, "adapter"), tensors)
 
 
 def save_task(task: TaskRecord, folder: Folder) -> None:
@@ -56,43 +121,26 @@ def save_task(task: TaskRecord, folder: Folder) -> None:
         "classes": task.classes_.tolist(),
         "classes_dtype": task.classes_.dtype.str,
         "outputs": task.outputs,
+        "forward_equivalents": task.trace.forward_equivalents,
+        "choice": task.trace.choice,
     }
     tensors = task.adapter.state._asdict() | {
         "z": task.z,
-        "losses": task.trace.losses,
+        "losses": task.trace.losses.nan_to_num(inf, inf, -inf),  # one that is no number is as bad as any
         "head_state": task.head_state,
     }
-    tensors |= {f"parameters.{name}": value for name, value in _adapted(task).items()}
-    config |= {"forward_equivalents": task.trace.forward_equivalents, "choice": task.trace.choice}
+    tensors |= {PARAMETERS + name: value for name, value in _adapted(task).items()}
+    check_task(Path(folder), tensors, task.adapter.space, task.adapter.head, task.outputs)
     _write(Path(folder), config, tensors)
 
 
-def read_task(
-    folder: Folder, backbone: nn.Module | None, kind: type[Task], adapter_kind: type[AdapterRecord]
-) -> Task:
-    """What :func:`save_task` wrote, as one of ``kind``, of an adapter of ``adapter_kind``."""
-    path = shipped(folder)
-    config, tensors = _read(path)
-    adapter = _adapter(path, config, tensors, backbone, adapter_kind)
-    tensors = {name: value.to(adapter.state.origin.device) for name, value in tensors.items()}
-    prefix = "parameters."
-    try:
-        parameters = {
-            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-        }
-        if set(parameters) == set(adapter.space.shapes):
-            parameters = adapter.space.merged(parameters)
-        classes = np.array(config["classes"], dtype=np.dtype(config["classes_dtype"]))
-        trace = Trace(tensors["losses"], float(config["forward_equivalents"]), str(config["choice"]))
-        state = tensors["head_state"]
-        # Earlier versions did not say. Ridge, their default for regression, has one column per output.
-        outputs = int(config.get("outputs", len(classes) or state.shape[-1]))
-        return kind(adapter, parameters, state, classes, tensors["z"], trace, outputs)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AdaptError(f"{path} is not a complete fitted task ({error}): save it again") from None
+def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    json_text(config)  # what cannot be written says so
+    config = config | {SETTINGS: decisive_sha256(config)}
+    publish(folder, LAYOUT, config, tensors, {CARD: model_card(config, tensors)})
 
 
-def _adapted(task: TaskRecord) -> dict[str, torch.Tensor]:
+def _adapted(task: TaskRecord) -> dict[str, Tensor]:
     """The adapted tensors themselves, not only z: predictions are then the same bits on any machine that runs
     the network the same way.
 
@@ -134,136 +182,150 @@ def _backbone(adapter: AdapterRecord) -> dict[str, Any]:
     return {"name": info.name, "settings": dict(info.settings), "fingerprint": found}
 
 
-def _load_backbone(path: Path, config: dict[str, Any]) -> nn.Module:
-    if config["name"] is None:
-        was = f" ({config['was']})" if config.get("was") else ""
+# ------------------------------------------------------------------------------------------ loading
+
+
+def read_adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) -> Adapter:
+    """What :func:`save_adapter` wrote, or the adapter of a task, as one of ``kind``.
+
+    Raises:
+        AdaptError: a damaged folder, or a backbone with other weights.
+    """
+    adapter = _adapter(stored, backbone, kind)
+    _check_unedited(stored)
+    return adapter
+
+
+def read_task(
+    stored: Stored, backbone: nn.Module | None, kind: type[Task], adapter_kind: type[AdapterRecord]
+) -> Task:
+    """What :func:`save_task` wrote, as one of ``kind``, of an adapter of ``adapter_kind``.
+
+    Raises:
+        AdaptError: a damaged folder, or a backbone with other weights.
+    """
+    path, config = stored.path / CONFIG, stored.config
+    if missing := [
+        name for name in ("classes", "classes_dtype", "forward_equivalents") if name not in config
+    ]:
+        raise AdaptError(f"{stored.path} is not a complete fitted task ('{missing[0]}'): save it again")
+    adapter = _adapter(stored, backbone, adapter_kind)
+    classes = classes_of(path, config)
+    outputs = _outputs(stored, len(classes), adapter.loss.regression)
+    check_task(stored.path, stored.tensors, adapter.space, adapter.head, outputs)
+    if not stored.hashed:
+        check_arrived(stored.path, stored.tensors, adapter.space, adapter.state)
+    tensors = {name: _copied(value, adapter.state.origin) for name, value in stored.tensors.items()}
+    parameters = {n.removeprefix(PARAMETERS): t for n, t in tensors.items() if n.startswith(PARAMETERS)}
+    if set(parameters) == set(adapter.space.shapes):
+        parameters = adapter.space.merged(parameters)
+    trace = Trace(tensors["losses"], cost_of(path, config), entry(path, config, "choice", str))
+    _check_unedited(stored)
+    return kind(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace, outputs)
+
+
+def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) -> Adapter:
+    path, config = stored.path / CONFIG, stored.config
+    described = _backbone_of(stored)
+    network = backbone if backbone is not None else _load_backbone(stored.path, described)
+    check_structure(network)
+    if fingerprint(network) != described["fingerprint"]:
+        raise AdaptError(
+            f"the backbone's weights are not those {stored.path} was made for: load the same "
+            "weights, or meta-train an adapter for these"
+        )
+    # A space has as many numbers as the file holds of it.
+    with _damage(path), declared(stored.tensors["origin"].numel() if "origin" in stored.tensors else 0):
+        space = rebuild(entry(path, config, "space", dict), network)
+    own = {name: value for name, value in stored.tensors.items() if not _of_task(stored, name)}
+    check_state(stored.path, own, space)
+    adapter = kind(
+        network,
+        space,
+        AdapterState(**{name: value.clone() for name, value in own.items()}),
+        build_component(entry(path, config, "solver", dict), SOLVERS, path),
+        build_component(entry(path, config, "head", dict), HEADS, path),
+        build_component(entry(path, config, "support_head", dict), HEADS, path),
+        build_component(entry(path, config, "loss", dict), LOSSES, path),
+        _shape(path, config),
+        described["name"] or getattr(info_of(network), "name", None),
+        entry(path, {"info": {}, **config}, "info", dict),
+    )
+    return moved(adapter, device_of(network))
+
+
+def _of_task(stored: Stored, name: str) -> bool:
+    return stored.kind == "task" and (name in TASK or name.startswith(PARAMETERS))
+
+
+def _copied(tensor: Tensor, like: Tensor) -> Tensor:
+    """In memory of its own: in the file it is as long as that is there, and bytes begin anywhere."""
+    return tensor.to(like.device, copy=True)
+
+
+def _backbone_of(stored: Stored) -> dict[str, Any]:
+    path = stored.path / CONFIG
+    described: dict[str, Any] = entry(path, stored.config, "backbone", dict)
+    entry(path, described, "name", str, none=True)
+    entry(path, described, "fingerprint", str)
+    if described["name"] is not None:
+        entry(path, described, "settings", dict)
+    return described
+
+
+def _load_backbone(path: Path, described: dict[str, Any]) -> nn.Module:
+    if described["name"] is None:
+        was = f" ({described['was']})" if described.get("was") else ""
         raise AdaptError(
             f"{path} was made on a backbone of your own{was}: pass it as adapt.load(folder, backbone=…)"
         )
-    return load_declared(str(path / CONFIG), config["name"], config["settings"])
+    with _damage(path / CONFIG):
+        return load_declared(str(path / CONFIG), described["name"], described["settings"])
 
 
-def describe_component(component: Any, known: dict[str, type]) -> dict[str, Any]:
-    names = [name for name, cls in known.items() if type(component) is cls]
-    if not names:
-        raise AdaptError(
-            f"{type(component).__name__} cannot be saved: only {', '.join(known)} can; use "
-            "adapter.replace(…) before saving"
-        )
-    settings: dict[str, Any] = {}
-    for field in fields(component):
-        value = getattr(component, field.name)
-        if is_dataclass(value):
-            settings[field.name] = describe_component(value, ESTIMATORS)
-        elif field.name not in FLAGS:
-            settings[field.name] = value
-    return {"name": names[0], **settings}
+def _shape(path: Path, config: dict[str, Any]) -> tuple[int, ...] | None:
+    shape = entry(path, config, "input_shape", list, none=True)
+    for size in shape or ():
+        entry(path, {"input_shape": size}, "input_shape", int)
+    return tuple(shape) if shape else None
 
 
-def build_component(description: dict[str, Any], known: dict[str, type], path: Path) -> Any:
-    name = description["name"]
-    if name not in known:
-        raise AdaptError(
-            f"{path / CONFIG} names '{name}', which this version does not know: known are {', '.join(known)}"
-        )
-    arguments = {
-        k: build_component(v, ESTIMATORS, path) if isinstance(v, dict) else v
-        for k, v in description.items()
-        if k != "name"
-    }
+def _outputs(stored: Stored, classes: int, regression: bool) -> int:
+    """How many numbers the task predicts, which must be those of its labels."""
+    path, state = stored.path / CONFIG, stored.tensors.get("head_state")
+    if "outputs" in stored.config:
+        outputs: int = entry(path, stored.config, "outputs", int)
+        if outputs < 1:
+            raise AdaptError(f"{path}: outputs={outputs} is none: the file is damaged, save it again")
+    else:  # Earlier versions did not say. Ridge, their default for regression, has one column per output.
+        outputs = classes or (state.shape[-1] if state is not None and state.ndim else 0)
+    if classes != (0 if regression else outputs) or (not regression and classes < 2):
+        of = "a regression" if regression else f"{outputs} outputs"
+        raise AdaptError(f"{path} names {classes} classes of {of}: the file is damaged, save it again")
+    return outputs
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What building from a config raises, where its entries are of types that nobody writes."""
     try:
-        return known[name](**arguments)
-    except TypeError as error:
-        raise AdaptError(f"{path / CONFIG}: '{name}' does not take these settings ({error})") from None
-
-
-def _write(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    # The config goes last, and an old one goes first: a folder that has one is complete, and its tensors are
-    # those of the config.
-    text = json_text(config)  # what cannot be written fails here, before anything is lost
-    (folder / CONFIG).unlink(missing_ok=True)
-    write_tensors(folder / TENSORS, tensors, {"format": "pt", "library_version": __version__})
-    write_text(folder / CARD, model_card(config, tensors))
-    write_text(folder / CONFIG, text)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
-    if config.get("format") == 1:
-        config, tensors = _from_format_1(config, tensors)
-    if config.get("format") == 2:
-        config = _from_format_2(config)
-    if config.get("format") != FORMAT:
-        raise AdaptError(
-            f"{path / CONFIG} has format {config.get('format')!r}; this version reads format "
-            f"{FORMAT}: update adaptive-behavior"
-        )
-    return config, tensors
-
-
-def _from_format_1(
-    config: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Version 0.1 had one precision for all directions, and nothing but classification by prototypes."""
-    later = {"loss": {"name": "cross_entropy"}, "support_head": {"name": "prototype"}, "choice": ""}
-    if {"log_damping", "origin", "basis"} <= set(tensors):
-        state = initial_state(tensors["origin"], tensors["basis"])
-        one = {
-            "log_precision": state.log_precision + tensors["log_damping"],
-            "log_damping": state.log_damping,
-        }
-        tensors = tensors | one | {"log_rates": state.log_rates}
-    return {**later, **config, "format": 2}, tensors
-
-
-def _from_format_2(config: dict[str, Any]) -> dict[str, Any]:
-    """Backbones had no settings, and spaces were known by the names of the backbone's tensors."""
-    backbone, space = config.get("backbone"), config.get("space")
-    if isinstance(backbone, dict):
-        config = config | {"backbone": {"settings": {}, **backbone}}
-    if isinstance(space, dict):
-        config = config | {"space": {"settings": None, **space}}
-    return config | {"format": FORMAT}
-
-
-def _adapter(
-    path: Path,
-    config: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    backbone: nn.Module | None,
-    kind: type[Adapter],
-) -> Adapter:
-    try:
-        name, expected = config["backbone"]["name"], config["backbone"]["fingerprint"]
-        network = backbone if backbone is not None else _load_backbone(path, config["backbone"])
-        check_structure(network)
-        if fingerprint(network) != expected:
-            raise AdaptError(
-                f"the backbone's weights are not those {path} was made for: load the same "
-                "weights, or meta-train an adapter for these"
-            )
-        state = AdapterState(**{field: tensors[field] for field in AdapterState._fields})
-        shape = config["input_shape"]
-        with declared(state.origin.numel()):  # a space has as many numbers as the file holds of it
-            space = rebuild(config["space"], network)
-        adapter = kind(
-            network,
-            space,
-            state,
-            build_component(config["solver"], SOLVERS, path),
-            build_component(config["head"], HEADS, path),
-            build_component(config["support_head"], HEADS, path),
-            build_component(config["loss"], LOSSES, path),
-            tuple(shape) if shape else None,
-            name or getattr(info_of(network), "name", None),
-            config.get("info", {}),
-        )
-        return moved(adapter, device_of(network))
+        yield
+    except AdaptError:
+        raise
     except KeyError as error:
         raise AdaptError(
-            f"{path} lacks {error}: it is not a complete adapter folder, save it again"
+            f"{path.parent} lacks {error}: it is not a complete adapter folder, save it again"
         ) from None
-    except TypeError as error:
+    except (ArithmeticError, AttributeError, IndexError, RecursionError, TypeError, ValueError) as error:
         raise AdaptError(
-            f"{path / CONFIG} holds a value of the wrong type ({error}): the file is damaged, save it again"
+            f"{path} holds a value of the wrong type ({error}): the file is damaged, save it again"
         ) from None
+
+
+def _check_unedited(stored: Stored) -> None:
+    """Last: what is wrong by itself has been named."""
+    if stored.edited:
+        raise AdaptError(
+            f"{stored.path / CONFIG} is not as it was saved: a value that predictions follow from was "
+            f"changed. Save it again; if the change is yours, remove the entry '{SETTINGS}'"
+        )

@@ -1,5 +1,5 @@
-"""Backbones on disk: ``backbone.json`` (architecture, provenance, metrics) beside ``backbone.safetensors``
-(weights)."""
+"""Backbones on disk: ``backbone.json`` (architecture, provenance, metrics) beside
+``backbone-<hash>.safetensors`` (weights)."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from adapt.artifact import TENSORS, Layout, publish, read
 from adapt.backbones.conv4 import Conv4
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen import frozen
@@ -17,10 +18,11 @@ from adapt.backbones.resnet12 import ResNet12
 from adapt.backbones.vit import ViT
 from adapt.budget import TooLarge, counted, declared
 from adapt.errors import AdaptError
-from adapt.files import read_json, read_tensors, shipped, write_json, write_tensors
+from adapt.files import shipped
 
 __all__ = ["ARCHITECTURES", "load_backbone", "save_backbone", "untrained"]
 
+LAYOUT = Layout("backbone.json", "backbone")
 #: Networks that a saved backbone may name.
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"conv4": Conv4, "resnet12": ResNet12, "vit": ViT}
 
@@ -48,9 +50,8 @@ def save_backbone(
         settings=None,
         value_range=value_range,
     )
-    write_tensors(folder / "backbone.safetensors", backbone.state_dict())
     described = {key: value for key, value in vars(info).items() if key not in ("settings", "input_dtype")}
-    write_json(folder / "backbone.json", {**described, "input_shape": list(input_shape)})
+    publish(folder, LAYOUT, {**described, "input_shape": list(input_shape)}, backbone.state_dict())
     return info
 
 
@@ -88,7 +89,8 @@ def load_backbone(name: str | os.PathLike[str], **settings: Any) -> tuple[nn.Mod
             f"{', '.join(f'{family}:' for family in FAMILIES)}"
         )
     folder = shipped(name)
-    config, tensors = read_json(folder / "backbone.json"), read_tensors(folder / "backbone.safetensors")
+    config, tensors = read(folder, LAYOUT)
+    config.pop(TENSORS, None)
     try:
         # What ships is found by its name everywhere, a folder is not.
         again: dict[str, Any] = {"settings": None if Path(name).is_dir() else {}}

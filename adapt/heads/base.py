@@ -15,6 +15,7 @@ __all__ = [
     "is_concrete",
     "normalise",
     "one_hot",
+    "state_shape",
     "with_constant",
 ]
 
@@ -25,6 +26,9 @@ class Head(Protocol):
     ``targets [n, C]`` are one-hot rows for classification and values for regression (only where
     ``supports_regression``). ``weights [n]`` are 1 or 0 (None = all 1): a head learns nothing from examples
     of weight 0. Heads compute in float32 or wider, outside autocast (``adapt.precision``).
+
+    A head that says what its state looks like, ``state_shape(features, outputs)``, has a saved one checked by
+    it (:func:`state_shape`).
     """
 
     @property
@@ -43,6 +47,19 @@ class Head(Protocol):
         """Outputs ``[n, C]`` for each example of weight 1 from the head fitted on all *other* such examples
         (leave-one-out); rows of examples of weight 0 are meaningless."""
         ...
+
+
+def state_shape(head: Head, features: int | None, outputs: int) -> tuple[int | None, ...] | None:
+    """The shape of what ``head`` makes of D ``features`` (None: not known) and C ``outputs``, with None for
+    any size; None if it does not say.
+
+    Example:
+        >>> from adapt.heads import Ridge
+        >>> state_shape(Ridge(), 64, 5)
+        (65, 5)
+    """
+    said = getattr(head, "state_shape", None)
+    return None if said is None else tuple(said(features, outputs))
 
 
 def one_hot(labels: Tensor, ways: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -33,6 +33,10 @@ class Direct:
         """Nothing: ``[0]``."""
         return features.new_zeros(0)
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[0]``."""
+        return (0,)
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``features`` themselves, ``[m, C]``."""

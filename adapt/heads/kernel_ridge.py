@@ -58,6 +58,10 @@ class KernelRidge:
         x, y, system = self._system(features, targets, weights)
         return torch.cat([x, solve(system, y)], dim=1)
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[n, D + C]`` of any n."""
+        return None, None if features is None else features + outputs
+
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = scale · k(features, examples) α."""
         size, x = features.shape[-1], normalise(double(features))

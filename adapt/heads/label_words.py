@@ -80,6 +80,10 @@ class LabelWords:
             x, targets, targets.new_ones(len(x)) if weights is None else weights, start
         )
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[D + 1, C]``."""
+        return None if features is None else features + 1, outputs
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""

@@ -67,6 +67,10 @@ class Linear:
         x = with_constant(normalise(features))
         return self._train(x, targets, targets.new_ones(len(x)) if weights is None else weights)
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[D + 1, C]``."""
+        return None if features is None else features + 1, outputs
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""

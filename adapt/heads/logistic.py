@@ -68,6 +68,10 @@ class Logistic:
         x = with_constant(normalise(features))
         return self._weights(x, targets, targets.new_ones(x.shape[0]) if weights is None else weights)
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[D + 1, C]``."""
+        return None if features is None else features + 1, outputs
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = X W."""

@@ -60,6 +60,10 @@ class LogisticCV:
         states = torch.stack([head.fit(features, targets, weights) for head in self._heads()])
         return torch.einsum("l,ldc->dc", self._mask(choice, states), states)
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[D + 1, C]``."""
+        return None if features is None else features + 1, outputs
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]``."""

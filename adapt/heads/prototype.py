@@ -56,6 +56,10 @@ class Prototype:
             targets = targets * weights[:, None]
         return targets.T @ normalise(features) / targets.sum(0).clamp(min=1)[:, None]
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[C, D]``."""
+        return outputs, features
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` scaled negative squared distances (by matmul: ``torch.cdist`` has no forward mode)."""

@@ -58,6 +58,10 @@ class Ridge:
             return solve(self._system(x.T @ x, x), x.T @ y).to(features.dtype)
         return (x.T @ solve(self._system(x @ x.T, x), y)).to(features.dtype)
 
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[D + 1, C]``."""
+        return None if features is None else features + 1, outputs
+
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]`` = scale · X W."""

@@ -100,6 +100,8 @@ def named(
             f"space '{name}' adapts {missing[0]}, which {type(backbone).__name__} does not have: "
             "it was made for another backbone"
         )
+    if not chosen:
+        raise AdaptError(f"space '{name}' has no parameters: name those of {type(backbone).__name__}")
     one_dtype(name, chosen)
     initial = torch.cat([value.reshape(-1) for value in chosen.values()])  # copies: φ₀ is no alias
     return Space(name, {key: tuple(value.shape) for key, value in chosen.items()}, initial, settings)

@@ -8,6 +8,7 @@ Parameter-Efficient Fine-Tuning methods*, version 0.21): ``adapter_config.json``
 ``adapter_model.safetensors``. PEFT itself is not needed.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.errors import AdaptError
-from adapt.files import json_text, read_json, read_tensors, write_tensors, write_text
+from adapt.files import json_text, read_json_text, read_metadata, read_tensors, staging, tensors_writer
 from adapt.spaces.base import Space
 from adapt.spaces.ia3 import Scaled, ia3
 from adapt.spaces.layers import Layer
@@ -29,6 +30,8 @@ from adapt.spaces.lora import LowRank, lora
 __all__ = ["read_peft", "write_peft"]
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+#: Beside the tensors of a checkpoint of ours: the sha256 of its config.
+WITH = "adapter_config_sha256"
 ROOT = "base_model.model."
 #: Options that say nothing about what the adapted network computes beyond what we read.
 READ = {
@@ -59,7 +62,13 @@ def read_peft(
             or modules that the backbone does not have in these sizes.
     """
     path = Path(folder)
-    config, tensors = read_json(path / CONFIG), read_tensors(path / TENSORS)
+    config, text = read_json_text(path / CONFIG)
+    tensors, made_with = read_tensors(path / TENSORS), read_metadata(path / TENSORS).get(WITH)
+    if made_with not in (None, _sha256(text)):
+        raise AdaptError(
+            f"{path / TENSORS} was written with another {CONFIG}: one of the two was changed, or is being "
+            "written; read them again, or export them again"
+        )
     kind = config.get("peft_type")
     if kind not in ("LORA", "IA3"):
         raise AdaptError(f"{path / CONFIG} has peft_type {kind!r}: only LORA and IA3 can be read")
@@ -157,11 +166,17 @@ def write_peft(
             row = layer in merge.columns or bool(kernel)  # linear layers have a column for their outputs
             shape = (1, len(value), *(1 for _ in kernel)) if row else (len(value), 1)
             tensors[f"{ROOT}{names[layer.name]}.ia3_l"] = value.reshape(shape)
-    path, text = Path(folder), json_text(config)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / CONFIG).unlink(missing_ok=True)  # a folder that has one is complete
-    write_tensors(path / TENSORS, tensors, {"format": "pt"})
-    write_text(path / CONFIG, text)
+    text = json_text(config)
+    # PEFT reads these two names only: both are on the disk before the first takes its place, and the tensors
+    # say which config they go with.
+    write = tensors_writer(tensors, {"format": "pt", WITH: _sha256(text.encode())})
+    with staging(Path(folder), TENSORS) as staged:
+        write(staged.file(TENSORS))
+        staged.file(CONFIG).write_text(text, encoding="utf-8")
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def _refuse_what_differs(path: Path, config: Mapping[str, Any]) -> None:

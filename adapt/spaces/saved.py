@@ -42,7 +42,14 @@ def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:
         KeyError, TypeError: parts of the description that are missing or of the wrong type.
     """
     name, tensors, settings = description["name"], description["parameters"], description.get("settings")
-    if parts := description.get("parts"):
+    parts = description.get("parts")
+    if not isinstance(name, str) or not isinstance(tensors, list) or not tensors:
+        raise TypeError("a space without a name, or without tensors")
+    if not all(isinstance(entry, str) for entry in tensors) or not isinstance(settings, dict | None):
+        raise TypeError("tensors of a space that have no names, or settings that are none")
+    if not isinstance(parts, list | None) or not all(isinstance(part, dict) for part in parts or ()):
+        raise TypeError("parts of a space that are no spaces")
+    if parts:
         if len(parts) > len(tensors):
             raise AdaptError(f"space '{name}' has {len(parts):,} parts, but {len(tensors):,} tensors")
         space = combine(*(rebuild(part, backbone) for part in parts))

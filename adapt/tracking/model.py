@@ -7,7 +7,6 @@ Everything goes through the client that is passed, so that any thread may do it.
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from adapt.adapter import load
+from adapt.adapter.storage import CARD, CONFIG, LAYOUT
+from adapt.artifact import copy
 from adapt.errors import AdaptError
 from adapt.files import read_json
 from adapt.tracking.registry import CHALLENGER, CHAMPION, Registry
@@ -32,7 +33,6 @@ __all__ = ["ADAPTER", "MODEL", "check_name", "load_pyfunc", "log_model", "requir
 #: Name of the model of a run (``runs:/<id>/model``), and of the adapter's folder among its artifacts.
 MODEL, ADAPTER = "model", "adapter"
 CODE = Path(__file__).with_name("model_code.py")
-FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 #: Packages that backbones need, by how their names begin; the longest beginning that fits counts.
 LIBRARIES = {
     "hf:": ("transformers",),
@@ -91,7 +91,7 @@ def log_model(
     if threading.current_thread() is threading.main_thread():
         load_pyfunc()
     run = client.get_run(run_id)
-    tags = _tags(run, read_json(adapter_folder / FILES[0]))
+    tags = _tags(run, read_json(adapter_folder / CONFIG))
     model = _logged(client, run) or _log(client, run, adapter_folder, tags)
     if registered_name is None:
         return None
@@ -116,8 +116,7 @@ def _log(client: MlflowClient, run: Run, adapter_folder: Path, tags: Mapping[str
         with TemporaryDirectory() as scratch:
             staged, written = Path(scratch) / ADAPTER, Path(scratch) / MODEL
             staged.mkdir()
-            for name in FILES:
-                shutil.copyfile(adapter_folder / name, staged / name)
+            copy(adapter_folder, staged, LAYOUT, (CARD,))
             _save(staged, written, model)
             client.log_model_artifacts(model.model_id, str(written))
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -135,7 +134,7 @@ def _save(adapter_folder: Path, target: Path, model: LoggedModel) -> None:
 
     from adapt.tracking.serving import example, signature
 
-    config = read_json(adapter_folder / FILES[0])
+    config = read_json(adapter_folder / CONFIG)
     described: dict[str, Any] = {}
     if _servable(config):
         adapter = load(adapter_folder)  # what is logged can be loaded

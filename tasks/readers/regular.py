@@ -41,7 +41,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     Example:
         >>> regular_file("/dev/null")
         Traceback (most recent call last):
-        OSError: [Errno 22] a device, no regular file: '/dev/null'
+        OSError: [Errno 22] is a device, no regular file: '/dev/null'
     """
     _check(os.stat(path), path)
     return Path(path)
@@ -88,11 +88,11 @@ def read_regular(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
 
 def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:
     if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     if not stat.S_ISREG(found.st_mode):
         what = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise OSError(errno.EINVAL, f"{what}, no regular file", str(path))
+        raise OSError(errno.EINVAL, f"is {what}, no regular file", str(path))
 
 
 def _too_large(size: str, most: int, path: str | os.PathLike[str]) -> OSError:
-    return OSError(errno.EFBIG, f"{size}, and {most:,} are read into memory at most", str(path))
+    return OSError(errno.EFBIG, f"has {size}, and {most:,} are read into memory at most", str(path))

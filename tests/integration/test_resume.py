@@ -14,11 +14,12 @@ import torch
 from adapt.compare import Comparison
 from adapt.files import read_json, read_metadata, read_tensors, shipped, write_json
 from tests.command_line import call
+from tests.helpers import tensors_in
 from tests.processes import Process, run
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
-CHECKPOINT, RESULT = "checkpoint.safetensors", "adapter/adapter_model.safetensors"
+CHECKPOINT, RESULT = "checkpoint.safetensors", "adapter"
 TINY = (
     "experiment=meta_glyphs", "tracking=none", "task.source.max_classes=40", "task.ways=2", "task.shots=2",
     "task.queries=2", "meta.k=2", "meta.basis_tasks=2", "meta.tasks_per_step=1", "meta.validation_tasks=1",
@@ -57,7 +58,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert call(["resume", "killed"], tmp_path) == 0  # goes on in its own folder
     resumed, in_place, whole = (
-        read_tensors(tmp_path / name / RESULT) for name in ("resumed", "killed", "whole")
+        read_tensors(tensors_in(tmp_path / name / RESULT)) for name in ("resumed", "killed", "whole")
     )
     assert resumed.keys() == in_place.keys() == whole.keys()
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)

@@ -47,7 +47,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(
 def test_folders_and_files_that_are_missing_keep_their_errors(
     read: Callable[[Path], object], tmp_path: Path
 ) -> None:
-    with pytest.raises(IsADirectoryError, match="a folder"):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
         read(tmp_path)
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "missing")

@@ -23,7 +23,7 @@ from adapt.backbones import (
     save_backbone,
     untrained,
 )
-from tests.helpers import SIDE, randomised, tiny_conv4
+from tests.helpers import SIDE, randomised, tensors_in, tiny_conv4
 
 
 def trained(norm: nn.Module, *shape: int) -> nn.Module:
@@ -232,7 +232,8 @@ def test_round_trip(folder: Path) -> None:
     assert info.training == {"seed": 3}
     assert info.fingerprint == fingerprint(network) == fingerprint(tiny_conv4())
     assert not network.training
-    assert sorted(path.name for path in folder.iterdir()) == ["backbone.json", "backbone.safetensors"]
+    written = json.loads((folder / "backbone.json").read_text())["tensors"]["file"]
+    assert sorted(path.name for path in folder.iterdir()) == [written, "backbone.json"]
 
 
 def edit(**changes: Any) -> Callable[[Path], None]:
@@ -244,24 +245,24 @@ def edit(**changes: Any) -> Callable[[Path], None]:
 
 
 def truncate(folder: Path) -> None:
-    path = folder / "backbone.safetensors"
+    path = tensors_in(folder)
     path.write_bytes(path.read_bytes()[:-40])
 
 
 def flip_a_bit(folder: Path) -> None:
-    path = folder / "backbone.safetensors"
+    path = tensors_in(folder)
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(bytes(data))
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no weights": (lambda f: (f / "backbone.safetensors").unlink(), r"safetensors does not exist"),
+    "no weights": (lambda f: tensors_in(f).unlink(), r"safetensors does not exist"),
     "no json": (lambda f: (f / "backbone.json").unlink(), r"backbone.json does not exist"),
     "weights cut": (truncate, r"not a readable safetensors file .* damaged"),
-    "weights empty": (lambda f: (f / "backbone.safetensors").write_bytes(b""), r"not a readable safetensors"),
-    "weights of text": (lambda f: (f / "backbone.safetensors").write_text("hello"), r"not a readable"),
-    "one bit flipped": (flip_a_bit, r"not those its backbone.json was written for"),
+    "weights empty": (lambda f: tensors_in(f).write_bytes(b""), r"not a readable safetensors"),
+    "weights of text": (lambda f: tensors_in(f).write_text("hello"), r"not a readable"),
+    "one bit flipped": (flip_a_bit, r"is damaged: its sha256 is .* backbone.json was written for"),
     "json cut": (lambda f: (f / "backbone.json").write_text('{"name": '), r"not valid JSON .* damaged"),
     "json of bytes": (lambda f: (f / "backbone.json").write_bytes(b"\xff\xfe\x00"), r"not valid JSON"),
     "json a list": (lambda f: (f / "backbone.json").write_text("[]"), r"holds list, not a JSON object"),
@@ -309,4 +310,4 @@ def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
     save_backbone(
         tmp_path / "tied", network, architecture="tied", arguments={}, input_shape=(2,), training={}
     )
-    assert (tmp_path / "tied" / "backbone.safetensors").is_file()
+    assert tensors_in(tmp_path / "tied").is_file()

@@ -25,6 +25,7 @@ import tasks
 from adapt.app import build
 from adapt.app.components import COMPONENTS
 from tests.conformance import tables, task_tables, test_heads, test_methods, test_sources
+from tests.helpers import tensors_in
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDING = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
@@ -178,7 +179,7 @@ def test_downstream(scratch: Path) -> None:
     assert {path.name for path in (scratch / "my_task").iterdir()} == {
         "README.md",
         "adapter_config.json",
-        "adapter_model.safetensors",
+        tensors_in(scratch / "my_task").name,
     }
 
 

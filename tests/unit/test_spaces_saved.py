@@ -21,7 +21,7 @@ from adapt.heads import Ridge
 from adapt.inner import GaussNewton
 from adapt.spaces import Space, bias, combine, film, full, ia3, lora, named, prompt, residual
 from adapt.spaces.saved import SPACES, describe, rebuild
-from tests.helpers import SIDE, randomised, tiny_conv4
+from tests.helpers import SIDE, randomised, tensors_in, tiny_conv4
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "space").glob("*.yaml"))
 
@@ -97,7 +97,7 @@ def test_adapters_and_tasks_of_every_space_come_back_bit_identical(
 
 def stored(folder: Path) -> set[str]:
     """Names of the adapted tensors in the file of a task."""
-    names = load_file(folder / "adapter_model.safetensors")
+    names = load_file(tensors_in(folder))
     return {name.removeprefix("parameters.") for name in names if name.startswith("parameters.")}
 
 
