@@ -3,8 +3,8 @@
 import argparse
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.app.build import build
 from adapt.app.config import Stage
+from adapt.app.folders import alone
 from adapt.app.progress import console, progress
 from adapt.app.sweeps.tuning.composing import chosen_config, composed, override, resolved
 from adapt.app.sweeps.tuning.report import draw, page, show, summary
@@ -28,7 +29,6 @@ from adapt.files import read_json, write_json, write_text
 from adapt.memory import keep_freed_memory
 from adapt.tracking import Run, TrackingSettings, track
 from adapt.tracking.journal import FOLDER, JOURNAL
-from adapt.tracking.locks import exclusive
 from adapt.tracking.params import flatten
 
 __all__ = ["main", "tune"]
@@ -97,7 +97,7 @@ def tune(overrides: Sequence[str], *, folder: Path | None = None, config_dir: Pa
     settings: TrackingSettings = build(config.tracking, "tracking", config.allow)
     settings = replace(settings, experiment=f"{settings.experiment or config.name}-tune")
     work = _Work(config, plain, [*overrides], config_dir, search, trials, folder, settings)
-    with _alone(folder), opened(search.storage or f"sqlite:///{folder / 'study.db'}") as storage:
+    with alone(folder), opened(search.storage or f"sqlite:///{folder / 'study.db'}") as storage:
         studies = {name: _study(work, storage, name) for name in search.space}
         where = None if config_dir is None else str(config_dir.resolve())
         write_json(folder / REQUEST, {"overrides": [*overrides], "config_dir": where})
@@ -281,16 +281,6 @@ def _other(setting: Setting, own: Any) -> Value:
     """A value of ``setting`` that is not the config's own, if there is one."""
     values = (setting.low, setting.high) if isinstance(setting, Range) else setting.values
     return next((value for value in values if value != own), values[0])
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two processes in one folder would make every trial twice."""
-    lock = exclusive(folder / "lock", 0.0)
-    if lock is None:
-        raise AdaptError(f"another process is searching in {folder}: wait for it, or use another folder=")
-    with closing(lock):
-        yield
 
 
 def _request(folder: Path) -> tuple[list[str], Path | None]:

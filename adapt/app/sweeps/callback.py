@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shutil
 import sys
 import uuid
 from contextlib import ExitStack, suppress
@@ -16,8 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.build import build
+from adapt.app.folders import hold
 from adapt.app.progress import console
-from adapt.app.stages.state import SWEEP, clear, resumed
+from adapt.app.stages.parent import this_process
+from adapt.app.stages.state import OCCUPIED, SWEEP, clear, resumed
 from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
@@ -48,18 +51,27 @@ _opened: list[_Opened] = []
 
 class SweepSummary(Callback):
     """Works with any launcher: the runs find the sweep by ``sweep.json`` in its folder, and it reads what
-    they wrote there."""
+    they wrote there.
+
+    The folder of a run or a sweep is taken here, since Hydra writes into it before the run begins.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Take the folder."""
+        _take(Path(config.hydra.run.dir).absolute())
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Open the sweep's MLflow run, and write ``sweep.json``."""
+        """Take the folder, open the sweep's MLflow run, and write ``sweep.json``."""
         close(AdaptError("another sweep was started"))
         folder = Path(config.hydra.sweep.dir).absolute()
+        _take(folder)
         overrides = list(config.hydra.overrides.task)
         known: dict[str, Any] = {}
         if resumed.get() != folder:
             clear(folder)
         elif (folder / SWEEP).is_file():
             known = read_json(folder / SWEEP)
+        shutil.rmtree(folder / OCCUPIED, ignore_errors=True)
         settings, stack, swept = _settings(config), ExitStack(), _swept(config)
         run = stack.enter_context(
             track(
@@ -78,6 +90,7 @@ class SweepSummary(Callback):
             "status": "running",
             "overrides": overrides,
             "swept": swept,
+            "process": this_process(),
         }
         write_json(folder / SWEEP, record)
         local = settings.enabled and not (settings.uri or "").startswith("http")
@@ -102,6 +115,14 @@ class SweepSummary(Callback):
         close(AdaptError(summary.failures))
         print(f"error: {summary.failures}", file=sys.stderr)
         sys.exit(FAILED)  # an exception of a callback would only be a warning of Hydra's
+
+
+def _take(folder: Path) -> None:
+    try:
+        hold(folder)
+    except AdaptError as error:  # an exception of a callback would only be a warning of Hydra's
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 def close(error: BaseException | None) -> None:
