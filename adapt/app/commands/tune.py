@@ -27,8 +27,7 @@ from adapt.app.sweeps.tuning.trials import ComparisonTrials, Record, TrainingTri
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json, write_text
 from adapt.memory import keep_freed_memory
-from adapt.tracking import Run, TrackingSettings, track
-from adapt.tracking.journal import FOLDER, JOURNAL
+from adapt.tracking import Run, TrackingSettings, forget, left, track
 from adapt.tracking.params import flatten
 
 __all__ = ["main", "tune"]
@@ -101,7 +100,8 @@ def tune(overrides: Sequence[str], *, folder: Path | None = None, config_dir: Pa
         studies = {name: _study(work, storage, name) for name in search.space}
         where = None if config_dir is None else str(config_dir.resolve())
         write_json(folder / REQUEST, {"overrides": [*overrides], "config_dir": where})
-        if (folder / NUMBERS).is_file() and not any(study.open for study in studies.values()):
+        done = (folder / NUMBERS).is_file() and not any(study.open for study in studies.values())
+        if done and not left(folder):
             console.print(f"{folder} is finished: nothing is run again", soft_wrap=True, markup=False)
             tuning, ui = _tuning(work, studies), None
         else:
@@ -145,6 +145,7 @@ def _recorded(work: _Work, studies: Mapping[str, MethodStudy]) -> tuple[Tuning, 
         overrides=work.overrides,
         datasets=[trials.data],
         folder=work.folder,
+        keep=True,
     ) as run:
         try:
             _search(work, studies, run)
@@ -156,6 +157,7 @@ def _recorded(work: _Work, studies: Mapping[str, MethodStudy]) -> tuple[Tuning, 
         run.log_metrics(tuning.metrics())
         run.log_tags({"mlflow.note.content": summary(tuning)})
         run.log_files(_write(work, tuning))
+    forget(work.folder)
     return tuning, run.ui_hint
 
 
@@ -198,9 +200,16 @@ def _end(work: _Work, study: MethodStudy, run: Run) -> None:
     """A process may have been killed after a trial was stored, but before its MLflow run had ended."""
     for trial in study.trials:
         record = work.record(trial, run)
-        if trial.scores and (record.folder / FOLDER / JOURNAL).is_file():
-            with track(work.settings, work.trials.title(trial), folder=record.folder, parent=record.parent):
+        if trial.scores and left(record.folder):
+            with track(
+                work.settings,
+                work.trials.title(trial),
+                folder=record.folder,
+                parent=record.parent,
+                keep=True,
+            ):
                 pass
+            forget(record.folder)
             _tidy(record.folder)
 
 

@@ -27,6 +27,7 @@ from adapt.app.stages.state import OCCUPIED, State, Sweep, begin, sweep_of
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.memory import keep_freed_memory
+from adapt.tracking import forget
 from tasks import TaskError
 
 __all__ = ["run"]
@@ -93,11 +94,12 @@ def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) ->
     _share(config)
     if goes_on and config.stage is Stage.meta and (folder / CHECKPOINT).is_file():
         config.resume = str(folder)
-    session = Session(folder, plain, list(state.overrides))
+    session = Session(folder, plain, list(state.overrides), run_id=state.run_id)
     if sweep is not None:
         session.parent, session.label = sweep.run_id, sweep.label(state.overrides)
     score = STAGES[config.stage](config, session)
     state.write(folder, status="finished", score=score, metric=session.metric, run_id=session.run_id)
+    forget(folder)
     return score
 
 

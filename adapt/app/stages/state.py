@@ -136,6 +136,7 @@ def begin(folder: Path, state: State) -> tuple[State, bool]:
             )
         if earlier.status == "finished":
             return earlier, True
+        state = replace(state, run_id=earlier.run_id)
     else:
         clear(folder)
     return state.write(folder), goes_on

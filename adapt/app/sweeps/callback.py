@@ -25,7 +25,7 @@ from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
-from adapt.tracking import Run, TrackingSettings, track
+from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
 
 __all__ = ["SweepSummary", "close"]
@@ -81,6 +81,8 @@ class SweepSummary(Callback):
                 config=_common(config, swept),
                 overrides=overrides,
                 folder=folder,
+                keep=True,
+                run_id=known.get("run_id"),
             )
         )
         run.log_tags({"mlflow.runName": f"{config.name} sweep"})
@@ -141,6 +143,8 @@ def close(error: BaseException | None) -> None:
         except BaseException as raised:
             if raised is not error:
                 raise
+        if status == "finished":
+            forget(opened.folder)
         if status == "killed" and opened.local:
             with suppress(Exception):  # what it could not close looks as if it were running, no more
                 sync([opened.folder])  # its runs in other processes were killed, and could not say so
