@@ -75,6 +75,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        if (folders := sys.modules.get("adapt.app.folders")) is not None:
+            folders.release()
 
 
 @contextmanager

@@ -24,9 +24,11 @@ from typing import Any
 from adapt.files import write_text
 from adapt.tracking.locks import exclusive
 
-__all__ = ["FOLDER", "JOURNAL", "Journal", "Operation"]
+__all__ = ["FOLDER", "JOURNAL", "JOURNAL_TAG", "Journal", "Operation", "forget", "left"]
 
 FOLDER, JOURNAL, STATE, LOCK, FILES = "tracking", "journal.jsonl", "state.json", "lock", "files"
+#: Of which journal, and which of its runs, an MLflow run is: found by it if its id was not noted in time.
+JOURNAL_TAG = "adapt.journal"
 
 #: ``do`` says what, ``run`` to which of its runs ("" is the run itself); the rest depends on ``do``.
 Operation = dict[str, Any]
@@ -40,8 +42,8 @@ class Journal:
         header: its first operation: id of the journal, where to send it, how to create the run.
         state: ``position`` (bytes that MLflow has), ``over`` and ``status`` (of the run's end),
             ``experiment`` and ``runs`` (MLflow's ids; of runs by our names), ``ended`` (names of runs that
-            have ended), ``marks``, ``refused`` (what MLflow did not take), ``problem`` (a tag says so);
-            written by :meth:`save`.
+            have ended), ``marks``, ``refused`` (what MLflow did not take), ``problem`` (a tag says so),
+            ``look`` (MLflow may have runs that are not in ``runs``); written by :meth:`save`.
     """
 
     def __init__(self, folder: Path, lock: sqlite3.Connection | None) -> None:
@@ -57,16 +59,21 @@ class Journal:
             **{"position": 0, "over": False, "status": None, "experiment": "", "problem": False},
             **{"runs": {}, "ended": [], "marks": [], "refused": []},
         }
-        if (folder / STATE).exists():
-            self.state |= json.loads((folder / STATE).read_text(encoding="utf-8"))
+        known = _read_state(folder / STATE)
+        # Without it nobody knows what was sent; with it everything was sent of a journal that is shorter now.
+        self.state |= {"look": len(self.read(0, 2)) > 1} if known is None else known
+        self.state["position"] = min(self.state["position"], self.size)
 
     @classmethod
-    def start(cls, run_folder: Path | None, header: Mapping[str, Any]) -> Journal:
+    def start(cls, run_folder: Path | None, header: Mapping[str, Any], run_id: str | None = None) -> Journal:
         """The journal of a run that begins, or goes on if it was interrupted there.
 
         Args:
             run_folder: the run's output folder; None: a temporary one.
-            header: an earlier journal goes on only if it has the same ``experiment``, ``name`` and ``uri``.
+            header: an earlier journal goes on only if it has the same ``experiment``, ``name`` and ``uri``,
+                and one that ends FINISHED only if ``keep`` is true: then it is left, whatever its end, until
+                :func:`forget` says that the run is over.
+            run_id: MLflow's, of the run that goes on if there is no journal of it any more.
 
         Raises:
             OSError: nothing can be written there.
@@ -77,17 +84,36 @@ class Journal:
         lock = exclusive(folder / LOCK, 5.0)
         if lock is None:  # another process records a run into the same folder
             return cls.start(None, header)
+        try:
+            return cls._started(folder, lock, header, run_id, temporary)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def _started(
+        cls,
+        folder: Path,
+        lock: sqlite3.Connection,
+        header: Mapping[str, Any],
+        run_id: str | None,
+        temporary: bool,
+    ) -> Journal:
         if (folder / JOURNAL).exists():
             earlier = cls(folder, lock)
             same = all(earlier.header.get(key) == header[key] for key in ("experiment", "name", "uri"))
-            if same and earlier.ending != "FINISHED":
+            if same and (header.get("keep") or earlier.ending != "FINISHED"):
                 return earlier
             earlier.put_aside()
         run_folder = folder.parent.resolve()
         first = {"do": "open", "run": "", "journal": uuid.uuid4().hex, "folder": str(run_folder), **header}
         first |= {"beside": os.path.relpath(header["root"], run_folder), "temporary": temporary}
-        (folder / JOURNAL).write_bytes(_line(first))
-        return cls(folder, lock)
+        (folder / STATE).unlink(missing_ok=True)  # of a journal that was being removed
+        write_text(folder / JOURNAL, _line(first).decode())
+        journal = cls(folder, lock)
+        if run_id is not None:
+            journal.state |= {"runs": {"": run_id}, "adopted": True}
+        return journal
 
     @classmethod
     def found(cls, folder: Path) -> Journal | None:
@@ -113,6 +139,11 @@ class Journal:
             if operation["run"] == "" and operation["do"] in ("end", "reopen"):
                 status = operation["status"] if operation["do"] == "end" else None
         return status
+
+    @property
+    def keep(self) -> bool:
+        """Whether it is to be left when the run has finished, since its process may die before it says so."""
+        return bool(self.header.get("keep")) and not self.state.get("released")
 
     @property
     def root(self) -> Path:
@@ -218,6 +249,38 @@ class Journal:
                 (self.folder / name).rename(aside / name)
         if complete:
             shutil.rmtree(aside)
+
+
+def left(run_folder: Path) -> bool:
+    """Whether there is a journal of a run in its folder."""
+    return (run_folder / FOLDER / JOURNAL).is_file()
+
+
+def forget(run_folder: Path) -> bool:
+    """A run is over, and noted to be: remove its journal, or let who sends the rest of it remove it.
+
+    Returns:
+        Whether none is left.
+    """
+    if not left(run_folder):
+        return True
+    with suppress(OSError, sqlite3.Error):
+        journal = Journal.found(run_folder / FOLDER)
+        if journal is not None and journal.complete:
+            journal.finish(resumable=False)
+            return True
+        if journal is not None:
+            journal.state["released"] = True
+            journal.save()
+            journal.close()
+    return False
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def _line(operation: Mapping[str, Any]) -> bytes:

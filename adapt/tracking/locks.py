@@ -11,7 +11,9 @@ __all__ = ["exclusive"]
 def exclusive(path: Path, seconds: float) -> sqlite3.Connection | None:
     """The lock on ``path``, an empty file, held until the connection is closed; None: somebody else has it.
 
-    It is SQLite's own lock, which works on all systems that SQLite works on, within a process as well.
+    It is SQLite's own lock, which works on all systems that SQLite works on, within a process as well. A
+    process that is forked does not have it, but takes it for held for as long as it does not start a program
+    of its own.
 
     Args:
         path: created if need be; its folder exists.

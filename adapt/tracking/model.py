@@ -20,6 +20,7 @@ from adapt.adapter.storage import CARD, CONFIG, LAYOUT
 from adapt.artifact import copy
 from adapt.errors import AdaptError
 from adapt.files import read_json
+from adapt.tracking.journal import JOURNAL_TAG
 from adapt.tracking.registry import CHALLENGER, CHAMPION, Registry
 from adapt.tracking.store import quiet
 from adapt.version import __version__
@@ -41,7 +42,7 @@ LIBRARIES = {
     "torchvision:": ("torchvision",),
 }
 #: Tags of the run that its model, and its version, have too.
-SHARED = ("git_sha", "git_dirty", "data_licence", "data_commercial_use", "experiment")
+SHARED = ("git_sha", "git_dirty", "data_licence", "data_commercial_use", "experiment", JOURNAL_TAG)
 #: What the registry of MLflow cannot take in a name.
 FORBIDDEN = ("/", ":", "'")
 
@@ -100,10 +101,23 @@ def log_model(
 
 
 def _logged(client: MlflowClient, run: Run) -> LoggedModel | None:
-    """The complete model that the run has already: this may be the second attempt."""
+    """The complete model that the run has already: the first attempt may have died anywhere."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
     outputs = run.outputs.model_outputs if run.outputs is not None else []
-    found = [client.get_logged_model(output.model_id) for output in outputs]
-    return next((model for model in found if model.name == MODEL and model.status == "READY"), None)
+    linked = {output.model_id for output in outputs}
+    made = f"source_run_id = '{run.info.run_id}'"
+    complete = None
+    for model in client.search_logged_models([run.info.experiment_id], made):
+        if model.name != MODEL:
+            continue
+        if model.status == LoggedModelStatus.PENDING:
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+        elif model.status == LoggedModelStatus.READY:
+            complete = model
+    if complete is not None and complete.model_id not in linked:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(complete.model_id, step=0)])
+    return complete
 
 
 def _log(client: MlflowClient, run: Run, adapter_folder: Path, tags: Mapping[str, str]) -> LoggedModel:
@@ -205,7 +219,15 @@ def _register(
     client: MlflowClient, name: str, run_id: str, model: LoggedModel, tags: Mapping[str, str]
 ) -> str:
     registry = Registry(client, name)
-    made = next((found for found in registry.versions(missing_ok=True) if found.run_id == run_id), None)
+    journal = tags.get(JOURNAL_TAG)  # of the training, whose MLflow run may have been deleted meanwhile
+    made = next(
+        (
+            found
+            for found in registry.versions(missing_ok=True)
+            if found.run_id == run_id or (journal is not None and found.tags.get(JOURNAL_TAG) == journal)
+        ),
+        None,
+    )
     if made is None:
         registry.create()
         # Not models:/<id>: the SQL store would look that up in MLflow's global store, not in this client's.

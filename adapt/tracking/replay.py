@@ -6,16 +6,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from adapt.tracking import log, trouble
-from adapt.tracking.journal import Journal, Operation
+from adapt.tracking.journal import JOURNAL_TAG, Journal, Operation
 from adapt.tracking.store import ARTIFACTS, open_experiment, prepare_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-__all__ = ["JOURNAL_TAG", "PROBLEM_TAG", "Player"]
+__all__ = ["PROBLEM_TAG", "Player"]
 
-#: Of which journal, and which of its runs, an MLflow run is: found by it if its id was not noted in time.
-JOURNAL_TAG = "adapt.journal"
 PROBLEM_TAG = "tracking_problem"
 #: Operations read at once.
 AHEAD = 1000
@@ -102,9 +101,8 @@ class Player:
             self._create(client, operation)
             return
         try:
-            if operation["do"] == "reopen" and not _there(client, state["runs"].get("")):
-                state["runs"].pop("", None)
-                self._create(client, self.journal.header)
+            if operation["do"] == "reopen":
+                self._reopen(client)
             if operation["do"] == "end" and run == "":
                 self._tag_problem(client)
             log.apply(client, state["runs"][run], operation, self.journal.file)
@@ -115,11 +113,21 @@ class Player:
             if operation["do"] == "end" and run == "":
                 self._tag_problem(client)
 
+    def _reopen(self, client: MlflowClient) -> None:
+        """The run, or a new one if it was deleted."""
+        state = self.journal.state
+        found = _there(client, state["runs"].get(""))
+        if found is None:
+            state["runs"].pop("", None)
+            self._create(client, self.journal.header)
+        elif state.pop("adopted", False):  # what the journal that is gone had made is found by its tag
+            state |= {"journal": found.data.tags.get(JOURNAL_TAG), "look": True}
+
     def _create(self, client: MlflowClient, operation: Operation) -> None:
         run, state = operation["run"], self.journal.state
         if run in state["runs"]:
             return
-        mark = "/".join(filter(None, (self.journal.header["journal"], run)))
+        mark = "/".join(filter(None, (state.get("journal") or self.journal.header["journal"], run)))
         tags = {**operation["tags"], JOURNAL_TAG: mark}
         if run:
             tags["mlflow.parentRunId"] = state["runs"][""]
@@ -186,15 +194,16 @@ def _merged(ahead: list[tuple[Operation, int]]) -> tuple[Operation, int]:
     return {**first, "points": points}, position
 
 
-def _there(client: MlflowClient, run_id: str | None) -> bool:
-    """Whether a run exists and was not deleted."""
+def _there(client: MlflowClient, run_id: str | None) -> Run | None:
+    """The run, unless it was deleted."""
     from mlflow.exceptions import MlflowException
 
     if run_id is None:
-        return False
+        return None
     try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
+        found = client.get_run(run_id)
     except MlflowException as error:
         if trouble.disconnected(error) or not trouble.refusal(error):
             raise
-        return False
+        return None
+    return found if found.info.lifecycle_stage == "active" else None

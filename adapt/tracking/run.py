@@ -42,12 +42,15 @@ def track(
     datasets: Sequence[DatasetInput] = (),
     folder: Path | None = None,
     parent: str | None = None,
+    keep: bool = False,
+    run_id: str | None = None,
 ) -> Iterator[Run]:
     """Open a run called ``name``, do the work inside, close it.
 
     Everything is written to a journal first, in ``folder / "tracking"``, and sent to MLflow by a thread, so
     that no store and no server makes the work wait. If the journal of an interrupted run of that name is
-    there, its MLflow run goes on. That of a finished run is removed when MLflow has everything.
+    there, its MLflow run goes on. That of a finished run is removed when MLflow has everything, unless
+    ``keep``.
 
     The run ends FINISHED, FAILED with ``traceback.txt`` if the work raised, or KILLED if it was interrupted;
     the exception goes on. Trouble with MLflow costs one :class:`TrackingWarning` at the end, not the work;
@@ -62,10 +65,13 @@ def track(
         datasets: what the run reads.
         folder: of the run's output; None: the journal is a temporary one, kept only if it could not be sent.
         parent: MLflow's id of the run that this one is part of.
+        keep: the caller notes by itself whether a run is finished, and calls :func:`adapt.tracking.forget`
+            when it is: until then its journal is kept, and its MLflow run goes on even if that had FINISHED.
+        run_id: MLflow's id of the run that goes on, in case its journal is gone.
     """
     run = Run(settings, name, tags or {}, config or {}, datasets)
-    run._open(overrides, folder, parent)
     try:
+        run._open(overrides, folder, parent, keep, run_id)
         yield run
     except KeyboardInterrupt as error:
         run._close("KILLED", error)
@@ -170,13 +176,27 @@ class Run:
         operation = {"do": "model", "run": "", "paths": [str(folder.resolve())], "name": registered_name}
         self._safely(lambda: [operation])
 
-    def _open(self, overrides: Sequence[str], folder: Path | None, parent: str | None) -> None:
+    def _open(
+        self,
+        overrides: Sequence[str],
+        folder: Path | None,
+        parent: str | None,
+        keep: bool,
+        run_id: str | None,
+    ) -> None:
         if self._settings.enabled:
-            self._attempt(lambda: self._start(overrides, folder, parent))
+            self._attempt(lambda: self._start(overrides, folder, parent, keep, run_id))
         if self._journal is None:
             self._warn()
 
-    def _start(self, overrides: Sequence[str], folder: Path | None, parent: str | None) -> None:
+    def _start(
+        self,
+        overrides: Sequence[str],
+        folder: Path | None,
+        parent: str | None,
+        keep: bool,
+        run_id: str | None,
+    ) -> None:
         load_mlflow()
         self._tags = {**record.source_tags(), **self._tags}
         header = {
@@ -185,15 +205,16 @@ class Run:
             "experiment": self._settings.experiment or self._name,
             "name": self._name,
             "time": record.milliseconds(),
+            "keep": keep,
             "tags": {**self._tags, **({"mlflow.parentRunId": parent} if parent else {})},
         }
         described = [*record.description(self._config, overrides, self._datasets)]
         described.append({"do": "mark", "run": "", "name": "described"})
         try:
-            journal = Journal.start(folder, header)
+            journal = Journal.start(folder, header, run_id)
         except (OSError, sqlite3.Error):  # nothing can be written, or locked, in the run's folder
-            journal = Journal.start(None, header)
-        self.resumed = bool(journal.state["position"]) or len(journal.read(0, 2)) > 1
+            journal = Journal.start(None, header, run_id)
+        self.resumed = bool(journal.state["position"] or journal.state["runs"]) or len(journal.read(0, 2)) > 1
         if self.resumed:
             journal.append({"do": "reopen", "run": ""})
         for operation in described if "described" not in journal.marks else []:
@@ -218,10 +239,13 @@ class Run:
 
     def _finish(self, *, resumable: bool) -> None:
         journal, self._journal = self._journal, None
-        if journal is None or self._sender is None:
+        if journal is None:
+            return
+        if self._sender is None:  # interrupted before it began
+            journal.close()
             return
         if self._sender.close(self._settings.wait_seconds):
-            journal.finish(resumable=resumable)
+            journal.finish(resumable=resumable or journal.keep)
             return
         self._problem = self.problem or "the server is too slow"
         self._kept = journal.folder.parent

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapt.errors import AdaptError
+from adapt.tracking.database import ensure, file_of
 from adapt.tracking.locks import exclusive
 from adapt.tracking.relocate import relocate
 from adapt.tracking.settings import TrackingSettings
@@ -61,23 +62,27 @@ _silent = 0
 def prepare_store(root: Path, uri: str | None = None) -> str:
     """The tracking URI of the store: ``uri``, or ``mlflow.db`` below ``root``, which is created if need be.
 
-    MLflow's migrations crash when two processes run them on one fresh SQLite file; here the first creates the
-    store while the others wait. A store whose folder was moved is told where its artifacts are now.
+    MLflow's migrations crash when two processes run them on one fresh SQLite file, and leave one that cannot
+    be opened when they are interrupted; here the first process creates the store, beside its place, while the
+    others wait, see :func:`adapt.tracking.database.ensure`. A store whose folder was moved is told where its
+    artifacts are now.
 
     Raises:
-        AdaptError: SQLite cannot write there.
-        mlflow.exceptions.MlflowException: MLflow cannot use the store, for example one of another version.
+        AdaptError: SQLite cannot write there, or what is there holds something that this MLflow cannot open.
+        mlflow.exceptions.MlflowException: MLflow cannot use the store.
     """
-    if uri is not None and not uri.startswith("sqlite:///"):
-        return uri
     own = uri is None
     if uri is None:
         uri = f"sqlite:///{root.resolve() / DATABASE}"
-    path = Path(uri.removeprefix("sqlite:///"))
+    elif not uri.startswith("sqlite"):
+        return uri
     load_mlflow()
+    if (path := file_of(uri)) is None:
+        return uri
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with silent(), _creating, _lock(path.with_name(f"{path.name}.lock")):
+            ensure(path, uri, str(root.resolve() / ARTIFACTS) if own else f"./{ARTIFACTS}")
             _check_writable(path)
             from mlflow import MlflowClient
 

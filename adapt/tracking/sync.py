@@ -75,7 +75,7 @@ def sync(folders: Sequence[Path], uri: str | None = None) -> Report:
                 sent.append(folder)
                 if player.refused is not None:
                     refused[folder] = player.refused
-                journal.finish(resumable=journal.ending != "FINISHED")
+                journal.finish(resumable=journal.ending != "FINISHED" or journal.keep)
             else:
                 remaining[folder] = problem
                 journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from adapt.app.stages.state import SWEEP, State, resumed
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
 from adapt.files import read_json
+from adapt.tracking import forget, left
 
 __all__ = ["Started", "main", "started"]
 
@@ -61,7 +63,12 @@ def main(arguments: list[str]) -> None:
     own = [] if given.config_dir is None else ["--config-dir", str(Path(given.config_dir).resolve())]
     found = started(Path(given.folder).resolve())
     if _finished(found):
-        console.print(f"{found.folder} is finished: there is nothing to do", soft_wrap=True, markup=False)
+        # A process that was killed right after it had noted so has left the journal, whole or not.
+        rest = "there is nothing to do"
+        if not forget(found.folder):
+            send = f"python -m adapt.tracking.sync {shlex.quote(str(found.folder))}"
+            rest = f"`{send}` sends what MLflow has not got"
+        console.print(f"{found.folder} is finished: {rest}", soft_wrap=True, markup=False)
         return
     say_taken(f"going on in {found.cwd} with", found.arguments[:-1], found.left)
     from adapt.app.main import main as start  # which imports this module
@@ -118,7 +125,7 @@ def started(folder: Path) -> Started:
 def _finished(found: Started) -> bool:
     if found.sweep:
         path = found.folder / SWEEP
-        return path.is_file() and read_json(path)["status"] == "finished"
+        return path.is_file() and read_json(path)["status"] == "finished" and not left(found.folder)
     state = State.read(found.folder)
     return state is not None and state.status == "finished"
 

@@ -3,8 +3,8 @@
 import argparse
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from adapt.app.build import build
 from adapt.app.commands.arguments import say_taken
 from adapt.app.config import Stage
+from adapt.app.folders import alone
 from adapt.app.progress import console, progress
 from adapt.app.sweeps.tuning.composing import chosen_config, composed, override, resolved
 from adapt.app.sweeps.tuning.report import draw, page, show, summary
@@ -28,9 +29,7 @@ from adapt.app.trust import split_read
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json, write_text
 from adapt.memory import keep_freed_memory
-from adapt.tracking import Run, TrackingSettings, track
-from adapt.tracking.journal import FOLDER, JOURNAL
-from adapt.tracking.locks import exclusive
+from adapt.tracking import Run, TrackingSettings, forget, left, track
 from adapt.tracking.params import flatten
 from tasks.readers.room import check_room
 
@@ -102,11 +101,12 @@ def tune(overrides: Sequence[str], *, folder: Path | None = None, config_dir: Pa
     settings: TrackingSettings = build(config.tracking, "tracking", config.allow)
     settings = replace(settings, experiment=f"{settings.experiment or config.name}-tune")
     work = _Work(config, plain, [*overrides], config_dir, search, trials, folder, settings)
-    with _alone(folder), opened(search.storage or f"sqlite:///{folder / 'study.db'}") as storage:
+    with alone(folder), opened(search.storage or f"sqlite:///{folder / 'study.db'}") as storage:
         studies = {name: _study(work, storage, name) for name in search.space}
         where = None if config_dir is None else str(config_dir.resolve())
         write_json(folder / REQUEST, {"overrides": [*overrides], "config_dir": where})
-        if (folder / NUMBERS).is_file() and not any(study.open for study in studies.values()):
+        done = (folder / NUMBERS).is_file() and not any(study.open for study in studies.values())
+        if done and not left(folder):
             console.print(f"{folder} is finished: nothing is run again", soft_wrap=True, markup=False)
             tuning, ui = _tuning(work, studies), None
         else:
@@ -150,6 +150,7 @@ def _recorded(work: _Work, studies: Mapping[str, MethodStudy]) -> tuple[Tuning, 
         overrides=work.overrides,
         datasets=[trials.data],
         folder=work.folder,
+        keep=True,
     ) as run:
         try:
             _search(work, studies, run)
@@ -161,6 +162,7 @@ def _recorded(work: _Work, studies: Mapping[str, MethodStudy]) -> tuple[Tuning, 
         run.log_metrics(tuning.metrics())
         run.log_tags({"mlflow.note.content": summary(tuning)})
         run.log_files(_write(work, tuning))
+    forget(work.folder)
     return tuning, run.ui_hint
 
 
@@ -203,9 +205,16 @@ def _end(work: _Work, study: MethodStudy, run: Run) -> None:
     """A process may have been killed after a trial was stored, but before its MLflow run had ended."""
     for trial in study.trials:
         record = work.record(trial, run)
-        if trial.scores and (record.folder / FOLDER / JOURNAL).is_file():
-            with track(work.settings, work.trials.title(trial), folder=record.folder, parent=record.parent):
+        if trial.scores and left(record.folder):
+            with track(
+                work.settings,
+                work.trials.title(trial),
+                folder=record.folder,
+                parent=record.parent,
+                keep=True,
+            ):
                 pass
+            forget(record.folder)
             _tidy(record.folder)
 
 
@@ -286,16 +295,6 @@ def _other(setting: Setting, own: Any) -> Value:
     """A value of ``setting`` that is not the config's own, if there is one."""
     values = (setting.low, setting.high) if isinstance(setting, Range) else setting.values
     return next((value for value in values if value != own), values[0])
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two processes in one folder would make every trial twice."""
-    lock = exclusive(folder / "lock", 0.0)
-    if lock is None:
-        raise AdaptError(f"another process is searching in {folder}: wait for it, or use another folder=")
-    with closing(lock):
-        yield
 
 
 def _request(folder: Path) -> tuple[list[str], Path | None]:

@@ -17,15 +17,18 @@ from omegaconf.errors import OmegaConfBaseException
 from adapt.app import build
 from adapt.app.config import Stage
 from adapt.app.environment import choose_device, job_number
+from adapt.app.folders import Occupied, alone
 from adapt.app.progress import console
 from adapt.app.stages.compare import run_compare
 from adapt.app.stages.meta import CHECKPOINT, run_meta
+from adapt.app.stages.parent import ORPHAN_SECONDS, end_with_parent
 from adapt.app.stages.pretrain import run_pretrain
 from adapt.app.stages.session import Session
-from adapt.app.stages.state import State, Sweep, begin, sweep_of
+from adapt.app.stages.state import OCCUPIED, State, Sweep, begin, sweep_of
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.memory import keep_freed_memory
+from adapt.tracking import forget
 from tasks import TaskError
 from tasks.readers.room import check_room
 
@@ -40,7 +43,7 @@ def run(config: DictConfig) -> float | None:
     """Run ``config``; returns what a sweep may optimise: the score of ours, or the validation score.
 
     In a sweep that :class:`adapt.app.sweeps.callback.SweepSummary` sums up, a run that fails does not end the
-    others: it is noted, and returns NaN.
+    others: it is noted, and returns NaN. It is not noted in a folder that another process is at work in.
     """
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), sweep_of(hydra)
@@ -51,18 +54,35 @@ def run(config: DictConfig) -> float | None:
         number=None if sweep is None else hydra.job.num,
         stage=config.stage.value,
     )
+    if sweep is not None:
+        end_with_parent(sweep, hydra.launcher._target_)
+    try:
+        with alone(folder, 0.0 if sweep is None else ORPHAN_SECONDS):
+            return _noted(config, folder, state, sweep)
+    except Exception as error:
+        if sweep is None:
+            raise
+        if isinstance(error, Occupied):
+            state.write(sweep.folder / OCCUPIED / str(state.number), status="failed", error=str(error))
+        elif not isinstance(error, MISTAKES):
+            traceback.print_exc()
+        console.print(
+            f"run {state.number} of the sweep failed: {_one_line(error)}", soft_wrap=True, markup=False
+        )
+        return math.nan
+
+
+def _noted(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) -> float | None:
     try:
         return _run(config, folder, state, sweep)
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
         with suppress(OSError):  # where nothing can be written, what went wrong matters more
-            _latest(folder, state).write(folder, status="failed", error=text)
-        if sweep is None:
-            raise
-        if not isinstance(error, MISTAKES):
-            traceback.print_exc()
-        console.print(f"run {state.number} of the sweep failed: {text}", soft_wrap=True, markup=False)
-        return math.nan
+            _latest(folder, state).write(folder, status="failed", error=_one_line(error))
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) -> float | None:
@@ -80,11 +100,12 @@ def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) ->
     _share(config)
     if goes_on and config.stage is Stage.meta and (folder / CHECKPOINT).is_file():
         config.resume = str(folder)
-    session = Session(folder, plain, list(state.overrides))
+    session = Session(folder, plain, list(state.overrides), run_id=state.run_id)
     if sweep is not None:
         session.parent, session.label = sweep.run_id, sweep.label(state.overrides)
     score = STAGES[config.stage](config, session)
     state.write(folder, status="finished", score=score, metric=session.metric, run_id=session.run_id)
+    forget(folder)
     return score
 
 

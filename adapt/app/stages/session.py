@@ -31,7 +31,7 @@ class Session:
         overrides: what the user typed.
         parent: MLflow run of the sweep that it belongs to, if any.
         label: what tells it from the other runs of the sweep.
-        run_id: MLflow run of this one, set by :meth:`track`.
+        run_id: MLflow run of this one, set by :meth:`track`; before, that of an earlier try that goes on.
         metric: name of the score that the stage returns, set by the stage.
     """
 
@@ -47,7 +47,7 @@ class Session:
     def track(
         self, settings: TrackingSettings, tags: Mapping[str, str], datasets: Sequence[DatasetInput]
     ) -> Iterator[Run]:
-        """:func:`adapt.tracking.track` for this run."""
+        """:func:`adapt.tracking.track` for this run, which is over when its state says so."""
         run: Run | None = None
         try:
             with track(
@@ -59,6 +59,8 @@ class Session:
                 datasets=datasets,
                 folder=self.folder,
                 parent=self.parent,
+                keep=True,
+                run_id=self.run_id,
             ) as run:
                 if self.label:
                     run.log_tags({"mlflow.runName": f"{self.config['name']} {self.label}"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
 from adapt.tracking.journal import FOLDER, JOURNAL, Journal
 
-__all__ = ["PROGRESS", "STATE", "State", "Sweep", "begin", "clear", "resumed", "sweep_of"]
+__all__ = ["OCCUPIED", "PROGRESS", "STATE", "State", "Sweep", "begin", "clear", "resumed", "sweep_of"]
 
 STATE, SWEEP = "run.json", "sweep.json"
+#: In a sweep's folder: states of runs that were not started, by number, since others were at work in theirs.
+OCCUPIED = "occupied"
 #: What a comparison has done so far, see :func:`adapt.compare.compare`.
 PROGRESS = "progress.jsonl"
 #: So many changed settings are named.
@@ -86,12 +88,14 @@ class Sweep:
         id: of the sweep.
         run_id: of its MLflow run, if it has one.
         swept: keys that its runs differ in.
+        process: that started it, see :mod:`adapt.app.stages.parent`.
     """
 
     folder: Path
     id: str
     run_id: str | None = None
     swept: tuple[str, ...] = ()
+    process: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, overrides: Sequence[str]) -> str:
         """What tells the run with these overrides from the others: ``seed=0 method.forward.k=2``."""
@@ -107,7 +111,8 @@ def sweep_of(hydra: Any) -> Sweep | None:
     if not (folder / SWEEP).is_file():
         return None
     recorded = read_json(folder / SWEEP)
-    return Sweep(folder, recorded["id"], recorded["run_id"], tuple(recorded["swept"]))
+    swept, process = tuple(recorded["swept"]), recorded.get("process", {})
+    return Sweep(folder, recorded["id"], recorded["run_id"], swept, process)
 
 
 def begin(folder: Path, state: State) -> tuple[State, bool]:
@@ -131,6 +136,7 @@ def begin(folder: Path, state: State) -> tuple[State, bool]:
             )
         if earlier.status == "finished":
             return earlier, True
+        state = replace(state, run_id=earlier.run_id)
     else:
         clear(folder)
     return state.write(folder), goes_on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shutil
 import sys
 import uuid
 from contextlib import ExitStack, suppress
@@ -16,13 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.build import build
+from adapt.app.folders import hold
 from adapt.app.progress import console
-from adapt.app.stages.state import SWEEP, clear, resumed
+from adapt.app.stages.parent import this_process
+from adapt.app.stages.state import OCCUPIED, SWEEP, clear, resumed
 from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
-from adapt.tracking import Run, TrackingSettings, track
+from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
 
 __all__ = ["SweepSummary", "close"]
@@ -48,18 +51,27 @@ _opened: list[_Opened] = []
 
 class SweepSummary(Callback):
     """Works with any launcher: the runs find the sweep by ``sweep.json`` in its folder, and it reads what
-    they wrote there."""
+    they wrote there.
+
+    The folder of a run or a sweep is taken here, since Hydra writes into it before the run begins.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Take the folder."""
+        _take(Path(config.hydra.run.dir).absolute())
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Open the sweep's MLflow run, and write ``sweep.json``."""
+        """Take the folder, open the sweep's MLflow run, and write ``sweep.json``."""
         close(AdaptError("another sweep was started"))
         folder = Path(config.hydra.sweep.dir).absolute()
+        _take(folder)
         overrides = list(config.hydra.overrides.task)
         known: dict[str, Any] = {}
         if resumed.get() != folder:
             clear(folder)
         elif (folder / SWEEP).is_file():
             known = read_json(folder / SWEEP)
+        shutil.rmtree(folder / OCCUPIED, ignore_errors=True)
         settings, stack, swept = _settings(config), ExitStack(), _swept(config)
         run = stack.enter_context(
             track(
@@ -69,6 +81,8 @@ class SweepSummary(Callback):
                 config=_common(config, swept),
                 overrides=overrides,
                 folder=folder,
+                keep=True,
+                run_id=known.get("run_id"),
             )
         )
         run.log_tags({"mlflow.runName": f"{config.name} sweep"})
@@ -78,6 +92,7 @@ class SweepSummary(Callback):
             "status": "running",
             "overrides": overrides,
             "swept": swept,
+            "process": this_process(),
         }
         write_json(folder / SWEEP, record)
         local = settings.enabled and not (settings.uri or "").startswith("http")
@@ -104,6 +119,14 @@ class SweepSummary(Callback):
         sys.exit(FAILED)  # an exception of a callback would only be a warning of Hydra's
 
 
+def _take(folder: Path) -> None:
+    try:
+        hold(folder)
+    except AdaptError as error:  # an exception of a callback would only be a warning of Hydra's
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
 def close(error: BaseException | None) -> None:
     """End the sweep that is open, if any: its MLflow run becomes FINISHED, KILLED if ``error`` is an
     interruption, else FAILED."""
@@ -120,6 +143,8 @@ def close(error: BaseException | None) -> None:
         except BaseException as raised:
             if raised is not error:
                 raise
+        if status == "finished":
+            forget(opened.folder)
         if status == "killed" and opened.local:
             with suppress(Exception):  # what it could not close looks as if it were running, no more
                 sync([opened.folder])  # its runs in other processes were killed, and could not say so

@@ -98,16 +98,19 @@ class Setting:
 
 def read_jobs(folder: Path, sweep: str) -> list[Job]:
     """The runs of the sweep with that id below ``folder``, by number."""
-    jobs = []
-    for path in folder.rglob(STATE):
+    jobs = dict[int, Job]()
+    for path in sorted(folder.rglob(STATE)):
         state = State.read(path.parent)
         if state is None or state.sweep != sweep:
             continue  # left from an earlier sweep into the same folder
         found = path.with_name("comparison.json")
         whole = state.status == "finished" and state.stage == "compare"
         comparison = Comparison.from_dict(read_json(found)) if whole else None
-        jobs.append(Job(path.parent, state, comparison))
-    return sorted(jobs, key=lambda job: job.number)
+        job = Job(path.parent, state, comparison)
+        # One that was not started, see OCCUPIED, may be found twice: as it was left, and so.
+        if job.number not in jobs or not jobs[job.number].finished:
+            jobs[job.number] = job
+    return [jobs[number] for number in sorted(jobs)]
 
 
 class Summary:

@@ -27,7 +27,7 @@ from adapt.compare import ACCURACY, MSE, Metric, compare
 from adapt.compare.examples import Examples
 from adapt.compare.verdict import size_text
 from adapt.errors import AdaptError
-from adapt.tracking import TrackingSettings, track
+from adapt.tracking import TrackingSettings, forget, track
 from adapt.tracking.params import method_config
 from tasks import Tasks
 
@@ -106,6 +106,7 @@ class ComparisonTrials:
             datasets=[self.data],
             folder=record.folder,
             parent=record.parent,
+            keep=True,
         ) as run:
             result = compare(
                 {trial.method: method},
@@ -128,6 +129,7 @@ class ComparisonTrials:
                 run_id=run.run_id,
             )
             store(judged)  # before the run ends: a trial that is stored is not run again
+        forget(record.folder)
 
 
 class TrainingTrials:
@@ -174,6 +176,7 @@ class TrainingTrials:
         score = run_meta(config, session)
         seconds = time.perf_counter() - started
         store(replace(trial, scores=(score,), seconds=seconds, spent=seconds, run_id=session.run_id))
+        forget(record.folder)
 
 
 def _tags(config: DictConfig, trial: Trial) -> dict[str, str]:
