@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -21,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from adapt.errors import AdaptError
 from adapt.files import write_text
 from adapt.tracking.locks import exclusive
 
@@ -50,6 +52,7 @@ class Journal:
         """Open what is in ``folder``, which holds a journal; half a line at its end is dropped."""
         self.folder = folder
         self._lock, self._writing = lock, threading.Lock()
+        self._own = set[str]()  # paths that this process has named
         self._file = open(folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115 (until close)
         content = (folder / JOURNAL).read_bytes()
         self._file.truncate(content.rfind(b"\n") + 1)
@@ -166,6 +169,7 @@ class Journal:
             OSError: the disk is full, say.
         """
         line = _line(operation)
+        self._own.update(operation.get("paths", ()))
         with self._writing:
             start = os.fstat(self._file.fileno()).st_size
             if self._file.write(line) != len(line):
@@ -193,14 +197,25 @@ class Journal:
         write_text(self.folder / STATE, json.dumps(self.state))
 
     def file(self, path: str) -> Path:
-        """Where the file or folder that an operation calls ``path`` is now."""
-        copied, original = self.folder / FILES / _short(path), Path(path)
-        if copied.exists():
-            return copied
+        """Where the file or folder that an operation calls ``path`` is now.
+
+        Raises:
+            AdaptError: it is neither of this process nor in the run's folder. Somebody else may have written
+                the journal, and files are sent to where it says.
+        """
+        copied, found = self.folder / FILES / _short(path), Path(path)
         inside = Path(self.header.get("folder", "/nowhere"))
-        if not original.exists() and original.is_relative_to(inside):  # the run's folder was moved
-            return self.folder.parent / original.relative_to(inside)
-        return original
+        if copied.exists():
+            found = copied
+        elif not found.exists() and found.is_relative_to(inside):  # the run's folder was moved
+            found = self.folder.parent / found.relative_to(inside)
+        if not self._may_send(path, found):
+            raise AdaptError(f"{path} is neither in the folder of its run nor in the working directory")
+        return found
+
+    def _may_send(self, path: str, found: Path) -> bool:
+        places = (self.folder.parent.resolve(), Path.cwd())
+        return path in self._own or any(found.resolve().is_relative_to(place) for place in places)
 
     def keep_files(self) -> None:
         """Copy what unsent operations refer to outside of the run's folder: it may be gone by then."""
@@ -208,7 +223,7 @@ class Journal:
             for path in operation.get("paths", ()):
                 source, copied = Path(path), self.folder / FILES / _short(path)
                 inside = source.is_relative_to(self.folder.parent.resolve())
-                if inside or copied.exists() or not source.exists():
+                if inside or copied.exists() or not source.exists() or not self._may_send(path, source):
                     continue
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, copied)
@@ -242,7 +257,7 @@ class Journal:
         """Make room for the journal of another run; an incomplete one is kept where `sync` finds it."""
         complete, journal = self.complete, self.header.get("journal", uuid.uuid4().hex)
         self._file.close()
-        aside = self.folder / f"earlier-{journal[:8]}"
+        aside = self.folder / ("earlier-" + re.sub(r"\W", "_", str(journal))[:8])
         for name in (JOURNAL, STATE, FILES):
             if (self.folder / name).exists():
                 aside.mkdir(exist_ok=True)

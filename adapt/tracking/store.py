@@ -127,7 +127,7 @@ def artifact_folder(experiment: str) -> str:
         >>> artifact_folder("signs, 5-way & 10-way")
         'signs_5-way_10-way'
     """
-    return re.sub(r"[^\w.-]+", "_", experiment)
+    return re.sub(r"[^\w.-]+", "_", experiment).lstrip(".") or "_"  # no folder above, and none that is hidden
 
 
 def ui_hint(settings: TrackingSettings, experiment_id: str, run_id: str) -> str:
