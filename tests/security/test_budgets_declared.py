@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import adapt
@@ -275,12 +275,9 @@ def peft(tmp_path: Path) -> Callable[..., tuple[Path, nn.Module]]:
         write_peft(tmp_path, space, space.initial)
         config = json.loads((tmp_path / "adapter_config.json").read_text())
         (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))
-        if rename[0]:
-            from safetensors.torch import load_file
-
-            tensors = load_file(tmp_path / "adapter_model.safetensors")
-            renamed = {name.replace(*rename): value for name, value in tensors.items()}
-            save_file(renamed, tmp_path / "adapter_model.safetensors")
+        tensors = load_file(tmp_path / "adapter_model.safetensors")
+        renamed = {name.replace(*rename) if rename[0] else name: value for name, value in tensors.items()}
+        save_file(renamed, tmp_path / "adapter_model.safetensors", {"format": "pt"})  # as PEFT itself does
         return tmp_path, network
 
     return write
@@ -306,9 +303,9 @@ def test_patterns_of_a_checkpoint_are_not_followed(wanted: Any, peft: Any) -> No
 
 def test_literal_names_are_read_as_ever(peft: Any) -> None:
     for wanted in ("2", ["2"]):
-        path, network = peft(lambda net: adapt.spaces.ia3(net, targets="0", feedforward="2"))
-        config = json.loads((path / "adapter_config.json").read_text())
-        (path / "adapter_config.json").write_text(json.dumps(config | {"feedforward_modules": wanted}))
+        path, network = peft(
+            lambda net: adapt.spaces.ia3(net, targets="0", feedforward="2"), feedforward_modules=wanted
+        )
         space, _ = read_peft(path, network)
         assert space.settings == {"targets": "0", "feedforward": "2"}
 
