@@ -7,7 +7,6 @@ weights: data:weights/file.safetensors     below $ADAPT_DATA, by default ~/.cach
 """
 
 import os
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
-from adapt.files import read_tensors
+from adapt.files import read_tensors, reading
+from tasks.readers.regular import regular_file
 
 __all__ = ["PRETRAINED", "RANDOM", "drawn", "is_local", "load_file", "pretrained"]
 
@@ -48,7 +48,9 @@ def pretrained(name: str, download: bool = True) -> Iterator[None]:
         yield
     except AdaptError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # each library has its own, and so have those that it reads files with
         if not download:
             raise
         first = next(iter(str(error).splitlines()), "")
@@ -100,25 +102,27 @@ def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), 
 def _path(weights: str) -> Path:
     root = Path(os.environ.get("ADAPT_DATA") or Path.home() / ".cache" / "adapt")
     path = root / weights.removeprefix(DATA) if weights.startswith(DATA) else Path(weights)
-    if not path.is_file():
+    try:
+        regular_file(path)
+    except FileNotFoundError:
         hint = (
             "set ADAPT_DATA to the folder that holds it"
             if weights.startswith(DATA)
             else f"give the path of a file, or {PRETRAINED} or {RANDOM}"
         )
-        raise AdaptError(f"weights={weights}: {path} does not exist: {hint}")
+        raise AdaptError(f"weights={weights}: {path} does not exist: {hint}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AdaptError(
+            f"weights={weights}: {path} cannot be read ({reason}): give a regular file"
+        ) from None
     return path
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
     """The state dict of a .pt, .pth or .bin file; of a checkpoint, that under its key state_dict or model."""
-    try:
-        value: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise AdaptError(
-            f"{path} cannot be read as tensors alone ({first}): save the state dict as safetensors"
-        ) from None
+    with reading(path, "cannot be read as tensors alone", "save the state dict as safetensors"):
+        value: Any = torch.load(regular_file(path), map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):
         value = value.get(key, value) if isinstance(value, Mapping) else value
     if not isinstance(value, Mapping) or not all(isinstance(tensor, Tensor) for tensor in value.values()):
