@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
 import zipfile
 import zlib
@@ -18,10 +20,23 @@ import numpy as np
 
 from tasks.readers.regular import open_regular, read_regular, regular_file
 
-__all__ = ["cache_folder", "cached_arrays", "data_root", "file_sha256", "key", "memory_mapped", "write_json"]
+__all__ = [
+    "cache_folder",
+    "cached_arrays",
+    "data_root",
+    "file_sha256",
+    "key",
+    "memory_mapped",
+    "write_json",
+    "write_text",
+]
 
 Arrays = Mapping[str, np.ndarray]
 INDEX = "index.json"
+#: What reading a file that is not as it was written may end in.
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError)
+#: Seconds after which what somebody was writing is what a killed process left.
+ABANDONED = 86400
 
 
 def data_root() -> Path:
@@ -69,7 +84,7 @@ def cached_arrays(path: Path, make: Callable[[], Arrays]) -> Arrays:
     the arrays are then made anew each time.
     """
     # A cut or altered file fails in the zip directory, in the checksum, or in the array header.
-    damage = (OSError, EOFError, MemoryError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+    damage = (*DAMAGE, zipfile.BadZipFile, zlib.error)
     with (
         contextlib.suppress(*damage),
         open_regular(path) as file,
@@ -91,11 +106,10 @@ def memory_mapped(path: Path, make: Callable[[], Arrays]) -> Arrays:
     must say everything that the arrays depend on. Where it cannot be written, the arrays are made anew each
     time, and are held in memory.
     """
-    damage = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError)
-    with contextlib.suppress(*damage):
+    with contextlib.suppress(*DAMAGE):
         return _mapped(path)
     arrays = make()
-    with contextlib.suppress(*damage):
+    with contextlib.suppress(*DAMAGE):
         _write_folder(path, arrays)
         return _mapped(path)
     return arrays
@@ -103,10 +117,15 @@ def memory_mapped(path: Path, make: Callable[[], Arrays]) -> Arrays:
 
 def write_json(path: Path, value: object) -> None:
     """Write plain containers beside the target, then rename."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text beside the target, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -130,13 +149,17 @@ def _mapped(folder: Path) -> Arrays:
 
 def _write_folder(path: Path, arrays: Arrays) -> None:
     """Write a folder beside the target, then rename: a reader sees the whole of it or nothing."""
+    _sweep(path)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     partial.mkdir(parents=True)
     try:
         index = {}
         for name, array in arrays.items():
             file = partial / f"{name}.npy"
-            np.save(file, array, allow_pickle=False)
+            with file.open("wb") as written:
+                np.save(written, array, allow_pickle=False)
+                written.flush()
+                os.fsync(written.fileno())  # after a power cut, size and time alone would tell of no damage
             found = file.stat()
             index[name] = {
                 "shape": list(array.shape),
@@ -154,6 +177,14 @@ def _write_folder(path: Path, arrays: Arrays) -> None:
             shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink()
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path`: arrays are large."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part*"):
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - ABANDONED:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _write(path: Path, arrays: Arrays) -> None:

@@ -102,7 +102,7 @@ def remembered_sha256(path: Path) -> str:
     }
     name = hashlib.sha256(where.encode()).hexdigest()[:32]
     note = cache_folder() / "checked" / f"{name}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         stored = json.loads(read_regular(note))
         if {name: stored[name] for name in state} == state and len(stored["sha256"]) == 64:
             return str(stored["sha256"])
@@ -156,6 +156,8 @@ def _download(file: DataFile, path: Path) -> None:
                 f"{file.url} answered with something else than {path.name} (sha256 {sha256}): get the file "
                 f"by hand and put it at {path}"
             )
+        handle.flush()
+        os.fsync(handle.fileno())  # its hash is remembered by size and time
         os.replace(part, path)
 
 

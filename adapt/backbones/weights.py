@@ -7,7 +7,6 @@ weights: data:weights/file.safetensors     below $ADAPT_DATA, by default ~/.cach
 """
 
 import os
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
-from adapt.files import read_tensors
+from adapt.files import read_tensors, reading
 from tasks.readers.regular import regular_file
 
 __all__ = ["DATA", "PRETRAINED", "RANDOM", "drawn", "is_local", "load_file", "pretrained", "regular_files"]
@@ -50,7 +49,9 @@ def pretrained(name: str, download: bool = True) -> Iterator[None]:
         yield
     except AdaptError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # each library has its own, and so have those that it reads files with
         if not download:
             raise
         first = next(iter(str(error).splitlines()), "")
@@ -121,13 +122,20 @@ def _path(weights: str) -> Path:
     path = root / weights.removeprefix(DATA) if weights.startswith(DATA) else Path(weights)
     if weights.startswith(DATA) and not path.resolve().is_relative_to(root.resolve()):
         raise AdaptError(f"weights={weights}: {path} is outside of {root}: {DATA} names what lies below it")
-    if not path.is_file():
+    try:
+        regular_file(path)
+    except FileNotFoundError:
         hint = (
             "set ADAPT_DATA to the folder that holds it"
             if weights.startswith(DATA)
             else f"give the path of a file, or {PRETRAINED} or {RANDOM}"
         )
-        raise AdaptError(f"weights={weights}: {path} does not exist: {hint}")
+        raise AdaptError(f"weights={weights}: {path} does not exist: {hint}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AdaptError(
+            f"weights={weights}: {path} cannot be read ({reason}): give a regular file"
+        ) from None
     return path
 
 
@@ -146,14 +154,9 @@ def _check_packed(path: Path) -> None:
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
     """The state dict of a .pt, .pth or .bin file; of a checkpoint, that under its key state_dict or model."""
-    _check_packed(path)
-    try:
+    with reading(path, "cannot be read as tensors alone", "save the state dict as safetensors"):
+        _check_packed(regular_file(path))
         value: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, MemoryError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise AdaptError(
-            f"{path} cannot be read as tensors alone ({first}): save the state dict as safetensors"
-        ) from None
     for key in ("state_dict", "model"):
         value = value.get(key, value) if isinstance(value, Mapping) else value
     if not isinstance(value, Mapping) or not all(isinstance(tensor, Tensor) for tensor in value.values()):

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +22,17 @@ from adapt.compare.examples import Examples
 from adapt.compare.meters import Meter
 from adapt.compare.metric import Metric
 from adapt.errors import AdaptError
+from adapt.files import parse_json, reading
 from tasks import Episode
+from tasks.readers.regular import read_regular
 
 __all__ = ["Checkpoint", "Probe", "Result", "asked"]
 
 FORMAT = 1
+#: How a file begins.
+BEGINS = b'{"format": '
+#: Key of a line: hash of all others.
+HASH = "sha256"
 
 
 class Result(NamedTuple):
@@ -115,7 +122,7 @@ class Checkpoint:
         self.meter: str | None = None
         self.done: list[dict[str, Result]] = []
         self.examples: list[Examples | None] = []
-        if path is not None and path.is_file():
+        if path is not None and os.path.lexists(path):
             self._read(path)
 
     def begin(self, probes: Mapping[str, Probe], meter: Meter | None) -> None:
@@ -155,37 +162,43 @@ class Checkpoint:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
-            file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+            file.write(json.dumps({**entry, HASH: _hash(entry)}, allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def _read(self, path: Path) -> None:
-        content = path.read_bytes()
+        with reading(path, "cannot be read"):
+            content = read_regular(path)
         whole = content.rfind(b"\n") + 1
         lines = content[:whole].splitlines()
+        if not lines and content[: len(BEGINS)] != BEGINS[: len(content)]:
+            raise _damaged(path, 0)  # not a first line that was cut off, but a file of somebody else
         if lines:
-            self._read_head(path, _entry(path, lines[0], 0))
+            with _understood(path, 0):
+                self._read_head(path, _entry(path, lines[0], 0))
         for number, line in enumerate(lines[1:], start=1):
-            entry = _entry(path, line, number)
-            if entry.get("task") != number - 1 or "results" not in entry:
-                raise _damaged(path, number)
-            self.done.append({name: _result(one) for name, one in entry["results"].items()})
-            kept = entry.get("examples")
-            self.examples.append(None if kept is None else Examples.from_dict(kept))
+            with _understood(path, number):
+                entry = _entry(path, line, number)
+                results = {name: _result(one) for name, one in entry["results"].items()}
+                if entry["task"] != number - 1 or not results or not set(results) <= set(self.probes or ()):
+                    raise _damaged(path, number)
+                kept = entry.get("examples")
+                self.examples.append(None if kept is None else Examples.from_dict(kept))
+                self.done.append(results)
         if whole < len(content):
             os.truncate(path, whole)
 
     def _read_head(self, path: Path, head: Mapping[str, Any]) -> None:
         if head.get("format") != FORMAT:
             raise AdaptError(f"{path} is not a checkpoint of a comparison: delete it, or use another folder")
-        there = head["asked"]
+        there = {str(key): str(value) for key, value in head["asked"].items()}
         differing = [key for key in {**there, **self._question} if there.get(key) != self._question.get(key)]
         if differing:
             raise AdaptError(
                 f"{path} is of another comparison, which differs in {', '.join(differing)}"
                 f"{_both(differing, there, self._question)}: use another folder, or delete the file"
             )
-        self.probes = {name: Probe(**probe) for name, probe in head["probes"].items()}
+        self.probes = {name: _probe(probe) for name, probe in head["probes"].items()}
         self.energy_source, self.meter = head["energy_source"], head["meter"]
 
 
@@ -199,12 +212,27 @@ def _both(differing: list[str], there: Mapping[str, str], here: Mapping[str, str
 
 def _entry(path: Path, line: bytes, number: int) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = parse_json(line, path)
+    except AdaptError:
         raise _damaged(path, number) from None
-    if not isinstance(entry, dict):
-        raise _damaged(path, number)
+    if not isinstance(entry, dict) or entry.pop(HASH, None) not in (None, _hash(entry)):
+        raise _damaged(path, number)  # lines of earlier versions have no hash
     return entry
+
+
+def _hash(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _understood(path: Path, number: int) -> Iterator[None]:
+    """What is JSON but no line of ours lacks something, or holds it in another type."""
+    try:
+        yield
+    except AdaptError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise _damaged(path, number) from None
 
 
 def _damaged(path: Path, number: int) -> AdaptError:
@@ -217,5 +245,19 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def _result(entry: Mapping[str, Any]) -> Result:
-    curve = entry["curve"] and Curve(tuple(entry["curve"]["seconds"]), tuple(entry["curve"]["score"]))
-    return Result(entry["score"], entry["seconds"], curve)
+    curve = entry["curve"] and Curve(
+        *(tuple(_number(value) for value in entry["curve"][name]) for name in ("seconds", "score"))
+    )
+    return Result(_number(entry["score"]), _number(entry["seconds"]), curve or None)
+
+
+def _probe(entry: Mapping[str, Any]) -> Probe:
+    unknown = {name for name, value in entry.items() if value is None and name in Probe._field_defaults}
+    known = {name: _number(value) for name, value in entry.items() if name not in unknown}
+    return Probe(**{**dict.fromkeys(unknown), **known})  # type: ignore[arg-type]
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError
+    return value

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from adapt.compare.statistics import (
     ratio_interval,
 )
 from adapt.errors import AdaptError
+from adapt.files import read_json, reading
 
 __all__ = ["Comparison", "Curve", "MethodResult", "check_ours"]
 
@@ -341,6 +343,17 @@ class Comparison:
         kept = value.get("examples")
         examples = None if kept is None else Examples.from_dict(kept)
         return cls(**{**value, "methods": methods, "metric": METRICS[name], "examples": examples})
+
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        """Read the JSON file that holds :meth:`to_dict`.
+
+        Raises:
+            AdaptError: a file that cannot be read, or holds something else.
+        """
+        value = read_json(path)
+        with reading(path, "holds no comparison"):
+            return cls.from_dict(value)
 
 
 def check_ours(name: str, roles: Mapping[str, Role]) -> None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState
+from adapt.adapter.verified import check_state
 from adapt.backbones import examples_for, fingerprint
 from adapt.errors import AdaptError
 from adapt.heads.base import check_regression
@@ -78,6 +79,8 @@ def meta_train(
     described = _describe(training, validation)
     if resume is not None:
         now = read_snapshot(resume, described, space.initial.device)
+        for state in (now.state, now.average, now.best):
+            check_state(resume, state._asdict(), space)
     elif start is not None:
         now = training.begin(start, validation_tasks)
         report(0, now.metrics)

@@ -5,7 +5,9 @@ learning rates and random choices are functions of the number of the step, so th
 all there is.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
-from adapt.files import read_metadata, read_tensors, write_tensors
+from adapt.files import parse_json, read_metadata, read_tensors, write_tensors
 from adapt.meta.adam import Moments
 
 __all__ = ["Snapshot", "first_snapshot", "read_snapshot", "write_snapshot"]
@@ -71,30 +73,82 @@ def write_snapshot(path: Path, snapshot: Snapshot, run: dict[str, Any]) -> None:
         tensors |= {f"first.{name}": moments.first, f"second.{name}": moments.second}
     counters = {name: getattr(snapshot, name) for name in COUNTERS}
     # Not json_text, which refuses infinite numbers: the loss of a hopeless start may be one.
-    write_tensors(path, tensors, {"counters": json.dumps(counters), "run": json.dumps(run)})
+    texts = {"counters": json.dumps(counters), "run": json.dumps(run)}
+    write_tensors(path, tensors, {**texts, "sha256": _sha256(tensors, texts)})
 
 
 def read_snapshot(path: Path, run: dict[str, Any], device: torch.device) -> Snapshot:
     """Read what :func:`write_snapshot` wrote.
 
     Raises:
-        AdaptError: no readable checkpoint, or one of a run with other settings than ``run``.
+        AdaptError: no readable checkpoint, a damaged one, or one of a run with other settings than ``run``.
     """
     tensors, metadata = read_tensors(path), read_metadata(path)
-    try:
-        then, counters = json.loads(metadata["run"]), json.loads(metadata["counters"])
-        _compare(path, then, json.loads(json.dumps(run)))
-        # Copies: where a file's bytes begin in memory is chance, and kernels may round differently for it.
-        on_device = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
-        state, average, best = (
-            AdapterState(**{name: on_device[f"{role}.{name}"] for name in AdapterState._fields})
-            for role in ROLES
-        )
-        learned = [name.removeprefix("first.") for name in tensors if name.startswith("first.")]
-        moments = {n: Moments(on_device[f"first.{n}"], on_device[f"second.{n}"]) for n in learned}
-        return Snapshot(state, average, best, moments, **{name: counters[name] for name in COUNTERS})
-    except (KeyError, json.JSONDecodeError) as error:
-        raise AdaptError(f"{path} is not a checkpoint of meta-training ({error})") from None
+    texts: dict[str, str] = {name: metadata[name] for name in ("counters", "run") if name in metadata}
+    if len(texts) < 2:
+        raise AdaptError(f"{path} is not a checkpoint of meta-training: it does not say of which run")
+    then = parse_json(texts["run"], path, finite=False)
+    if not isinstance(then, dict):
+        raise _damaged(path, "run")
+    _compare(path, then, json.loads(json.dumps(run)))
+    counters = _counters(path, parse_json(texts["counters"], path, finite=False))
+    learned = [name.removeprefix("first.") for name in tensors if name.startswith("first.")]
+    _check(path, tensors, learned)
+    if metadata.get("sha256", "") not in ("", _sha256(tensors, texts)):  # earlier versions wrote none
+        raise _damaged(path, "sha256")
+    # Copies: where a file's bytes begin in memory is chance, and kernels may round differently for it.
+    on_device = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
+    state, average, best = (
+        AdapterState(**{name: on_device[f"{role}.{name}"] for name in AdapterState._fields}) for role in ROLES
+    )
+    moments = {n: Moments(on_device[f"first.{n}"], on_device[f"second.{n}"]) for n in learned}
+    return Snapshot(state, average, best, moments, **counters)
+
+
+def _check(path: Path, tensors: Mapping[str, Tensor], learned: list[str]) -> None:
+    """Every role has every field, moments are those of fields, and all are of the shape of the state's."""
+    roles = [*ROLES, *(role for role in ("first", "second") if learned)]
+    names = {f"{role}.{name}" for role in ROLES for name in AdapterState._fields}
+    names |= {f"{role}.{name}" for role in roles[len(ROLES) :] for name in learned}
+    if odd := sorted(names ^ set(tensors)):
+        raise _damaged(path, odd[0])
+    for name, value in tensors.items():
+        field = f"state.{name.partition('.')[2]}"
+        like = tensors.get(field, value.new_empty(0, 0, 0))
+        if value.shape != like.shape or value.dtype != like.dtype or not value.is_floating_point():
+            raise _damaged(path, name)
+        if bool(value.isnan().any()):
+            raise _damaged(path, name)
+
+
+def _counters(path: Path, found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict) or set(found) != set(COUNTERS):
+        raise _damaged(path, "counters")
+    for name, value in found.items():
+        if name == "metrics":
+            numbers = value.values() if isinstance(value, dict) else [None]
+            fits = all(isinstance(number, int | float) for number in numbers)
+        else:
+            fits = type(value) is int and 0 <= value < 2**63
+        if not fits:
+            raise _damaged(path, name)
+    return found
+
+
+def _damaged(path: Path, what: str) -> AdaptError:
+    return AdaptError(
+        f"{path} is no whole checkpoint of meta-training ({what[:80]}): it is damaged, start anew"
+    )
+
+
+def _sha256(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """Of names, dtypes, shapes and bytes, and of the texts."""
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _compare(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

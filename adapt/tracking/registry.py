@@ -21,6 +21,7 @@ from torch import nn
 
 from adapt.adapter import load
 from adapt.errors import AdaptError
+from adapt.files import parse_json
 from adapt.tracking.settings import TrackingSettings
 from adapt.tracking.store import DATABASE, prepare_store, quiet
 
@@ -139,7 +140,8 @@ class Registry:
         existing = self.versions()
         tag = self.client.get_registered_model(self.name).tags.get(CHAMPIONS, "[]")
         known = {version.number for version in existing}
-        order = [number for number in json.loads(tag) if number in known]
+        written = parse_json(tag, f"tag {CHAMPIONS} of model '{self.name}'")
+        order = [number for number in written if number in known] if isinstance(written, list) else []
         now = next((version.number for version in existing if CHAMPION in version.aliases), None)
         return order if now is None or order[-1:] == [now] else [*order, now]
 

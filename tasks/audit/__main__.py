@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks._cache import write_text
 from tasks.readers.room import check_room
 from tasks.source import TaskError, TaskWarning
 
@@ -53,9 +54,9 @@ def write(report: Report, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.md").write_text(report.markdown(), encoding="utf-8")
+        write_text(folder / "report.md", report.markdown())
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        (folder / "report.json").write_text(text, encoding="utf-8")
+        write_text(folder / "report.json", text)
     except OSError as error:
         raise TaskError(f"the report cannot be written ({error}): choose another folder with --out") from None
 

@@ -11,6 +11,7 @@ from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from adapt.heads import Head, one_hot
+from adapt.heads.base import state_shape
 from tests.conformance.tables import (
     DTYPES,
     F64,
@@ -56,6 +57,20 @@ def test_head_equals_its_reference(row: HeadRow, size: tuple[int, int, int]) -> 
         assert row.reference is not None
         theirs = torch.from_numpy(row.reference(row.head, arrays[0], y.numpy(), arrays[1]))
         assert distance(ours, theirs) <= 1e-6
+
+
+@SIZES
+@rows(HEADS)
+def test_a_head_says_what_its_state_looks_like(row: HeadRow, size: tuple[int, int, int]) -> None:
+    n, d, c = size
+    for y in targets_for(row.head, n, c):
+        state = row.head.fit(randn(n, d), y)
+        known, unknown = state_shape(row.head, d, c), state_shape(row.head, None, c)
+        assert known is not None and unknown is not None and state.ndim == len(known) == len(unknown)
+        for found, *said in zip(state.shape, known, unknown, strict=True):
+            assert {*said} <= {found, None}
+        # A state of other features or outputs is told from it.
+        assert row.head.fit(randn(n, d), y).numel() == 0 or known != state_shape(row.head, d + 1, c)
 
 
 @SIZES

@@ -4,7 +4,6 @@ this library, or they predict what they did. Nothing else comes out, and nothing
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -337,67 +336,6 @@ def test_an_edited_config_loads_once_its_hash_is_removed(
         for free in ({"info": {"title": "mine"}}, {"library_version": "0"}, {"choice": "x"}):
             (saved / CONFIG).write_text(json.dumps(config | free))
             assert adapt.load(saved, backbone=backbone).predict(X).tolist() == task.predict(X).tolist()
-
-
-# ------------------------------------------------------------------------------------------ odd files
-
-
-def deep(folder: Path) -> None:
-    (folder / CONFIG).write_text('{"info":' * 100_000 + "1" + "}" * 100_000)
-
-
-def digits(folder: Path) -> None:
-    (folder / CONFIG).write_text('{"outputs": ' + "9" * 5000 + "}")
-
-
-def replaced(target: str, make: Callable[[Path], Any]) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        path = folder / CONFIG if target == "config" else tensors_in(folder)
-        path.unlink()
-        make(path)
-
-    return damage
-
-
-ODD: dict[str, Callable[[Path], None]] = {
-    "deep": deep,
-    "a hundred and one levels": lambda f: (f / CONFIG).write_text('{"a":' * 101 + "1" + "}" * 101) and None,
-    "digits": digits,
-    "130 bits": lambda f: (f / CONFIG).write_text(f'{{"outputs": {2**130}}}') and None,
-    "not a number": lambda f: (f / CONFIG).write_text('{"outputs": NaN}') and None,
-    "more than any": lambda f: (f / CONFIG).write_text('{"outputs": 1e999}') and None,
-    "half a character": lambda f: (f / CONFIG).write_text('{"kind": "\\ud800"}') and None,
-    "a BOM": lambda f: (f / CONFIG).write_bytes(b"\xef\xbb\xbf{}") and None,
-}
-for what in ("config", "tensors"):
-    ODD |= {
-        f"{what} a pipe": replaced(what, os.mkfifo),
-        f"{what} a folder": replaced(what, os.mkdir),
-        f"{what} a device": replaced(what, lambda path: path.symlink_to("/dev/zero")),
-        f"{what} a circle": replaced(what, lambda path: path.symlink_to(path.name)),
-        f"{what} a hole": replaced(what, lambda path: (path.touch(), os.truncate(path, 1 << 40))),
-        f"{what} gone": replaced(what, lambda path: None),
-    }
-
-
-@pytest.mark.parametrize("damage", ODD.values(), ids=ODD.keys())
-def test_what_is_no_file_of_ours_is_one_clear_error(
-    damage: Callable[[Path], None], task: FittedTask, backbone: nn.Module, tmp_path: Path
-) -> None:
-    task.save_pretrained(tmp_path / "it")
-    damage(tmp_path / "it")
-    with pytest.raises(AdaptError, match=r"adapter_(config|model)"):
-        adapt.load(tmp_path / "it", backbone=backbone)
-
-
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "../" * 2000, "circle/x"])
-def test_names_of_no_folder_are_one_clear_error(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("circle").symlink_to("circle")
-    with pytest.raises(AdaptError, match="neither a folder nor a shipped artifact"):
-        adapt.load(name)
 
 
 def test_estimators_keep_their_place(backbone: nn.Module, tmp_path: Path) -> None:

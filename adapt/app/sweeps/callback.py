@@ -104,7 +104,7 @@ class SweepSummary(Callback):
         if not _opened:
             folder = Path(config.hydra.sweep.dir)
             found = sorted(folder.glob("*/comparison.json"))
-            draw([Comparison.from_dict(read_json(path)) for path in found], folder)
+            draw([Comparison.read(path) for path in found], folder)
             return
         try:
             summary = _sum_up(_opened[0])

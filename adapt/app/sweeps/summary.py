@@ -19,7 +19,7 @@ from adapt.compare.pooled import pool
 from adapt.compare.statistics import Interval, mean_interval
 from adapt.compare.verdict import verdict
 from adapt.errors import AdaptError
-from adapt.files import read_json, write_json, write_text
+from adapt.files import write_json, write_text
 
 __all__ = ["Job", "Setting", "Summary", "draw", "read_jobs"]
 
@@ -105,7 +105,7 @@ def read_jobs(folder: Path, sweep: str) -> list[Job]:
             continue  # left from an earlier sweep into the same folder
         found = path.with_name("comparison.json")
         whole = state.status == "finished" and state.stage == "compare"
-        comparison = Comparison.from_dict(read_json(found)) if whole else None
+        comparison = Comparison.read(found) if whole else None
         job = Job(path.parent, state, comparison)
         # One that was not started, see OCCUPIED, may be found twice: as it was left, and so.
         if job.number not in jobs or not jobs[job.number].finished:

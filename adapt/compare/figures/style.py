@@ -15,6 +15,7 @@ from adapt.compare.figures.numbers import on_log_axis
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval
 from adapt.compare.verdict import label, seconds_text
+from adapt.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,8 +99,10 @@ def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
     with matplotlib.rc_context({"svg.hashsalt": "adapt"}):
-        figure.savefig(svg, dpi=200, metadata={"Date": None, "Creator": None})
-        figure.savefig(png, dpi=200, metadata={"Software": None})
+        with writing(svg) as file:
+            figure.savefig(file, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+        with writing(png) as file:
+            figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
     return [svg, png]
 
 

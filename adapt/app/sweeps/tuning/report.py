@@ -14,6 +14,7 @@ from adapt.app.sweeps.tuning.result import Tuning, interval, value_text
 from adapt.app.sweeps.tuning.study import STARTUP, Trial
 from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import seconds_text
+from adapt.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,8 +78,10 @@ def draw(tuning: Tuning, path: Path) -> list[Path]:
         figure.supxlabel("trial", fontsize=9)
         figure.supylabel(tuning.metric.axis.replace("queries", "validation queries"), fontsize=9)
         paths = [path.with_suffix(".svg"), path.with_suffix(".png")]
-        figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], dpi=150)
+        with writing(paths[0]) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        with writing(paths[1]) as file:
+            figure.savefig(file, format="png", dpi=150)
     return paths
 
 
