@@ -7,11 +7,11 @@ when the page was rendered: one that had to be of today would be out of date wit
 
 import ast
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapt.tracking.git import ask_git
 from bench.lib.paths import ROOT
 
 __all__ = ["age", "age_text", "depends", "git", "without_ages"]
@@ -31,11 +31,7 @@ def depends(name: str, root: Path = ROOT) -> tuple[str, ...]:
 
 def git(*arguments: str, root: Path = ROOT) -> str | None:
     """What git says; None if it fails, or is not there."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    return ask_git(*arguments, folder=root)
 
 
 def age(commit: str | None, paths: Sequence[str], root: Path = ROOT) -> int | None:
