@@ -150,7 +150,7 @@ def checkpoints() -> Store:
 
     def save(path: Path, number: int) -> None:
         path.mkdir(exist_ok=True)
-        moved = AdapterState(*(value * 0 + number for value in state))
+        moved = AdapterState(*(torch.full_like(value, number) for value in state))
         write_snapshot(path / "it", first_snapshot(moved, (), number), {})
 
     def which(path: Path) -> int:
