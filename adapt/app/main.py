@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -17,6 +16,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from adapt import interrupts
 from adapt.app.compose import forget_unchosen
 from adapt.app.config import config_folder
 from adapt.errors import AdaptError
@@ -37,9 +37,8 @@ LAUNCHER = "hydra/launcher/"
 #: run has recorded does not matter here, since it is composed anew when it is resumed.
 RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSummary"}
 
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a cluster or a service manager sends it: handled as Ctrl+C is, so that nothing is lost."""
+#: What SIGTERM does.
+_terminate = interrupts.handle
 
 
 def main() -> None:
@@ -48,7 +47,20 @@ def main() -> None:
     os.environ.setdefault(
         "HYDRA_FULL_ERROR", "1"
     )  # let exceptions through to the handler below instead of Hydra's own report
-    signal.signal(signal.SIGTERM, _terminate)
+    with interrupts.listening() as outermost:
+        try:
+            _run()
+        except (KeyboardInterrupt, Exception, SystemExit) as error:
+            # An interruption within an import, say, may look like another error by the time it gets here.
+            kind = interrupts.kind(error)
+            if not outermost or kind is None:
+                raise
+            terminated = issubclass(kind, interrupts.Terminated)
+            print("terminated" if terminated else "interrupted", file=sys.stderr)
+            sys.exit(143 if terminated else 130)
+
+
+def _run() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         with _warnings_as_lines():
@@ -63,12 +75,6 @@ def main() -> None:
         if not _raised_by_hydra(error):
             raise
         _refuse(error)
-    except Terminated:
-        print("terminated", file=sys.stderr)
-        sys.exit(143)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     finally:
         if (folders := sys.modules.get("adapt.app.folders")) is not None:
             folders.release()
@@ -83,10 +89,6 @@ def _sweep_closed() -> Iterator[None]:
         if (sweep := sys.modules.get("adapt.app.sweeps.callback")) is not None:
             sweep.close(error)
         raise
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
 
 
 def _entry() -> Callable[[], object]:
