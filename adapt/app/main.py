@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -18,6 +17,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from adapt import interrupts
 from adapt.app.compose import forget_unchosen
 from adapt.app.config import config_folder
 from adapt.app.trust import guarded
@@ -38,13 +38,10 @@ LAUNCHER = "hydra/launcher/"
 #: What Hydra is to load, as it was called in earlier versions.
 RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSummary"}
 
-
 #: Through which Hydra makes folders.
 MAKES_FOLDERS = ("os", "pathlib", "genericpath")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a cluster or a service manager sends it: handled as Ctrl+C is, so that nothing is lost."""
+#: What SIGTERM does.
+_terminate = interrupts.handle
 
 
 def main() -> None:
@@ -53,7 +50,20 @@ def main() -> None:
     os.environ.setdefault(
         "HYDRA_FULL_ERROR", "1"
     )  # let exceptions through to the handler below instead of Hydra's own report
-    signal.signal(signal.SIGTERM, _terminate)
+    with interrupts.listening() as outermost:
+        try:
+            _run()
+        except (KeyboardInterrupt, Exception, SystemExit) as error:
+            # An interruption within an import, say, may look like another error by the time it gets here.
+            kind = interrupts.kind(error)
+            if not outermost or kind is None:
+                raise
+            terminated = issubclass(kind, interrupts.Terminated)
+            print("terminated" if terminated else "interrupted", file=sys.stderr)
+            sys.exit(143 if terminated else 130)
+
+
+def _run() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         with _warnings_as_lines():
@@ -69,12 +79,6 @@ def main() -> None:
         if not _raised_by_hydra(error):
             raise
         _refuse(error)
-    except Terminated:
-        print("terminated", file=sys.stderr)
-        sys.exit(143)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     finally:
         if (folders := sys.modules.get("adapt.app.folders")) is not None:
             folders.release()
@@ -89,10 +93,6 @@ def _sweep_closed() -> Iterator[None]:
         if (sweep := sys.modules.get("adapt.app.sweeps.callback")) is not None:
             sweep.close(error)
         raise
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
 
 
 def _no_rerun(arguments: list[str]) -> None:

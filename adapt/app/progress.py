@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from adapt.app.environment import job_number
+from adapt.interrupts import check
 
 __all__ = ["console", "progress"]
 
@@ -34,7 +35,8 @@ class _Rate(ProgressColumn):
 
 def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
     """A wrapper of a sized iterable that shows a bar with rate and remaining time while it is consumed; where
-    several runs share the terminal, there is none."""
+    several runs share the terminal, there is none. Before each item an interruption that was swallowed is
+    raised again."""
 
     def wrap(items: Iterable[int]) -> Iterator[int]:
         columns = (
@@ -47,6 +49,8 @@ def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True, disable=job_number() is not None) as bar:
-            yield from bar.track(items, description=description)
+            for item in bar.track(items, description=description):
+                check()
+                yield item
 
     return wrap

@@ -13,6 +13,7 @@ from typing import Any
 
 from adapt.compare import Comparison
 from adapt.compare.verdict import verdict
+from adapt.interrupts import check, kind
 from adapt.tracking import record, trouble
 from adapt.tracking.journal import Journal, Operation
 from adapt.tracking.replay import Player
@@ -72,12 +73,11 @@ def track(
     run = Run(settings, name, tags or {}, config or {}, datasets)
     try:
         run._open(overrides, folder, parent, keep, run_id)
+        check()
         yield run
-    except KeyboardInterrupt as error:
-        run._close("KILLED", error)
-        raise
+        check()  # what was swallowed on the way
     except BaseException as error:
-        run._close("FAILED", error)
+        run._close("FAILED" if kind(error) is None else "KILLED", error)
         raise
     run._close("FINISHED", None)
 

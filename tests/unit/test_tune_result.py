@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -52,3 +54,27 @@ def test_a_training_run_has_one_score_and_no_interval() -> None:
     only = Trial("forward", 0, {}, True, (0.8,), None, 3.0)
     found = Tuning("toy", SEARCH, ACCURACY, "its own", "digest", {"forward": [only]}, {})
     assert found.rows()[1][0][1] == "80.0"
+
+
+@pytest.mark.parametrize(
+    ("costs", "chosen"),
+    [
+        ((9.0, 4.0, 7.0), 1),
+        ((4.0, 4.0, 4.0), 0),
+        ((None, 4.0, None), 1),
+        ((None, None, None), 0),
+        ((math.nan, math.inf, 5.0), 2),
+        ((0.0, 4.0, 4.0), 0),
+    ],
+)
+@pytest.mark.parametrize("seconds", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (math.nan, 1.0, math.nan)])
+def test_no_clock_decides_between_equal_scores(
+    costs: tuple[float | None, ...], chosen: int, seconds: tuple[float, ...]
+) -> None:
+    trials = [
+        Trial("forward", number, {}, not number, (0.5, 0.75), 0.1, time, cost=cost)
+        for number, (cost, time) in enumerate(zip(costs, seconds, strict=True))
+    ]
+    worse = Trial("forward", 3, {}, False, (0.5, 0.5), 0.1, 0.0, cost=0.0)
+    found = Tuning("toy", SEARCH, ACCURACY, "2 tasks", "digest", {"forward": [*trials, worse]}, {})
+    assert found.best("forward") is trials[chosen]

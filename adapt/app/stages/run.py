@@ -27,6 +27,7 @@ from adapt.app.stages.session import Session
 from adapt.app.stages.state import OCCUPIED, State, Sweep, begin, sweep_of
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
+from adapt.interrupts import check
 from adapt.memory import keep_freed_memory
 from adapt.tracking import forget
 from tasks import TaskError
@@ -54,12 +55,14 @@ def run(config: DictConfig) -> float | None:
         number=None if sweep is None else hydra.job.num,
         stage=config.stage.value,
     )
+    check()
     if sweep is not None:
         end_with_parent(sweep, hydra.launcher._target_)
     try:
         with alone(folder, 0.0 if sweep is None else ORPHAN_SECONDS):
             return _noted(config, folder, state, sweep)
     except Exception as error:
+        check()
         if sweep is None:
             raise
         if isinstance(error, Occupied):
@@ -76,6 +79,7 @@ def _noted(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) 
     try:
         return _run(config, folder, state, sweep)
     except Exception as error:
+        check()  # what an interruption became did not fail
         with suppress(OSError):  # where nothing can be written, what went wrong matters more
             _latest(folder, state).write(folder, status="failed", error=_one_line(error))
         raise

@@ -25,6 +25,7 @@ from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
+from adapt.interrupts import kind
 from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
 
@@ -72,31 +73,32 @@ class SweepSummary(Callback):
         elif (folder / SWEEP).is_file():
             known = read_json(folder / SWEEP)
         shutil.rmtree(folder / OCCUPIED, ignore_errors=True)
-        settings, stack, swept = _settings(config), ExitStack(), _swept(config)
-        run = stack.enter_context(
-            track(
-                settings,
-                config.name,
-                tags={"sweep": "true"},
-                config=_common(config, swept),
-                overrides=overrides,
-                folder=folder,
-                keep=True,
-                run_id=known.get("run_id"),
+        settings, swept = _settings(config), _swept(config)
+        with ExitStack() as stack:  # an interruption before the sweep is open ends its MLflow run
+            run = stack.enter_context(
+                track(
+                    settings,
+                    config.name,
+                    tags={"sweep": "true"},
+                    config=_common(config, swept),
+                    overrides=overrides,
+                    folder=folder,
+                    keep=True,
+                    run_id=known.get("run_id"),
+                )
             )
-        )
-        run.log_tags({"mlflow.runName": f"{config.name} sweep"})
-        record = {
-            "id": known.get("id") or uuid.uuid4().hex,
-            "run_id": run.run_id or known.get("run_id"),
-            "status": "running",
-            "overrides": overrides,
-            "swept": swept,
-            "process": this_process(),
-        }
-        write_json(folder / SWEEP, record)
-        local = settings.enabled and not (settings.uri or "").startswith("http")
-        _opened.append(_Opened(config.name, folder, record, stack, run, local))
+            run.log_tags({"mlflow.runName": f"{config.name} sweep"})
+            record = {
+                "id": known.get("id") or uuid.uuid4().hex,
+                "run_id": run.run_id or known.get("run_id"),
+                "status": "running",
+                "overrides": overrides,
+                "swept": swept,
+                "process": this_process(),
+            }
+            write_json(folder / SWEEP, record)
+            local = settings.enabled and not (settings.uri or "").startswith("http")
+            _opened.append(_Opened(config.name, folder, record, stack.pop_all(), run, local))
         atexit.register(close, KeyboardInterrupt())
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -133,7 +135,7 @@ def close(error: BaseException | None) -> None:
     while _opened:
         opened = _opened.pop()
         status = "finished" if error is None else "failed"
-        if isinstance(error, KeyboardInterrupt):
+        if error is not None and kind(error) is not None:
             status = "killed"
         write_json(opened.folder / SWEEP, {**read_json(opened.folder / SWEEP), "status": status})
         try:

@@ -49,7 +49,7 @@ def summary(tuning: Tuning) -> str:
         "The best of several trials looks better on the tasks that it was chosen on than it is. Measure it "
         "on others: `python -m adapt --config-dir <this folder> experiment=chosen`. ± is a 95 % interval "
         "(Student's t; examples that tasks share count once), not adjusted for the number of trials; "
-        "differences are paired by task. Of trials with equal scores the one that adapts faster is chosen.",
+        "differences are paired by task. Of equal scores the one that costs less is chosen.",
     ]
     return "\n\n".join(parts)
 

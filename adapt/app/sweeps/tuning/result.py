@@ -1,5 +1,6 @@
 """What a search found: the best trial of every method, as JSON and as texts for tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,14 @@ class Tuning:
     examples: Examples | None = None
 
     def best(self, method: str) -> Trial | None:
-        """The trial with the best mean score; of equal ones the one that adapts faster. None: all failed."""
+        """The trial with the best mean score; of equal ones the one that costs fewer forward equivalents, and
+        of those the first: nothing that was measured with a clock decides. None: all failed."""
         judged = [trial for trial in self.trials[method] if trial.scores]
-        return max(judged, key=lambda trial: (self.metric.gain(trial.score), -trial.seconds), default=None)
+        return max(judged, key=self._rank, default=None)
+
+    def _rank(self, trial: Trial) -> tuple[float, float, int]:
+        known = trial.cost is not None and math.isfinite(trial.cost)
+        return self.metric.gain(trial.score), -(trial.cost or 0.0) if known else -math.inf, -trial.number
 
     @property
     def chosen(self) -> dict[str, Trial]:

@@ -49,6 +49,7 @@ class Trial:
         spent: seconds that the whole trial took.
         run_id: of its MLflow run, None if it has none.
         problem: why it failed.
+        cost: of one adaptation, in forward equivalents, which are counted and not measured; None: not known.
     """
 
     method: str
@@ -61,6 +62,7 @@ class Trial:
     spent: float = 0.0
     run_id: str | None = None
     problem: str | None = None
+    cost: float | None = None
 
     @property
     def score(self) -> float:
@@ -273,4 +275,5 @@ def _read(method: str, number: int, trial: "FrozenTrial") -> Trial:
         known["spent"],
         known["run_id"],
         known["problem"],
+        known.get("cost"),  # searches of before have none
     )

@@ -127,6 +127,7 @@ class ComparisonTrials:
                 seconds=found.adapt_seconds,
                 spent=time.perf_counter() - started,
                 run_id=run.run_id,
+                cost=found.forward_equivalents,
             )
             store(judged)  # before the run ends: a trial that is stored is not run again
         forget(record.folder)
