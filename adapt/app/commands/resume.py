@@ -15,15 +15,13 @@ from omegaconf import OmegaConf
 
 from adapt.app.commands.arguments import Arguments, say_taken
 from adapt.app.progress import console
-from adapt.app.stages.state import SWEEP, State, resumed
+from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
-from adapt.files import read_json
+from adapt.files import read_json, write_text
 from adapt.tracking import forget, left
 
 __all__ = ["Started", "main", "started"]
-
-RUN, MULTIRUN = Path(".hydra", "hydra.yaml"), Path("multirun.yaml")
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,7 @@ def main(arguments: list[str]) -> None:
         mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments, *own, *given.overrides]),
         _going_on(found.folder),
     ):
+        _keep(found)
         start()
 
 
@@ -98,7 +97,7 @@ def started(folder: Path) -> Started:
         raise AdaptError(
             f"{folder} is not the folder of a run or a sweep: there is neither {RUN} nor {MULTIRUN} in it"
         )
-    hydra = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(noted)))["hydra"]
+    hydra = _read(noted)
     if not sweep and hydra["mode"] == "MULTIRUN":
         whole = next((str(above) for above in folder.parents if (above / MULTIRUN).is_file()), "its folder")
         raise AdaptError(
@@ -120,6 +119,28 @@ def started(folder: Path) -> Started:
         f"{key}={_quoted(str(folder))}",
     ]
     return Started(folder, sweep, Path(hydra["runtime"]["cwd"]), arguments, left)
+
+
+def _read(noted: Path) -> dict[str, Any]:
+    """What Hydra noted; a copy of an earlier resume counts first."""
+    copy = kept(noted)
+    try:
+        found = cast(
+            dict[str, Any], OmegaConf.to_container(OmegaConf.load(copy if copy.is_file() else noted))
+        )
+        hydra: dict[str, Any] = found["hydra"]
+        _ = hydra["mode"], hydra["overrides"]["task"], hydra["runtime"]["config_sources"], hydra["job"]
+    except Exception:  # what half a file reads like is anybody's guess
+        raise AdaptError(
+            f"{noted} is not whole: what was started there was killed before it began, so start it again"
+        ) from None
+    return hydra
+
+
+def _keep(found: Started) -> None:
+    noted = found.folder / (MULTIRUN if found.sweep else RUN)
+    if not kept(noted).is_file():
+        write_text(kept(noted), noted.read_text(encoding="utf-8"))
 
 
 def _finished(found: Started) -> bool:

@@ -16,9 +16,24 @@ from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
 from adapt.tracking.journal import FOLDER, JOURNAL, Journal
 
-__all__ = ["OCCUPIED", "PROGRESS", "STATE", "State", "Sweep", "begin", "clear", "resumed", "sweep_of"]
+__all__ = [
+    "MULTIRUN",
+    "OCCUPIED",
+    "PROGRESS",
+    "RUN",
+    "STATE",
+    "State",
+    "Sweep",
+    "begin",
+    "clear",
+    "kept",
+    "resumed",
+    "sweep_of",
+]
 
 STATE, SWEEP = "run.json", "sweep.json"
+#: What Hydra notes of how a run, or a sweep, was started.
+RUN, MULTIRUN = Path(".hydra", "hydra.yaml"), Path("multirun.yaml")
 #: In a sweep's folder: states of runs that were not started, by number, since others were at work in theirs.
 OCCUPIED = "occupied"
 #: What a comparison has done so far, see :func:`adapt.compare.compare`.
@@ -142,9 +157,15 @@ def begin(folder: Path, state: State) -> tuple[State, bool]:
     return state.write(folder), goes_on
 
 
+def kept(noted: Path) -> Path:
+    """A resume's copy of what Hydra noted: Hydra writes its own anew, and half of it if it is killed."""
+    return noted.with_suffix(".kept.yaml")
+
+
 def clear(folder: Path) -> None:
     """Take up nothing that another run left in ``folder``; what MLflow was not sent of that one is kept."""
-    (folder / PROGRESS).unlink(missing_ok=True)
+    for path in (Path(PROGRESS), kept(RUN), kept(MULTIRUN)):
+        (folder / path).unlink(missing_ok=True)
     tracking = folder / FOLDER
     if not (tracking / JOURNAL).is_file() or (journal := Journal.found(tracking)) is None:
         return
