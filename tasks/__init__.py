@@ -4,6 +4,8 @@ Importing this package needs torch and numpy only; matplotlib, Pillow and scikit
 source that needs them is made.
 """
 
+from tasks import places as _places  # noqa: F401  # isort: skip: first, it says where modules come from
+
 from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum

@@ -1,6 +1,5 @@
 """From config nodes to objects: only what is allowed, and only with arguments that fit."""
 
-import importlib
 import inspect
 import types
 import typing
@@ -15,6 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
+from tasks.places import import_own
 
 __all__ = ["build", "check", "check_all"]
 
@@ -121,7 +121,7 @@ def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
         raise _not_allowed(target, where, allowed)
     module, _, attribute = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(import_own(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise AdaptError(f"{where}._target_={target} does not exist ({error}): check the spelling") from None
     # A module of ours also holds what it imported: adapt.files.os must not be a way to os.

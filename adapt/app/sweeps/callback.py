@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import uuid
 from contextlib import ExitStack, suppress
@@ -53,6 +54,7 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Open the sweep's MLflow run, and write ``sweep.json``."""
         close(AdaptError("another sweep was started"))
+        os.environ["PYTHONSAFEPATH"] = "1"  # workers do not import from the working directory, as we do not
         folder = Path(config.hydra.sweep.dir).absolute()
         overrides = list(config.hydra.overrides.task)
         known: dict[str, Any] = {}
