@@ -9,6 +9,8 @@ Importing needs torch, numpy and safetensors only; Hydra, MLflow and the rest ar
 used.
 """
 
+from adapt import own as _own  # noqa: F401  # isort: skip: first, or what follows finds another `tasks`
+
 import os as _os
 from typing import Any as _Any
 

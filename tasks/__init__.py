@@ -6,6 +6,8 @@ source that needs them is made.
 
 from collections.abc import Callable
 
+from tasks import places as _places  # noqa: F401  # isort: skip: first, it says where modules come from
+
 from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum

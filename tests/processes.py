@@ -28,6 +28,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tasks.places import STARTED
+
 __all__ = ["Process", "run"]
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +167,8 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> N
         del arguments[:2]
     kind, *rest = arguments
     if kind == "-m":
+        if rest[0].partition(".")[0] in STARTED:
+            del sys.path[0]  # as they do themselves when they are imported, which they were
         sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":

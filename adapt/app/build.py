@@ -1,6 +1,5 @@
 """From config nodes to objects: only components, and only with arguments that fit."""
 
-import importlib
 import inspect
 import re
 import types
@@ -17,6 +16,7 @@ from adapt.app.components import COMPONENTS
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
+from tasks.places import import_own
 
 __all__ = ["build", "check", "check_all"]
 
@@ -111,7 +111,7 @@ def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
         raise _not_allowed(target, where, allow)
     module, _, attribute = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(import_own(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise AdaptError(f"{where}._target_={target} does not exist ({error}): check the spelling") from None
     # A module also holds what it imported: my_package.os must not be a way to os.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from typing import Any
 import tasks
 from tasks.functions import FunctionSource
 from tasks.grouped import GroupSource
+from tasks.places import import_own
 from tasks.source import AnySource, Source, TaskError
 
 __all__ = ["make_source", "parse"]
@@ -97,7 +97,7 @@ def _maker(name: str, allow: Sequence[str]) -> Any:
     module, _, attribute = name.rpartition(".")
     if any(module == one or module.startswith(f"{one}.") for one in allow):
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return getattr(import_own(module), attribute)
         except (ImportError, AttributeError) as error:
             raise TaskError(f"{name} cannot be imported ({error}): give package.module.name") from None
     close = get_close_matches(wanted, known, n=1)

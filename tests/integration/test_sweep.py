@@ -41,9 +41,16 @@ def tree(root: Path, experiment: str) -> tuple[Any, dict[str, Any], dict[str, li
     return parent, runs, methods
 
 
+def not_to_be_imported(*names: str, folder: Path) -> None:
+    """Files in the working directory that are called as what workers import."""
+    for name in names:
+        (folder / f"{name}.py").write_text("raise SystemExit('imported from the working directory')\n")
+
+
 @pytest.mark.slow
 def test_four_runs_of_joblib_are_one_tree(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    not_to_be_imported("tasks", "torch", "joblib", folder=tmp_path)
     typed = [
         "seed=0,1",
         "method.forward.k=2,8",
@@ -89,6 +96,7 @@ def test_four_runs_of_joblib_are_one_tree(root: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_submitit_runs_them_in_processes_of_their_own(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    not_to_be_imported("tasks", "torch", "submitit", folder=tmp_path)
     typed = ["seed=0,1", "launcher=submitit_local", "name=local", f"tracking.root={root}"]
     ended = run(["-m", "adapt", "-m", *TRACKED, *typed], tmp_path)
     assert ended.returncode == 0, ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import sys
 import uuid
@@ -64,6 +65,7 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Take the folder, open the sweep's MLflow run, and write ``sweep.json``."""
         close(AdaptError("another sweep was started"))
+        os.environ["PYTHONSAFEPATH"] = "1"  # workers do not import from the working directory, as we do not
         folder = Path(config.hydra.sweep.dir).absolute()
         _take(folder)
         overrides = list(config.hydra.overrides.task)
