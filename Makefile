@@ -14,16 +14,20 @@ BIN     := $(VENV)/bin
 PIP      = $(BIN)/python -m pip
 PINS    ?= constraints.txt
 INSTALL  = $(PIP) install $(PIP_FLAGS) -c $(PINS)
+EXTRAS  := experiments energy sweeps
+LOWEST  := tests/unit tests/conformance tests/integration/test_cli_run.py
+comma   := ,
+space   := $(subst ,, )
 
 # An environment is rebuilt (that is, pip is asked again) when any of these is newer than its stamp.
 INPUTS := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test pretrained ui lint format lock clean
+.PHONY: help run test test-lowest pretrained ui lint format lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="task.shots=1")
 	$(BIN)/python -m adapt experiment=quickstart $(ARGS)
@@ -32,6 +36,17 @@ run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="
 # Files in their order, which ends with short ones: by number of tests, the longest would come last.
 test: lint ## lint, types, import contracts and tests: what CI runs (pytest flags: ARGS="-k heads")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# What pyproject.toml says that the package works with, at its lowest. Not part of `make test`: it downloads much.
+# One warning is of torch 2.6 about a package that it would now rather not find.
+test-lowest: ## the tests of the library and the command line with the lowest versions allowed (ARGS="-k heads")
+	rm -rf $(VENV)-lowest && $(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install $(PIP_FLAGS) --quiet uv
+	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+		-e ".[experiments,energy,sweeps,backbones,text,audit]" --group test
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		$(LOWEST) $(ARGS)
+	rm -rf $(VENV)-lowest
 
 pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
@@ -58,7 +73,7 @@ format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layou
 	$(BIN)/ruff format
 
 clean: ## remove the environment, caches and build artefacts; runs (mlflow.db, mlruns, outputs) stay
-	rm -rf $(VENV) $(VENV)-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-uv $(VENV)-lowest build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find adapt tasks conf tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # To move one of the held packages, edit its line in constraints.txt first (torch and torchvision go together).
@@ -70,7 +85,19 @@ lock: ## resolve constraints.txt afresh, but for pip, torch, torchvision, gym an
 	head -n 1 constraints.txt > $(VENV)-lock/constraints.txt
 	grep -vE ' @ |^(nvidia-|cuda-|triton)' $(VENV)-lock/freeze.txt | sed 's/+[a-z0-9.]*$$//' >> $(VENV)-lock/constraints.txt
 	mv $(VENV)-lock/constraints.txt constraints.txt
+	$(VENV)-lock/bin/python -m bench.pages.licences
+	$(MAKE) requirements.lock
 	rm -rf $(VENV)-lock
+
+# The same versions with the hashes of their files, on every platform, for `pip install --require-hashes`. What
+# torch from the package index needs on Linux (CUDA) is in it. `make lock` makes it too.
+requirements.lock: pyproject.toml constraints.txt
+	rm -rf $(VENV)-uv && $(PYTHON) -m venv $(VENV)-uv
+	$(VENV)-uv/bin/python -m pip install $(PIP_FLAGS) --quiet uv
+	$(VENV)-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-config \
+		$(foreach extra,$(EXTRAS),--extra $(extra)) --constraint constraints.txt --custom-compile-command "make lock" \
+		--output-file $@ pyproject.toml
+	rm -rf $(VENV)-uv
 
 # ---- environment: each stamp is one layer of .venv ---------------------------------------------------
 
@@ -83,7 +110,7 @@ $(VENV)/.stamp-venv: $(INPUTS)
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-venv
 	@echo "==> $(VENV): the package and what experiments need"
-	$(INSTALL) -e ".[experiments,energy,sweeps]"
+	$(INSTALL) -e ".[$(subst $(space),$(comma),$(EXTRAS))]"
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-run $(VENV)/.stamp-learn2learn
