@@ -89,7 +89,8 @@ def _lock(folder: Path, seconds: float) -> sqlite3.Connection | None:
         while (connection := exclusive(folder / LOCK, 0.0)) is None:
             if time.monotonic() >= deadline:
                 raise Occupied(
-                    f"another process is at work in {folder}: wait until it has ended, or use another folder"
+                    f"another process is at work in {folder.absolute()}: wait until it has ended, or use "
+                    "another folder"
                 )
             time.sleep(PAUSE)
     except (OSError, sqlite3.Error) as error:
