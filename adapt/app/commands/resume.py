@@ -14,6 +14,7 @@ from unittest import mock
 from omegaconf import OmegaConf
 
 from adapt.app.commands.arguments import Arguments, say_taken
+from adapt.app.folders import hold
 from adapt.app.progress import console
 from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
 from adapt.app.trust import split_read
@@ -81,6 +82,7 @@ def main(arguments: list[str]) -> None:
         mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments, *own, *given.overrides]),
         _going_on(found.folder),
     ):
+        hold(found.folder)  # before anything in it is touched; who started us lets go of it
         _keep(found)
         start()
 
