@@ -36,6 +36,8 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(TRAP)
     (tmp_path / "conf" / "config.yaml").write_text("nonsense: true\n")
+    (tmp_path / "hydra_plugins").mkdir()  # Hydra imports all that it finds in folders of this name
+    (tmp_path / "hydra_plugins" / "found.py").write_text(TRAP)
     for name in LIBRARIES:
         (tmp_path / f"{name}.py").write_text(TRAP)
     return tmp_path
@@ -89,6 +91,8 @@ def test_what_the_user_names_comes_from_the_working_directory(tmp_path: Path) ->
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "neighbour.py").write_text("said = 'found'\n")
     (tmp_path / "sklearn.py").write_text(TRAP)
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "found.py").write_text(TRAP)
     typed = [*TINY, "allow=[mine]", "method=[]", "+method.own={_target_:mine.method,head:${head}}"]
     done = processes.run(["-m", "adapt", *typed], tmp_path)
     assert done.returncode == 0, done.stderr
