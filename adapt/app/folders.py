@@ -83,6 +83,7 @@ def _key(folder: Path) -> tuple[int, Path]:
 
 def _lock(folder: Path, seconds: float) -> sqlite3.Connection | None:
     """The lock; None on a file system that has none."""
+    folder = folder.resolve()
     deadline = time.monotonic() + seconds
     try:
         folder.mkdir(parents=True, exist_ok=True)
