@@ -83,14 +83,14 @@ def _key(folder: Path) -> tuple[int, Path]:
 
 def _lock(folder: Path, seconds: float) -> sqlite3.Connection | None:
     """The lock; None on a file system that has none."""
-    folder = folder.resolve()
     deadline = time.monotonic() + seconds
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while (connection := exclusive(folder / LOCK, 0.0)) is None:
             if time.monotonic() >= deadline:
                 raise Occupied(
-                    f"another process is at work in {folder}: wait until it has ended, or use another folder"
+                    f"another process is at work in {folder.absolute()}: wait until it has ended, or use "
+                    "another folder"
                 )
             time.sleep(PAUSE)
     except (OSError, sqlite3.Error) as error:

@@ -14,10 +14,11 @@ from unittest import mock
 from omegaconf import OmegaConf
 
 from adapt.app.commands.arguments import Arguments
+from adapt.app.folders import hold
 from adapt.app.progress import console
 from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
 from adapt.errors import AdaptError
-from adapt.files import read_json
+from adapt.files import read_json, write_text
 from adapt.tracking import forget, left
 
 __all__ = ["Started", "main", "started"]
@@ -69,6 +70,8 @@ def main(arguments: list[str]) -> None:
         mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments]),
         _going_on(found.folder),
     ):
+        hold(found.folder)  # before anything in it is touched; who started us lets go of it
+        _keep(found)
         start()
 
 
@@ -122,6 +125,12 @@ def _read(noted: Path) -> dict[str, Any]:
             f"{noted} is not whole: what was started there was killed before it began, so start it again"
         ) from None
     return hydra
+
+
+def _keep(found: Started) -> None:
+    noted = found.folder / (MULTIRUN if found.sweep else RUN)
+    if not kept(noted).is_file():
+        write_text(kept(noted), noted.read_text(encoding="utf-8"))
 
 
 def _finished(found: Started) -> bool:

@@ -20,11 +20,11 @@ from adapt.app.build import build
 from adapt.app.folders import hold
 from adapt.app.progress import console
 from adapt.app.stages.parent import this_process
-from adapt.app.stages.state import MULTIRUN, OCCUPIED, RUN, SWEEP, clear, kept, resumed
+from adapt.app.stages.state import OCCUPIED, SWEEP, clear, resumed
 from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
-from adapt.files import read_json, write_json, write_text
+from adapt.files import read_json, write_json
 from adapt.interrupts import kind
 from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
@@ -59,13 +59,13 @@ class SweepSummary(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Take the folder."""
-        _take(Path(config.hydra.run.dir).absolute(), RUN)
+        _take(Path(config.hydra.run.dir).absolute())
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Take the folder, open the sweep's MLflow run, and write ``sweep.json``."""
         close(AdaptError("another sweep was started"))
         folder = Path(config.hydra.sweep.dir).absolute()
-        _take(folder, MULTIRUN)
+        _take(folder)
         overrides = list(config.hydra.overrides.task)
         known: dict[str, Any] = {}
         if resumed.get() != folder:
@@ -121,13 +121,9 @@ class SweepSummary(Callback):
         sys.exit(FAILED)  # an exception of a callback would only be a warning of Hydra's
 
 
-def _take(folder: Path, noted: Path) -> None:
-    """Hold ``folder``; where a resume goes on in it, keep a copy of what Hydra had ``noted`` there, once."""
+def _take(folder: Path) -> None:
     try:
         hold(folder)
-        own, copy = folder / noted, kept(folder / noted)
-        if resumed.get() == folder and own.is_file() and not copy.is_file():
-            write_text(copy, own.read_text(encoding="utf-8"))
     except AdaptError as error:  # an exception of a callback would only be a warning of Hydra's
         print(f"error: {error}", file=sys.stderr)
         sys.exit(FAILED)
