@@ -68,7 +68,7 @@ def test_runs_are_looked_for_where_nobody_knows_what_was_sent(
     given = settings(root=str(root), experiment=name)
     with pytest.raises(KeyError), track(given, "work", folder=tmp_path) as first:
         assert first.run_id
-        shutil.copytree(tmp_path / "tracking", tmp_path / "kept")
+        shutil.copytree(tmp_path / "tracking", tmp_path / "kept", ignore=shutil.ignore_patterns(".*"))
         raise KeyError
     shutil.rmtree(tmp_path / "tracking")
     (tmp_path / "kept").rename(tmp_path / "tracking")

@@ -91,7 +91,9 @@ def test_a_process_that_is_killed_while_it_makes_the_store_leaves_none(
     tmp_path: Path, copied: list[Path]
 ) -> None:
     process = Process(["-c", OURS], tmp_path)
-    while not (half := [path for path in tmp_path.glob(f".{NAME}.new-*") if path.stat().st_size > 100_000]):
+    half = list[Path]()
+    while not half or half[0].stat().st_size < 100_000:
+        half = [path for path in tmp_path.glob(f".{NAME}.new-*") if "-journal" not in path.name]
         assert process.poll(0.001) is None, process.said
     process.send(signal.SIGKILL)
     assert process.wait(60).returncode == -signal.SIGKILL
@@ -158,14 +160,13 @@ def test_a_half_made_store_without_runs_is_made_anew(
     assert (store.parent / ASIDE).read_bytes() == before, "nothing is deleted"
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_one_with_runs_is_one_clear_error(own: bool, store: Path, copied: list[Path]) -> None:
+def test_one_with_runs_is_one_clear_error(store: Path, copied: list[Path]) -> None:
     works(uri := f"sqlite:///{store}")
     change(store, *HALF["an earlier version"])
     before = store.read_bytes()
 
     with pytest.raises(AdaptError, match=r"is not empty: copy it, then run `mlflow db upgrade sqlite:"):
-        prepare_store(store.parent, None if own else uri)
+        prepare_store(store.parent)
     assert store.read_bytes() == before and not copied
     with (
         pytest.warns(match=r"mlflow db upgrade.*was kept") as told,
