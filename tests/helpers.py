@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.adapter import FewShotAdapter, initial_state
-from adapt.backbones import Conv4
+from adapt.backbones import Conv4, save_backbone
 from adapt.spaces import film
 from tasks import ArraySource, Card
 
@@ -24,6 +24,7 @@ __all__ = [
     "make_adapter",
     "make_source",
     "randomised",
+    "save_tiny",
     "tensors_in",
     "tiny_conv4",
 ]
@@ -66,6 +67,18 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
 def tiny_conv4(seed: int = 0) -> nn.Module:
     """Four channels: features ``[n, 4]`` of images ``[n, 1, 16, 16]``."""
     return randomised(Conv4(width=4), seed)
+
+
+def save_tiny(folder: Path | str, training: dict[str, Any] | None = None) -> None:
+    """``tiny_conv4()`` as a saved backbone."""
+    save_backbone(
+        folder,
+        tiny_conv4(),
+        architecture="conv4",
+        arguments={"width": 4},
+        input_shape=(1, SIDE, SIDE),
+        training=training or {},
+    )
 
 
 def tensors_in(folder: Path) -> Path:

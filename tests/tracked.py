@@ -16,6 +16,15 @@ CONFIG = {
     "task": {"ways": 5, "source": {"_target_": "tasks.Digits", "size": 32}, "transform": None},
     "method": {"forward": {"k": 4}, "retrain": {"lr": 0.003, "batch": 32}},
 }
+#: Of a journal that is sent nowhere.
+HEADER: dict[str, Any] = {
+    "uri": None,
+    "root": "/nowhere",
+    "experiment": "e",
+    "name": "n",
+    "time": 0,
+    "tags": {},
+}
 
 
 def comparison() -> Comparison:

@@ -11,17 +11,9 @@ import pytest
 
 from adapt.tracking import forget, left, prepare_store, track
 from adapt.tracking.journal import Journal
-from tests.tracked import runs, settings
+from tests.tracked import HEADER, runs, settings
 
 mlflow = pytest.importorskip("mlflow")
-HEADER: dict[str, Any] = {
-    "uri": None,
-    "root": "/nowhere",
-    "experiment": "e",
-    "name": "n",
-    "time": 0,
-    "tags": {},
-}
 
 
 def started(folder: Path, **more: Any) -> Journal:

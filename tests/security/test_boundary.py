@@ -33,6 +33,7 @@ from adapt.meta.adam import Moments
 from adapt.meta.snapshot import Snapshot, first_snapshot, read_snapshot, write_snapshot
 from adapt.spaces.peft import read_peft
 from tasks._cache import cached_arrays, memory_mapped
+from tests.damage import damage
 from tests.helpers import make_adapter, tiny_conv4
 
 CPU, RUN, QUESTION = torch.device("cpu"), {"meta.k": 3}, {"experiment": "it"}
@@ -194,13 +195,7 @@ def checkpoint(path: Path) -> Path:
 def test_a_damaged_checkpoint_is_refused_or_the_same(data: st.DataObject, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "it")
     whole = snapshot_of(path)
-    content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        del content[place:]
-    else:
-        content[place] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
+    damage(data, path)
     try:
         found = snapshot_of(path)
     except AdaptError:
@@ -245,13 +240,7 @@ def test_a_damaged_comparison_is_refused_or_goes_on(
 ) -> None:
     path = progress(tmp_path_factory.mktemp("it") / "progress.jsonl")
     whole = comparison_of(path)
-    content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        del content[place:]
-    else:
-        content[place] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
+    damage(data, path)
     try:
         found = comparison_of(path)
     except AdaptError:

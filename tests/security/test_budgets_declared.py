@@ -16,7 +16,7 @@ from torch import nn
 import adapt
 from adapt import AdaptError, budget
 from adapt.adapter import FewShotAdapter, initial_state
-from adapt.backbones import ARCHITECTURES, load_backbone, save_backbone, untrained
+from adapt.backbones import ARCHITECTURES, load_backbone, untrained
 from adapt.backbones.declared import load_declared
 from adapt.heads import HEADS
 from adapt.inner import SOLVERS
@@ -24,7 +24,7 @@ from adapt.meta import MetaTraining
 from adapt.meta.pretrain import Pretraining
 from adapt.spaces import lora
 from adapt.spaces.peft import read_peft, write_peft
-from tests.helpers import SIDE, make_adapter, tiny_conv4
+from tests.helpers import make_adapter, save_tiny, tiny_conv4
 
 HUGE = 10**12
 
@@ -130,14 +130,7 @@ def test_parameters_are_counted_before_their_memory_is_touched(monkeypatch: pyte
     ids=str,
 )
 def test_a_saved_network_has_the_numbers_of_its_file(arguments: dict[str, int], tmp_path: Path) -> None:
-    save_backbone(
-        tmp_path / "it",
-        tiny_conv4(),
-        architecture="conv4",
-        arguments={"width": 4},
-        input_shape=(1, SIDE, SIDE),
-        training={},
-    )
+    save_tiny(tmp_path / "it")
     path = tmp_path / "it" / "backbone.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"arguments": arguments}))
     with pytest.raises(AdaptError, match=r"do not fit conv4|too large"):
@@ -173,14 +166,7 @@ def test_a_file_names_no_folder_and_no_file_of_this_machine(
     name: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save_backbone(
-        "here",
-        tiny_conv4(),
-        architecture="conv4",
-        arguments={"width": 4},
-        input_shape=(1, 16, 16),
-        training={},
-    )
+    save_tiny("here")
     monkeypatch.setattr("adapt.backbones.declared.load_backbone", lambda *_, **__: pytest.fail("was loaded"))
     with pytest.raises(AdaptError, match=r"a folder or a file of this machine: .* pass the backbone"):
         load_declared("adapter_config.json", name, settings)

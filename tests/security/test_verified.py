@@ -24,6 +24,7 @@ from adapt.adapter import initial_state
 from adapt.heads import Direct, Head, KernelRidge, Logistic, Prototype, Ridge
 from adapt.inner import Descent, SquaredError
 from adapt.spaces import lora
+from tests.damage import damage
 from tests.helpers import make_adapter, tensors_in, tiny_conv4
 
 CONFIG = "adapter_config.json"
@@ -126,19 +127,25 @@ def with_change(config: Any, path: tuple[Any, ...], change: str, value: Any) -> 
     return changed
 
 
+def edit(data: st.DataObject, path: Path) -> tuple[Any, ...]:
+    """Change one entry of a config; says how."""
+    config = json.loads(path.read_text())
+    where = data.draw(st.sampled_from([*places(config)]))
+    change = data.draw(st.sampled_from(["replace", "replace", "remove", "add"]))
+    value = data.draw(st.sampled_from(VALUES))
+    path.write_text(json.dumps(with_change(config, where, change, value)))
+    return where, change, value
+
+
 @given(data=st.data())
 @FEW
 def test_a_changed_config_is_refused_or_predicts_the_same(
     data: st.DataObject, saved: Path, backbone: nn.Module, chances: np.ndarray
 ) -> None:
-    config = json.loads((saved / CONFIG).read_text())
-    path = data.draw(st.sampled_from([*places(config)]))
-    change = data.draw(st.sampled_from(["replace", "replace", "remove", "add"]))
-    value = data.draw(st.sampled_from(VALUES))
     with restored(saved):
-        (saved / CONFIG).write_text(json.dumps(with_change(config, path, change, value)))
+        change = edit(data, saved / CONFIG)
         found = predicted(saved, backbone)
-    assert found is None or np.array_equal(found, chances), (path, change, value)
+    assert found is None or np.array_equal(found, chances), change
 
 
 @given(data=st.data())
@@ -146,12 +153,8 @@ def test_a_changed_config_is_refused_or_predicts_the_same(
 def test_a_changed_config_of_an_earlier_version_raises_nothing_else(
     data: st.DataObject, earlier: Path, backbone: nn.Module
 ) -> None:
-    config = json.loads((earlier / CONFIG).read_text())
-    path = data.draw(st.sampled_from([*places(config)]))
-    change = data.draw(st.sampled_from(["replace", "replace", "remove", "add"]))
-    value = data.draw(st.sampled_from(VALUES))
     with restored(earlier):
-        (earlier / CONFIG).write_text(json.dumps(with_change(config, path, change, value)))
+        edit(data, earlier / CONFIG)
         predicted(earlier, backbone)
 
 
@@ -239,13 +242,7 @@ def test_damaged_bytes_are_refused_or_predict_the_same(
 ) -> None:
     with restored(saved):
         path = data.draw(st.sampled_from([saved / CONFIG, tensors_in(saved)]))
-        content = bytearray(path.read_bytes())
-        place = data.draw(st.integers(0, len(content) - 1))
-        if data.draw(st.booleans()):
-            del content[place:]
-        else:
-            content[place] ^= data.draw(st.integers(1, 255))
-        path.write_bytes(content)
+        damage(data, path)
         assert same(predicted(saved, backbone), chances)
 
 

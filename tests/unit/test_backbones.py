@@ -23,7 +23,7 @@ from adapt.backbones import (
     save_backbone,
     untrained,
 )
-from tests.helpers import SIDE, randomised, tensors_in, tiny_conv4
+from tests.helpers import SIDE, randomised, save_tiny, tensors_in, tiny_conv4
 
 
 def trained(norm: nn.Module, *shape: int) -> nn.Module:
@@ -214,14 +214,7 @@ def test_fingerprint_ignores_memory_layout_and_mode() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_backbone(
-        tmp_path / "small",
-        tiny_conv4(),
-        architecture="conv4",
-        arguments={"width": 4},
-        input_shape=(1, SIDE, SIDE),
-        training={"seed": 3},
-    )
+    save_tiny(tmp_path / "small", {"seed": 3})
     return tmp_path / "small"
 
 

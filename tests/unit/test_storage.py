@@ -16,11 +16,11 @@ import adapt
 from adapt import AdaptError, FewShotAdapter, FittedTask
 from adapt.adapter import identity_state
 from adapt.adapter.storage import FORMAT
-from adapt.backbones import fingerprint, save_backbone
+from adapt.backbones import fingerprint
 from adapt.forward.estimators import Exact, Gaussian
 from adapt.heads import Direct, Head, Logistic, Prototype, Ridge
 from adapt.inner import Auto, CrossEntropy, Descent, GaussNewton, Linearised, Solver, SquaredError
-from tests.helpers import SIDE, make_adapter, tensors_in, tiny_conv4
+from tests.helpers import make_adapter, save_tiny, tensors_in, tiny_conv4
 
 Support = tuple[Tensor, list[str]]
 
@@ -225,14 +225,7 @@ def test_a_one_shot_task_and_a_state_with_shared_tensors_can_be_saved(
 def test_a_shipped_backbone_is_found_by_name(
     support: Support, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_backbone(
-        tmp_path / "small",
-        tiny_conv4(),
-        architecture="conv4",
-        arguments={"width": 4},
-        input_shape=(1, SIDE, SIDE),
-        training={},
-    )
+    save_tiny(tmp_path / "small")
     monkeypatch.setattr("adapt.files.PRETRAINED", tmp_path)
     made = make_adapter(tiny_conv4()).replace(backbone_name="small")
     made.save_pretrained(tmp_path / "small_film")

@@ -19,16 +19,9 @@ from adapt.tracking.journal import Journal, Operation
 from adapt.tracking.locks import exclusive
 from adapt.tracking.relocate import relocate
 from adapt.tracking.replay import _merged
+from tests.tracked import HEADER
 
 Start = Callable[..., Journal]
-HEADER: dict[str, Any] = {
-    "uri": None,
-    "root": "/nowhere",
-    "experiment": "e",
-    "name": "n",
-    "time": 0,
-    "tags": {},
-}
 
 
 @pytest.fixture
