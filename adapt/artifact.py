@@ -29,6 +29,7 @@ from torch import Tensor
 from adapt.errors import AdaptError
 from adapt.files import (
     ABANDONED,
+    incomplete,
     json_text,
     read_json,
     read_json_text,
@@ -143,7 +144,7 @@ def _read(folder: Path, layout: Layout, config: Mapping[str, Any]) -> dict[str, 
     name, sha256 = _named(folder, layout, config)
     path = folder / name
     if sha256 is not None:
-        with reading(path, "is not a readable safetensors file", missing=_gone(folder)):
+        with reading(path, "is not a readable safetensors file", missing=incomplete(folder)):
             found = _sha256(path)
         if found != sha256:
             read_tensors(path)  # says what is wrong if it is no such file at all
@@ -160,7 +161,7 @@ def _copy_tensors(folder: Path, target: Path, layout: Layout, config: Mapping[st
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    with reading(source, "cannot be copied", missing=_gone(source.parent)):
+    with reading(source, "cannot be copied", missing=incomplete(source.parent)):
         file = open_regular(source)
     with file, target.open("wb") as copied:
         shutil.copyfileobj(file, copied)
@@ -178,10 +179,6 @@ def _named(folder: Path, layout: Layout, config: Mapping[str, Any]) -> tuple[str
         f"{folder / layout.config} does not name its tensors as this version writes it ('{TENSORS}'): the "
         "file is damaged, save it again"
     )
-
-
-def _gone(folder: Path) -> str:
-    return f"{folder} is not a complete artifact folder"
 
 
 def _sha256(path: Path) -> str:

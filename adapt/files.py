@@ -28,6 +28,7 @@ from tasks.readers.regular import read_regular, regular_file
 __all__ = [
     "PRETRAINED",
     "Staging",
+    "incomplete",
     "json_text",
     "parse_json",
     "read_json",
@@ -180,7 +181,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_text(path: Path) -> tuple[dict[str, Any], bytes]:
     """The same, and the bytes that it was read from."""
-    with reading(path, "is not valid JSON", missing=_incomplete(path)):
+    with reading(path, "is not valid JSON", missing=incomplete(path.parent)):
         content = read_regular(path, most=LARGEST_JSON)
         value = parse_json(content, path)
     if not isinstance(value, dict):
@@ -214,12 +215,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _read_safetensors(path: Path, read: Callable[[Path], _Value]) -> _Value:
-    with reading(path, "is not a readable safetensors file", missing=_incomplete(path)):
+    with reading(path, "is not a readable safetensors file", missing=incomplete(path.parent)):
         return read(regular_file(path))
 
 
-def _incomplete(path: Path) -> str:
-    return f"{path.parent} is not a complete artifact folder"
+def incomplete(folder: Path) -> str:
+    """What to say of a folder in which a file is missing."""
+    return f"{folder} is not a complete artifact folder"
 
 
 # ------------------------------------------------------------------------------------------ writing

@@ -7,9 +7,10 @@ would be run. The console script `adapt` does not. This package imports it first
 import importlib
 import os
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 
-__all__ = ["import_own"]
+__all__ = ["import_own", "within_any"]
 
 #: Packages that are started with `python -m`.
 STARTED = ("adapt", "tasks")
@@ -37,6 +38,16 @@ def import_own(name: str) -> ModuleType:
         sys.path.append(here)  # for good: a module may import its neighbours when it is used
         importlib.invalidate_caches()
     return importlib.import_module(name)
+
+
+def within_any(name: str, packages: Iterable[str]) -> bool:
+    """Whether a dotted name is one of `packages`, or of something in them.
+
+    Example:
+        >>> within_any("my_data.letters", ["my_data"]), within_any("my_data_of_others", ["my_data"])
+        (True, False)
+    """
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def _leave_working_directory() -> None:

@@ -16,7 +16,7 @@ from adapt.app.components import COMPONENTS
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
-from tasks.places import import_own
+from tasks.places import import_own, within_any
 
 __all__ = ["build", "check", "check_all"]
 
@@ -107,7 +107,7 @@ def check(value: Any, where: str, allow: Sequence[str] = (), *, names_only: bool
 def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
     if isinstance(target, str) and (found := _component(target)) is not None:
         return found
-    if not isinstance(target, str) or not _within_any(target, allow):
+    if not isinstance(target, str) or not within_any(target, allow):
         raise _not_allowed(target, where, allow)
     module, _, attribute = target.rpartition(".")
     try:
@@ -115,7 +115,7 @@ def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise AdaptError(f"{where}._target_={target} does not exist ({error}): check the spelling") from None
     # A module also holds what it imported: my_package.os must not be a way to os.
-    if not callable(found) or not _within_any(getattr(found, "__module__", None) or "", allow):
+    if not callable(found) or not within_any(getattr(found, "__module__", None) or "", allow):
         raise _not_allowed(target, where, allow)
     return found
 
@@ -126,10 +126,6 @@ def _component(target: str) -> Any:
         return found
     alike = (part for part in COMPONENTS.values() if target == f"{part.__module__}.{part.__name__}")
     return next(alike, None)
-
-
-def _within_any(name: str, modules: Sequence[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def _not_allowed(target: Any, where: str, allow: Sequence[str]) -> AdaptError:

@@ -30,11 +30,9 @@ from adapt.errors import AdaptError
 __all__ = ["check_name", "check_read", "guarded", "split_read"]
 
 #: Keys that are not taken from what is read.
-TYPED = ("allow", "hydra", "tracking.uri", "hparams_search.storage")
-#: Of ``hydra``, what an experiment that is a sweep says: it starts nothing but the runs of this program.
+TYPED = ("allow", "tracking.uri", "hparams_search.storage")
+#: Nor is ``hydra``, but for what an experiment that is a sweep says: it starts only runs of this program.
 SWEEP = ("mode", "sweeper")
-#: Folders that are written to: where they come from a file, below the present one, or a store that is there.
-INSIDE = ("output", "tracking.root")
 #: What an interpolation in a file may call.
 RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "now", "hydra", "python_version")
 #: An interpolation that holds no other.
@@ -134,29 +132,34 @@ def _refused(config: Any) -> Iterator[str]:
     yield from (text for text in _texts(plain) if _calls(text))
     if not isinstance(plain, Mapping):
         return
+    yield from _of_hydra(plain.get("hydra"))
     for key in TYPED:
-        if key == "hydra":
-            node = plain.get("hydra")
-            if node is not None and not isinstance(node, Mapping):
-                yield "hydra"
-            yield from (f"hydra.{name}" for name in node or () if name not in SWEEP)
-            yield from _swept((node or {}).get("sweeper"))
-        elif (value := _at(plain, key)) is not None and value != []:
+        if (value := _at(plain, key)) is not None and value != []:
             yield f"{key}={value}"
-    for key in INSIDE:
-        value = _at(plain, key)
-        if isinstance(value, str) and _elsewhere(value) and not (Path(value) / "mlflow.db").is_file():
-            yield f"{key}={value}, outside the present folder"
+    # Folders that are written to lie below the present one. A store that is there may be gone on with.
+    output, root = _at(plain, "output"), _at(plain, "tracking.root")
+    if _elsewhere(output):
+        yield f"output={output}, outside the present folder"
+    if _elsewhere(root) and not Path(root, "mlflow.db").is_file():
+        yield f"tracking.root={root}, outside the present folder"
 
 
-def _elsewhere(folder: str) -> bool:
+def _elsewhere(folder: Any) -> bool:
+    if not isinstance(folder, str):
+        return False
     return Path(folder).expanduser().is_absolute() or ".." in Path(folder).parts
 
 
-def _swept(sweeper: Any) -> Iterator[str]:
-    """A sweeper may say what is swept, which are overrides that were read."""
-    if sweeper is None:
+def _of_hydra(node: Any) -> Iterator[str]:
+    if node is None:
         return
+    if not isinstance(node, Mapping):
+        yield "hydra"
+        return
+    yield from (f"hydra.{name}" for name in node if name not in SWEEP)
+    if (sweeper := node.get("sweeper")) is None:
+        return
+    # It may say what is swept, which are overrides that were read.
     if not isinstance(sweeper, Mapping) or set(sweeper) - {"params"}:
         yield "hydra.sweeper"
         return
@@ -204,10 +207,10 @@ def _override_refused(text: str) -> bool:
         key, package = override.key_or_group, override.package or ""
         if key.startswith("hydra/") or package.removeprefix("_global_.").split(".")[0] == "hydra":
             return True
-        roots = {typed.split(".")[0] for typed in TYPED}
+        roots = {"hydra", *(typed.split(".")[0] for typed in TYPED)}
         if key == "hydra" or (override.is_delete() and key.split(".")[0] in roots):
             return True
-        if any(f"{key}.".startswith(f"{typed}.") for typed in TYPED if typed != "hydra"):
+        if any(f"{key}.".startswith(f"{typed}.") for typed in TYPED):
             return True
         if _calls(text):
             return True
@@ -216,7 +219,7 @@ def _override_refused(text: str) -> bool:
         return True  # what cannot be read is not taken over
 
 
-def _trees(override: Override) -> Iterator[Mapping[str, Any]]:
+def _trees(override: Override) -> Iterator[DictConfig]:
     """What an override, or each value of a sweep, makes of an empty configuration."""
     key = override.key_or_group
     if override.is_delete() or "/" in key:
@@ -229,4 +232,4 @@ def _trees(override: Override) -> Iterator[Mapping[str, Any]]:
     for value in values:
         tree = OmegaConf.create()
         OmegaConf.update(tree, key, value, force_add=True)
-        yield {str(name): node for name, node in tree.items_ex(resolve=False)}
+        yield tree

@@ -72,7 +72,7 @@ def track(
     """
     run = Run(settings, name, tags or {}, config or {}, datasets)
     try:
-        run._open(overrides, folder, parent, keep, run_id)
+        run._open(lambda: run._start(overrides, folder, parent, keep, run_id))
         check()
         yield run
         check()  # what was swallowed on the way
@@ -176,16 +176,9 @@ class Run:
         operation = {"do": "model", "run": "", "paths": [str(folder.resolve())], "name": registered_name}
         self._safely(lambda: [operation])
 
-    def _open(
-        self,
-        overrides: Sequence[str],
-        folder: Path | None,
-        parent: str | None,
-        keep: bool,
-        run_id: str | None,
-    ) -> None:
+    def _open(self, start: Callable[[], None]) -> None:
         if self._settings.enabled:
-            self._attempt(lambda: self._start(overrides, folder, parent, keep, run_id))
+            self._attempt(start)
         if self._journal is None:
             self._warn()
 

@@ -11,7 +11,7 @@ from typing import Any
 import tasks
 from tasks.functions import FunctionSource
 from tasks.grouped import GroupSource
-from tasks.places import import_own
+from tasks.places import import_own, within_any
 from tasks.source import AnySource, Source, TaskError
 
 __all__ = ["make_source", "parse"]
@@ -95,7 +95,7 @@ def _maker(name: str, allow: Sequence[str]) -> Any:
     if wanted in known:
         return known[wanted]
     module, _, attribute = name.rpartition(".")
-    if any(module == one or module.startswith(f"{one}.") for one in allow):
+    if within_any(module, allow):
         try:
             return getattr(import_own(module), attribute)
         except (ImportError, AttributeError) as error:

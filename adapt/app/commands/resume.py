@@ -112,7 +112,7 @@ def started(folder: Path) -> Started:
         for source in hydra["runtime"]["config_sources"]
         if source["provider"] == "command-line"
     ]
-    taken, left = split_read([*hydra["overrides"]["task"], *typed])
+    taken, untaken = split_read([*hydra["overrides"]["task"], *typed])
     arguments = [
         *(["--multirun"] if sweep else []),
         *("--config-name", hydra["job"]["config_name"]),
@@ -120,7 +120,7 @@ def started(folder: Path) -> Started:
         *taken,
         f"{key}={_quoted(str(folder))}",
     ]
-    return Started(folder, sweep, Path(hydra["runtime"]["cwd"]), arguments, left)
+    return Started(folder, sweep, Path(hydra["runtime"]["cwd"]), arguments, untaken)
 
 
 def _read(noted: Path) -> dict[str, Any]:

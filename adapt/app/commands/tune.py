@@ -303,7 +303,7 @@ def _request(folder: Path) -> tuple[list[str], Path | None]:
             f"{folder} holds no search to go on with: say what to search, as hparams_search=methods"
         )
     found = read_json(folder / REQUEST)
-    taken, left = split_read(found["overrides"])
+    taken, untaken = split_read(found["overrides"])
     where = ["--config-dir", found["config_dir"]] if found["config_dir"] else []
-    say_taken(f"{folder} goes on with", [*where, *taken], left)
+    say_taken(f"{folder} goes on with", [*where, *taken], untaken)
     return taken, found["config_dir"] and Path(found["config_dir"])

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from adapt.app.earlier import comparable
 from adapt.errors import AdaptError
 from adapt.files import read_json, write_json
-from adapt.tracking.journal import FOLDER, JOURNAL, Journal
+from adapt.tracking.journal import FOLDER, Journal, left
 
 __all__ = [
     "MULTIRUN",
@@ -166,8 +166,7 @@ def clear(folder: Path) -> None:
     """Take up nothing that another run left in ``folder``; what MLflow was not sent of that one is kept."""
     for path in (Path(PROGRESS), kept(RUN), kept(MULTIRUN)):
         (folder / path).unlink(missing_ok=True)
-    tracking = folder / FOLDER
-    if not (tracking / JOURNAL).is_file() or (journal := Journal.found(tracking)) is None:
+    if not left(folder) or (journal := Journal.found(folder / FOLDER)) is None:
         return
     journal.put_aside()
     journal.close()
