@@ -39,6 +39,7 @@ __all__ = [
     "remove",
     "shipped",
     "staging",
+    "sweep",
     "tensors_writer",
     "write_json",
     "write_tensors",
@@ -319,10 +320,15 @@ class Staging:
     def tidy(self) -> None:
         """Remove what is left of the writing, and what killed processes have left of theirs."""
         shutil.rmtree(self._scratch, ignore_errors=True)
-        for left in self._folder.glob(f".{escape(self._label)}.????????"):
-            with suppress(OSError):
-                if left.stat().st_mtime < time.time() - ABANDONED:
-                    remove(left)
+        sweep(self._folder, self._label)
+
+
+def sweep(folder: Path, label: str, seconds: float = ABANDONED) -> None:
+    """Remove what killed processes have left of writing ``label``, untouched for so many ``seconds``."""
+    for left in folder.glob(f".{escape(label)}.????????"):
+        with suppress(OSError):
+            if left.stat().st_mtime <= time.time() - seconds:
+                remove(left)
 
 
 def remove(path: Path) -> None:

@@ -31,8 +31,8 @@ __all__ = ["check_name", "check_read", "guarded", "split_read"]
 
 #: Keys that are not taken from what is read.
 TYPED = ("allow", "tracking.uri", "hparams_search.storage")
-#: Nor is ``hydra``, but for what an experiment that is a sweep says: it starts only runs of this program.
-SWEEP = ("mode", "sweeper")
+#: Nor is ``hydra``, but for what starts only runs of this program, and the name of a job.
+INERT = ("hydra.mode", "hydra.sweeper.params", "hydra.job.name")
 #: What an interpolation in a file may call.
 RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "now", "hydra", "python_version")
 #: An interpolation that holds no other.
@@ -102,13 +102,15 @@ def check_name(name: Any) -> None:
     Raises:
         AdaptError: a name that leads out of its folder.
     """
-    if name is None or name == "???":
-        return
-    parts = re.split(r"[/\\]", str(name))
-    if any(part in ("", ".", "..") for part in parts) or not str(name).isprintable() or len(str(name)) > 200:
+    if name is not None and name != "???" and not _plain(name):
         raise AdaptError(
             f"name={name}: a folder is called so, in which the run writes; give a plain name, as name=my_run"
         )
+
+
+def _plain(name: Any) -> bool:
+    parts = re.split(r"[/\\]", str(name))
+    return str(name).isprintable() and len(str(name)) <= 200 and not {"", ".", ".."} & set(parts)
 
 
 def _holds(source: Any, config_name: str) -> bool:
@@ -151,21 +153,20 @@ def _elsewhere(folder: Any) -> bool:
 
 
 def _of_hydra(node: Any) -> Iterator[str]:
-    if node is None:
-        return
-    if not isinstance(node, Mapping):
-        yield "hydra"
-        return
-    yield from (f"hydra.{name}" for name in node if name not in SWEEP)
-    if (sweeper := node.get("sweeper")) is None:
-        return
-    # It may say what is swept, which are overrides that were read.
-    if not isinstance(sweeper, Mapping) or set(sweeper) - {"params"}:
-        yield "hydra.sweeper"
-        return
-    for key, value in (sweeper.get("params") or {}).items():
-        if _override_refused(f"{key}={value}"):
-            yield f"hydra.sweeper.params.{key}"
+    for key, value in _leaves("hydra", node):
+        inert = next((name for name in INERT if f"{key}.".startswith(f"{name}.")), None)
+        if inert is None or (inert == "hydra.job.name" and not _plain(value)):
+            yield key
+        elif inert == "hydra.sweeper.params" and _override_refused(f"{key.removeprefix(inert)[1:]}={value}"):
+            yield key  # an override that was read
+
+
+def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _leaves(f"{path}.{name}", child)
+    elif node is not None:
+        yield path, node
 
 
 def _at(node: Any, key: str) -> Any:

@@ -1,7 +1,7 @@
 """The backbone that a file names: what ships, what a library has under that name, or what its sizes say.
 
-A file is not who runs the program: it names no folder and no file of this machine, and declares no network
-larger than :data:`adapt.budget.DECLARED` that has no weights to show for it.
+A file is not who runs the program: of this machine it names nothing but a backbone that we saved, which is
+read as the file itself is; and it declares no network larger than :data:`adapt.budget.DECLARED` that has no weights to show for it.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from adapt import files
-from adapt.backbones.checkpoint import load_backbone
+from adapt.backbones.checkpoint import LAYOUT, load_backbone
 from adapt.backbones.from_transformers import PACKAGES
 from adapt.backbones.named import FAMILIES, PASSED_ON
 from adapt.backbones.weights import DATA, PRETRAINED, RANDOM
@@ -36,7 +36,7 @@ def load_declared(where: str, name: Any, settings: Any) -> nn.Module:
         raise TypeError(f"no backbone, with its settings: {str([name, settings])[:100]}")
     family, _, rest = name.partition(":")
     weights = settings.get("weights", PRETRAINED)
-    if not (_named(family, rest, weights) if rest and family in FAMILIES else _shipped(name)):
+    if not (_named(family, rest, weights) if rest and family in FAMILIES else _saved(name)):
         raise AdaptError(
             f"{where} names the backbone '{name[:100]}' with weights={str(weights)[:100]}, a folder or a "
             "file of this machine: if you trust it, pass the backbone, as in adapt.load(folder, "
@@ -48,8 +48,10 @@ def load_declared(where: str, name: Any, settings: Any) -> nn.Module:
         return load_backbone(name, **settings)[0]
 
 
-def _shipped(name: str) -> bool:
-    return PurePath(name).name == name and (files.PRETRAINED / name).is_dir()
+def _saved(name: str) -> bool:
+    """Whether a backbone of ours is there under that name, shipped or in a folder: read as the adapter is."""
+    shipped = PurePath(name).name == name and (files.PRETRAINED / name).is_dir()
+    return shipped or Path(name, LAYOUT.config).is_file()
 
 
 def _named(family: str, name: str, weights: Any) -> bool:

@@ -30,7 +30,7 @@ from adapt.precision import double, full_precision
 
 __all__ = ["DENSE", "Logistic"]
 
-#: Unknowns of the largest system that is formed: its square is a gigabyte.
+#: Unknowns of the largest system that is formed, whatever ``dense`` says: its square is a gigabyte.
 DENSE = 16_384
 
 
@@ -58,7 +58,7 @@ class Logistic:
             "head",
             l2=positive("the regularisation must be positive, or separable classes have no finite solution"),
             steps=least(1, "at least one Newton step is needed", ceiling=STEPS),
-            dense=least(0, ceiling=DENSE),
+            dense=least(0),
         )
 
     @full_precision
@@ -93,7 +93,7 @@ class Logistic:
         if x.shape[0] * torch.finfo(given).eps > 0.01 * self.l2:
             x, y, mask = double(x), double(y), double(mask)
             offset = None if offset is None else double(offset)
-        if min(x.shape) * y.shape[1] > self.dense:
+        if min(x.shape) * y.shape[1] > min(self.dense, DENSE):
             return minimiser(x, y, mask, ridge, self.steps, offset).to(given)
         dual = x.shape[0] < x.shape[1]
         u = self._newton(x @ x.T if dual else x, None if dual else x, y, mask, ridge, offset)

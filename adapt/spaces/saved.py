@@ -45,8 +45,10 @@ def rebuild(description: Mapping[str, Any], backbone: nn.Module) -> Space:
     parts = description.get("parts")
     if not isinstance(name, str) or not isinstance(tensors, list) or not tensors:
         raise TypeError("a space without a name, or without tensors")
-    if not all(isinstance(entry, str) for entry in tensors) or not isinstance(settings, dict | None):
-        raise TypeError("tensors of a space that have no names, or settings that are none")
+    if not all(isinstance(entry, str) for entry in tensors):
+        raise TypeError("tensors of a space that have no names")
+    if not isinstance(settings, dict | None):
+        raise AdaptError(f"space '{name}' does not take these settings ({str(settings)[:80]})")
     if not isinstance(parts, list | None) or not all(isinstance(part, dict) for part in parts or ()):
         raise TypeError("parts of a space that are no spaces")
     if parts:

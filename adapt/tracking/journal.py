@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.errors import AdaptError
-from adapt.files import write_text
+from adapt.files import sweep, write_text
 from adapt.tracking.locks import exclusive
 
 __all__ = ["FOLDER", "JOURNAL", "JOURNAL_TAG", "Journal", "Operation", "forget", "left"]
@@ -242,6 +242,7 @@ class Journal:
         shutil.rmtree(self.folder / FILES, ignore_errors=True)
         for name in (JOURNAL, STATE, LOCK):
             (self.folder / name).unlink(missing_ok=True)
+            sweep(self.folder, name, 0.0)  # nobody else has written here
         with suppress(OSError):  # the journal of an earlier run may be there
             self.folder.rmdir()
             if self.header["temporary"]:

@@ -16,7 +16,7 @@ from torch import nn
 import adapt
 from adapt import AdaptError, budget
 from adapt.adapter import FewShotAdapter, initial_state
-from adapt.backbones import ARCHITECTURES, load_backbone, untrained
+from adapt.backbones import ARCHITECTURES, fingerprint, load_backbone, untrained
 from adapt.backbones.declared import load_declared
 from adapt.heads import HEADS
 from adapt.inner import SOLVERS
@@ -150,7 +150,6 @@ def test_settings_of_networks_have_ceilings(name: str, setting: str) -> None:
         ("/etc", {}),
         ("../somewhere", {}),
         (".", {}),
-        ("here", {}),
         ("hf:/etc", {}),
         ("hf:../x/y", {}),
         ("hf:here", {}),
@@ -170,6 +169,12 @@ def test_a_file_names_no_folder_and_no_file_of_this_machine(
     monkeypatch.setattr("adapt.backbones.declared.load_backbone", lambda *_, **__: pytest.fail("was loaded"))
     with pytest.raises(AdaptError, match=r"a folder or a file of this machine: .* pass the backbone"):
         load_declared("adapter_config.json", name, settings)
+
+
+def test_a_backbone_of_ours_is_read_from_the_folder_that_a_file_names(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "here")
+    found = load_declared("adapter_config.json", str(tmp_path / "here"), {})
+    assert fingerprint(found) == fingerprint(tiny_conv4())
 
 
 def test_weights_of_the_data_root_lie_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

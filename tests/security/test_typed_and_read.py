@@ -152,9 +152,13 @@ KEPT = [
     "launcher=joblib",
     "task.root=/data",
     "hydra.mode=MULTIRUN",
+    "hydra.job.name=x",
     "hydra.sweeper.params.seed='0,1'",
 ]
 LEFT = [
+    "hydra.job.name=../x",
+    "hydra.job.env_set.PATH=.",
+    "hydra.job={name:x,chdir:true}",
     "hydra.mode@hydra.callbacks=x",
     "+hydra.sweeper._target_=os.abort",
     "+hydra.sweeper.params.allow='[os],[sys]'",
