@@ -1,7 +1,8 @@
 """The backbone that a file names: what ships, what a library has under that name, or what its sizes say.
 
 A file is not who runs the program: of this machine it names nothing but a backbone that we saved, which is
-read as the file itself is; and it declares no network larger than :data:`adapt.budget.DECLARED` that has no weights to show for it.
+read as the file itself is; and it declares no network larger than :data:`adapt.budget.DECLARED` that has no
+weights to show for it.
 """
 
 from collections.abc import Mapping
