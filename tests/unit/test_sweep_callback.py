@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,3 +183,17 @@ def test_runs_are_closed_for_their_killed_processes_only_where_the_store_is_at_h
 
     callback.close(KeyboardInterrupt())
     assert recorder.synced == []
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_the_environment_is_as_before_when_a_sweep_has_ended(
+    before: str | None, tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers import nothing from the working directory; what this process starts later may."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    callback.SweepSummary().on_multirun_start(multirun(tmp_path, "experiment=quickstart", "seed=1,2"))
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+    callback.close(None)
+    assert os.environ.get("PYTHONSAFEPATH") == before

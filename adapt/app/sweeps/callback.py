@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import uuid
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +34,8 @@ from adapt.tracking.sync import sync
 __all__ = ["SweepSummary", "close"]
 
 FAILED = 2  # exit code
+#: Tells Python to leave the working directory out.
+SAFE_PATH = "PYTHONSAFEPATH"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,6 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Take the folder, open the sweep's MLflow run, and write ``sweep.json``."""
         close(AdaptError("another sweep was started"))
-        os.environ["PYTHONSAFEPATH"] = "1"  # workers do not import from the working directory, as we do not
         folder = Path(config.hydra.sweep.dir).absolute()
         _take(folder)
         overrides = list(config.hydra.overrides.task)
@@ -77,6 +79,7 @@ class SweepSummary(Callback):
         shutil.rmtree(folder / OCCUPIED, ignore_errors=True)
         settings, swept = _settings(config), _swept(config)
         with ExitStack() as stack:  # an interruption before the sweep is open ends its MLflow run
+            stack.enter_context(_safe_path())
             run = stack.enter_context(
                 track(
                     settings,
@@ -121,6 +124,20 @@ class SweepSummary(Callback):
         close(AdaptError(summary.failures))
         print(f"error: {summary.failures}", file=sys.stderr)
         sys.exit(FAILED)  # an exception of a callback would only be a warning of Hydra's
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Workers do not import from the working directory, as we do not; nor does what they start."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(SAFE_PATH, None)
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 def _take(folder: Path) -> None:
