@@ -10,7 +10,7 @@ outside the present one.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from unittest import mock
 
@@ -37,7 +37,12 @@ INERT = ("hydra.mode", "hydra.sweeper.params", "hydra.job.name")
 RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "now", "hydra", "python_version")
 #: An interpolation that holds no other.
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+#: Of these the values are checked by themselves: a name, a number, an option.
+CHECKED = re.compile(r"\$\{(?:name|seed|stage)\}")
 HIDDEN = "\0"
+#: What comes of interpolations that touch each other, a brace or a dollar may be an interpolation again, which
+#: nobody has seen: where it is read a second time, as the values of a sweep are.
+JOINED = (f"${HIDDEN}", HIDDEN + "{", HIDDEN * 2)
 
 
 def check_read(config: Any, where: str) -> None:
@@ -77,7 +82,7 @@ class _Loader(ConfigLoaderImpl):
 
     def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
         found = super()._load_single_config(default, repo)
-        if not _ours(found.path):
+        if not _ours(found.path, default.config_path):
             # By now the file stands where its package puts it.
             check_read(found.config, f"{found.path.removeprefix('file://')}/{default.config_path}.yaml")
         return found
@@ -85,7 +90,7 @@ class _Loader(ConfigLoaderImpl):
     def _process_config_searchpath(self, config_name: str | None, parsed: list[Override], repo: Any) -> None:
         # Before any other: the first file may name folders, and packages, to search.
         source = next((s for s in repo.get_sources() if config_name and _holds(s, config_name)), None)
-        if source is not None and not _ours(source.full_path()):
+        if source is not None and not _ours(source.full_path(), config_name):
             found = source.load_config(config_name)
             check_read(found.config, f"{source.path}/{config_name}.yaml")
         super()._process_config_searchpath(config_name, parsed, repo)
@@ -117,9 +122,13 @@ def _holds(source: Any, config_name: str) -> bool:
     return bool(source.available() and source.is_config(config_name))
 
 
-def _ours(path: str) -> bool:
-    """Whether a source of configs is this package's, Hydra's or a plugin's (which are installed)."""
+def _ours(path: str, config: str | None) -> bool:
+    """Whether a file ``config`` of a source of configs is this package's, Hydra's or a plugin's (which are
+    installed): one whose name leads out of the source is somebody else's."""
     scheme, _, rest = path.partition("://")
+    name = PurePath(config or "")
+    if name.anchor or ".." in name.parts:
+        return False
     if scheme == "structured":
         return True
     if scheme == "pkg":
@@ -149,13 +158,16 @@ def _refused(config: Any) -> Iterator[str]:
 def _elsewhere(folder: Any) -> bool:
     if not isinstance(folder, str):
         return False
+    folder = CHECKED.sub("x", folder)
+    if "${" in folder:  # what it leads to may stand anywhere
+        return True
     return Path(folder).expanduser().is_absolute() or ".." in Path(folder).parts
 
 
 def _of_hydra(node: Any) -> Iterator[str]:
     for key, value in _leaves("hydra", node):
         inert = next((name for name in INERT if f"{key}.".startswith(f"{name}.")), None)
-        if inert is None or (inert == "hydra.job.name" and not _plain(value)):
+        if inert is None or (inert == "hydra.job.name" and (not _plain(value) or _elsewhere(value))):
             yield key
         elif inert == "hydra.sweeper.params" and _override_refused(f"{key.removeprefix(inert)[1:]}={value}"):
             yield key  # an override that was read
@@ -199,7 +211,7 @@ def _calls(text: str) -> bool:
         if colon and name.strip() not in RESOLVERS:
             return True
         text = text[: found.start()] + HIDDEN + text[found.end() :]
-    return False
+    return any(joined in text for joined in JOINED)
 
 
 def _override_refused(text: str) -> bool:
