@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from adapt.app.commands.arguments import Arguments, say_taken
 from adapt.app.folders import hold
 from adapt.app.progress import console
+from adapt.app.sizes import check_file
 from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
@@ -137,11 +138,10 @@ def started(folder: Path) -> Started:
 
 def _read(noted: Path) -> dict[str, Any]:
     """What Hydra noted; a copy of an earlier resume counts first."""
-    copy = kept(noted)
+    source = copy if (copy := kept(noted)).is_file() else noted
+    check_file(source)
     try:
-        found = cast(
-            dict[str, Any], OmegaConf.to_container(OmegaConf.load(copy if copy.is_file() else noted))
-        )
+        found = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(source)))
         hydra: dict[str, Any] = found["hydra"]
         sources = hydra["runtime"]["config_sources"]
         texts = [hydra["mode"], hydra["runtime"]["cwd"], *(source["provider"] for source in sources)]
