@@ -40,15 +40,21 @@ def harmless(text: object) -> str:
 
 
 def inline(text: object) -> str:
-    r"""The same as a part of one line, or as a cell of a table.
+    r"""The same as a part of one line.
 
     Example:
-        >>> inline("a|b\n# c")
-        'a\\|b # c'
+        >>> inline("a\n# c")
+        'a # c'
     """
-    return " ".join(harmless(text).split()).replace("|", "\\|")
+    return " ".join(harmless(text).split())
 
 
 def row(cells: Iterable[object]) -> str:
-    """A line of a table of Markdown."""
-    return f"| {' | '.join(map(inline, cells))} |"
+    r"""A line of a table of Markdown.
+
+    Example:
+        >>> row(["a|b", 1])
+        '| a\\|b | 1 |'
+    """
+    texts = (inline(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(texts)} |"

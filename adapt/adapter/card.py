@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tasks.shown import harmless, inline, row
+from tasks.shown import inline, row
 
 __all__ = ["model_card"]
 
@@ -88,7 +88,8 @@ def _data_section(card: Mapping[str, Any]) -> list[str]:
     issues = card.get("known_issues") or ["None named."]
     warning = (
         [
-            f"> The licence of the training data ({inline(card.get('licence'))}) does not allow commercial use.",
+            f"> The licence of the training data ({inline(card.get('licence'))}) does not allow "
+            "commercial use.",
             "",
         ]
         if card.get("commercial") is False
@@ -108,7 +109,7 @@ def _data_section(card: Mapping[str, Any]) -> list[str]:
 
 def _section(key: str, value: Any) -> list[str]:
     heading = [f"## {inline(key.replace('_', ' ').capitalize())}", ""]
-    return [*heading, *(_table(value) if isinstance(value, Mapping) else [harmless(value), ""])]
+    return [*heading, *(_table(value) if isinstance(value, Mapping) else [inline(value), ""])]
 
 
 def _table(values: Mapping[str, Any]) -> list[str]:
@@ -124,5 +125,5 @@ def _cell(value: Any) -> str:
 
 def _scalar(value: Any) -> str:
     """A value of YAML in one line."""
-    text = str(value)
+    text = inline(value)
     return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text)

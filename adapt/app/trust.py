@@ -43,8 +43,8 @@ CHECKED = re.compile(r"\$\{(?:name|seed|stage)\}")
 #: Runs of a sweep that a range may stand for.
 RUNS = 10_000
 HIDDEN = "\0"
-#: What comes of interpolations that touch each other, a brace or a dollar may be an interpolation again, where
-#: it is read a second time, as the values of a sweep are: nobody has seen that one.
+#: What comes of interpolations that touch each other, a brace or a dollar may be an interpolation again,
+#: where it is read a second time, as the values of a sweep are: nobody has seen that one.
 JOINED = (f"${HIDDEN}", HIDDEN + "{", HIDDEN * 2)
 
 

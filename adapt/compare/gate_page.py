@@ -86,11 +86,11 @@ def gate_markdown(gate: Gate, name: str, champion: str, challenger: str, tasks: 
         f"# {inline(name)}: version {challenger} against the champion, version {champion}",
         f"**{inline(gate_sentence(gate).capitalize())}.**",
         "\n".join(lines),
-        f"{gate.tasks} tasks ({inline(tasks)}); both versions adapted to each. ± is the 95 % interval of the paired "
-        "difference, challenger − champion (Student's t; examples that tasks share count once). A slice is "
-        f"ok if all of its interval lies within {_limit(gate)} of the champion or better, worse if none of "
-        "it does, and otherwise it is not shown: more tasks, or more examples where tasks share them, would "
-        "tell.",
+        f"{gate.tasks} tasks ({inline(tasks)}); both versions adapted to each. ± is the 95 % interval of "
+        "the paired difference, challenger − champion (Student's t; examples that tasks share count once). "
+        f"A slice is ok if all of its interval lies within {_limit(gate)} of the champion or better, worse "
+        "if none of it does, and otherwise it is not shown: more tasks, or more examples where tasks share "
+        "them, would tell.",
     ]
     if evidence := evidence_line(gate.examples):
         parts.append(evidence)
