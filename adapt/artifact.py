@@ -120,8 +120,13 @@ def copy(folder: Path, target: Path, layout: Layout, texts: tuple[str, ...] = ()
     (target / layout.config).write_bytes(text)
     _read(target, layout, config)  # what was copied is whole
     for name in texts:
-        if (folder / name).is_file():
+        if (folder / name).is_file() and _inside(folder / name, folder):
             _copy_file(folder / name, target / name)
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether a file lies in the folder, and is no link to one elsewhere, which nobody meant to copy."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _whole(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ def rows_of_classes(y: Any, n: int | None, names: Sequence[str] | None) -> dict[
         )
     values, which = classes_of(labels)
     if names is not None:
-        if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(names).items() if times > 1):
             raise TaskError(f"two names are {twice[0]!r}: give each class a name of its own")
         if kind_of(labels) == "strings" or (len(values) and not 0 <= values[0] <= values[-1] < len(names)):
             raise TaskError(
@@ -123,7 +124,7 @@ def _pictures(images: Sequence[Any], size: int | None) -> np.ndarray:
                 f"examples differ in shape: x[0] has {found[0].shape} and x[{row}] {array.shape}: give "
                 "images one size=<side>"
             )
-    animated = [row for row, image in enumerate(images) if getattr(image, "n_frames", 1) > 1]
+    animated = [row for row, image in enumerate(images) if getattr(image, "is_animated", False)]
     if animated:
         warnings.warn(
             f"animated images, of which one frame is used: {len(animated)} (the first is x[{animated[0]}])",

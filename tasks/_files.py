@@ -49,6 +49,8 @@ def read_text(path: Path, encoding: str, setting: str) -> str:
             f"{path}, line {line}: byte {data[error.start]:#04x} at position {error.start} of the file is "
             f"not {encoding}: save the file as UTF-8, or set task.source.encoding={wide}"
         ) from None
+    except UnicodeError as error:  # of encodings that are not for files
+        raise TaskError(f"{path} cannot be read in the encoding {encoding} ({error}): use utf-8") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise TaskError(

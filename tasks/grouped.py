@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -182,7 +183,7 @@ class GroupArrays:
         values: np.ndarray | None = None,
     ) -> None:
         names = [name for groups in members.values() for name in groups]
-        if twice := {name for name in names if names.count(name) > 1}:
+        if twice := {name for name, times in Counter(names).items() if times > 1}:
             raise TaskError(f"{card.name}: group {min(twice)!r} is in two splits: give each group one split")
         self.card, self.name = card, card.name
         self.splits, self.shape = tuple(members), tuple(examples.shape[1:])

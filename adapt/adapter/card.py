@@ -1,9 +1,13 @@
 """The model card written beside every saved adapter, from its own config and figures."""
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+from tasks.shown import inline, row
 
 __all__ = ["model_card"]
 
@@ -40,13 +44,13 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     lines = [
         "---",
         "library_name: adaptive-behavior",
-        f"license: {info.pop('licence', 'apache-2.0')}",
+        f"license: {_scalar(info.pop('licence', 'apache-2.0'))}",
         "tags: [few-shot, forward-gradients]",
         "---",
         "",
-        f"# {info.pop('title', what)}",
+        f"# {inline(info.pop('title', what))}",
         "",
-        f"{what} on the backbone `{config['backbone']['name'] or 'of your own'}` (weights sha256 "
+        f"{what} on the backbone `{inline(config['backbone']['name'] or 'of your own')}` (weights sha256 "
         f"`{config['backbone']['fingerprint'][:16]}…`): "
         f"space `{config['space']['name']}` ({tensors['origin'].numel()} parameters), "
         f"{tensors['basis'].shape[-1]} directions, "
@@ -62,9 +66,12 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     ]
     if left := config["space"].get("left_out"):
         more = f" and {len(left) - 8} more" if len(left) > 8 else ""
-        lines += [f"Not known to be of this space's kind, and so fixed: `{'`, `'.join(left[:8])}`{more}.", ""]
+        lines += [
+            f"Not known to be of this space's kind, and so fixed: `{inline('`, `'.join(left[:8]))}`{more}.",
+            "",
+        ]
     if fitted and config["classes"]:
-        lines += [f"Classes: {', '.join(map(str, config['classes']))}.", ""]
+        lines += [f"Classes: {', '.join(map(inline, config['classes']))}.", ""]
     if isinstance(data, Mapping):
         lines += _data_section(data)
     for key, value in info.items():
@@ -80,7 +87,11 @@ def _data_section(card: Mapping[str, Any]) -> list[str]:
     others = {key: value for key, value in card.items() if key not in (*DATA, "known_issues")}
     issues = card.get("known_issues") or ["None named."]
     warning = (
-        [f"> The licence of the training data ({card.get('licence')}) does not allow commercial use.", ""]
+        [
+            f"> The licence of the training data ({inline(card.get('licence'))}) does not allow "
+            "commercial use.",
+            "",
+        ]
         if card.get("commercial") is False
         else []
     )
@@ -91,23 +102,28 @@ def _data_section(card: Mapping[str, Any]) -> list[str]:
         *_table(shown | others),
         "Known issues of the data:",
         "",
-        *(f"- {' '.join(str(issue).split())}" for issue in issues),
+        *(f"- {inline(issue)}" for issue in issues),
         "",
     ]
 
 
 def _section(key: str, value: Any) -> list[str]:
-    heading = [f"## {key.replace('_', ' ').capitalize()}", ""]
-    return [*heading, *(_table(value) if isinstance(value, Mapping) else [str(value), ""])]
+    heading = [f"## {inline(key.replace('_', ' ').capitalize())}", ""]
+    return [*heading, *(_table(value) if isinstance(value, Mapping) else [inline(value), ""])]
 
 
 def _table(values: Mapping[str, Any]) -> list[str]:
-    rows = (f"| {name.replace('_', ' ')} | {_cell(item)} |" for name, item in values.items())
+    rows = (row((name.replace("_", " "), _cell(item))) for name, item in values.items())
     return ["| | |", "|---|---|", *rows, ""]
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name.replace('_', ' ')} {_cell(item)}" for name, item in value.items())
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return " ".join(text.split()).replace("|", "\\|")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _scalar(value: Any) -> str:
+    """A value of YAML in one line."""
+    text = inline(value)
+    return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text)

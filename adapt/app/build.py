@@ -22,6 +22,9 @@ __all__ = ["build", "check", "check_all"]
 
 OURS = ("adapt", "tasks")
 SCALARS = (bool, int, float, str)
+#: Keys of a node that are not arguments; the last two, of Hydra's, change nothing here. Arguments have names:
+#: what counts only when it is typed is known by its name (:mod:`adapt.app.trust`).
+OF_A_NODE = ("_target_", "_partial_", "_recursive_", "_convert_")
 
 
 #: Of a node (plain containers) and what makes its component: that component.
@@ -69,9 +72,9 @@ def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
         arguments = {key: part for key, part in parts.items() if not str(key).startswith("_")}
         target = _resolve(value["_target_"], where, allow)
         if value.get("_partial_"):
-            return partial(target, *parts.get("_args_", ()), **arguments)
+            return partial(target, **arguments)
         try:
-            return target(*parts.get("_args_", ()), **arguments)
+            return target(**arguments)
         except ValueError:
             raise  # its own message is what the user should read
         except Exception as error:
@@ -99,6 +102,8 @@ def check(value: Any, where: str, allow: Sequence[str] = (), *, names_only: bool
             _check_arguments(value, _resolve(value["_target_"], where, allow), where, names_only)
         for key, child in value.items():
             check(child, f"{where}.{key}", allow, names_only=names_only)
+        if "_target_" in value and (odd := [k for k in value if str(k)[:1] == "_" and k not in OF_A_NODE]):
+            raise AdaptError(f"{where}.{odd[0]} is not a setting of {value['_target_']}: name its arguments")
     elif isinstance(value, list):
         for index, child in enumerate(value):
             check(child, f"{where}[{index}]", allow, names_only=names_only)

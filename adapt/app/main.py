@@ -23,6 +23,7 @@ from adapt.app.config import config_folder
 from adapt.app.trust import guarded
 from adapt.errors import AdaptError
 from tasks import TaskError, TaskWarning
+from tasks.shown import plain
 
 __all__ = ["main"]
 
@@ -133,7 +134,7 @@ def _warnings_as_lines() -> Iterator[None]:
             others(message, category, *place, **more)
         elif (line := " ".join(str(message).split())) not in shown:
             shown.add(line)
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {plain(line)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -141,7 +142,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    print(f"error: {_one_line(error)}", file=sys.stderr)
+    print(f"error: {plain(_one_line(error))}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -1,8 +1,9 @@
 """Progress bars on the terminal, for whatever takes longer than two seconds."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,15 +14,30 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
 from adapt.app.environment import job_number
 from adapt.interrupts import check
+from tasks.shown import plain
 
 __all__ = ["console", "progress"]
 
+
+class _Console(Console):
+    """Names and notes of others are shown as they are: nothing in them is markup, or acts on a terminal."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, **settings)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is printed."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(plain(piece.text), piece.style)
+
+
 #: A pipe or a file has no width of its own: the result table should not be folded to 80 columns there.
-console = Console(highlight=False) if Console().is_terminal else Console(highlight=False, width=120)
+console = _Console() if Console().is_terminal else _Console(width=120)
 
 
 class _Rate(ProgressColumn):
@@ -40,7 +56,7 @@ def progress(description: str) -> Callable[[Iterable[int]], Iterable[int]]:
 
     def wrap(items: Iterable[int]) -> Iterator[int]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

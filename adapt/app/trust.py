@@ -8,7 +8,7 @@ outside the present one.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Transformer
+from hydra.core.override_parser.types import Override, RangeSweep, Transformer
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.config import config_folder
+from adapt.app.sizes import bounded, check_interpolations, leads_out, measured
 from adapt.errors import AdaptError
 
 __all__ = ["check_name", "check_read", "guarded", "split_read"]
@@ -37,7 +38,14 @@ INERT = ("hydra.mode", "hydra.sweeper.params", "hydra.job.name")
 RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "now", "hydra", "python_version")
 #: An interpolation that holds no other.
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+#: Of these the values are checked by themselves: a name, a number, an option.
+CHECKED = re.compile(r"\$\{(?:name|seed|stage)\}")
+#: Runs of a sweep that a range may stand for.
+RUNS = 10_000
 HIDDEN = "\0"
+#: What comes of interpolations that touch each other, a brace or a dollar may be an interpolation again,
+#: where it is read a second time, as the values of a sweep are: nobody has seen that one.
+JOINED = (f"${HIDDEN}", HIDDEN + "{", HIDDEN * 2)
 
 
 def check_read(config: Any, where: str) -> None:
@@ -68,7 +76,7 @@ def split_read(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 @contextmanager
 def guarded() -> Iterator[None]:
     """Inside, Hydra composes under these rules."""
-    with mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader):
+    with measured(_ours), mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader):
         yield
 
 
@@ -77,7 +85,7 @@ class _Loader(ConfigLoaderImpl):
 
     def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
         found = super()._load_single_config(default, repo)
-        if not _ours(found.path):
+        if not _ours(found.path, default.config_path):
             # By now the file stands where its package puts it.
             check_read(found.config, f"{found.path.removeprefix('file://')}/{default.config_path}.yaml")
         return found
@@ -85,13 +93,15 @@ class _Loader(ConfigLoaderImpl):
     def _process_config_searchpath(self, config_name: str | None, parsed: list[Override], repo: Any) -> None:
         # Before any other: the first file may name folders, and packages, to search.
         source = next((s for s in repo.get_sources() if config_name and _holds(s, config_name)), None)
-        if source is not None and not _ours(source.full_path()):
+        if source is not None and not _ours(source.full_path(), config_name):
             found = source.load_config(config_name)
             check_read(found.config, f"{source.path}/{config_name}.yaml")
         super()._process_config_searchpath(config_name, parsed, repo)
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
-        config = super().load_configuration(*args, **kwargs)
+        with bounded():
+            config = super().load_configuration(*args, **kwargs)
+        check_interpolations(config)
         check_name(config.get("name"))
         return config
 
@@ -117,9 +127,12 @@ def _holds(source: Any, config_name: str) -> bool:
     return bool(source.available() and source.is_config(config_name))
 
 
-def _ours(path: str) -> bool:
-    """Whether a source of configs is this package's, Hydra's or a plugin's (which are installed)."""
+def _ours(path: str, config: str | None) -> bool:
+    """Whether a file ``config`` of a source of configs is this package's, Hydra's or a plugin's (which are
+    installed): one whose name leads out of the source is somebody else's."""
     scheme, _, rest = path.partition("://")
+    if leads_out(config):
+        return False
     if scheme == "structured":
         return True
     if scheme == "pkg":
@@ -149,13 +162,16 @@ def _refused(config: Any) -> Iterator[str]:
 def _elsewhere(folder: Any) -> bool:
     if not isinstance(folder, str):
         return False
+    folder = CHECKED.sub("x", folder)
+    if "${" in folder:  # what it leads to may stand anywhere
+        return True
     return Path(folder).expanduser().is_absolute() or ".." in Path(folder).parts
 
 
 def _of_hydra(node: Any) -> Iterator[str]:
     for key, value in _leaves("hydra", node):
         inert = next((name for name in INERT if f"{key}.".startswith(f"{name}.")), None)
-        if inert is None or (inert == "hydra.job.name" and not _plain(value)):
+        if inert is None or (inert == "hydra.job.name" and (not _plain(value) or _elsewhere(value))):
             yield key
         elif inert == "hydra.sweeper.params" and _override_refused(f"{key.removeprefix(inert)[1:]}={value}"):
             yield key  # an override that was read
@@ -199,7 +215,7 @@ def _calls(text: str) -> bool:
         if colon and name.strip() not in RESOLVERS:
             return True
         text = text[: found.start()] + HIDDEN + text[found.end() :]
-    return False
+    return any(joined in text for joined in JOINED)
 
 
 def _override_refused(text: str) -> bool:
@@ -213,11 +229,18 @@ def _override_refused(text: str) -> bool:
             return True
         if any(f"{key}.".startswith(f"{typed}.") for typed in TYPED):
             return True
-        if _calls(text):
+        if _calls(text) or _endless(override.value()):
             return True
         return any(next(_refused(tree), None) is not None for tree in _trees(override))
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ArithmeticError, RecursionError, ValueError):
         return True  # what cannot be read is not taken over
+
+
+def _endless(value: Any) -> bool:
+    """Whether this is a sweep of more runs than anybody starts."""
+    if not isinstance(value, RangeSweep):
+        return False
+    return (value.stop - value.start) / value.step > RUNS
 
 
 def _trees(override: Override) -> Iterator[DictConfig]:
@@ -225,11 +248,11 @@ def _trees(override: Override) -> Iterator[DictConfig]:
     key = override.key_or_group
     if override.is_delete() or "/" in key:
         return
-    values = (
-        override.sweep_iterator(transformer=Transformer.identity)
-        if override.is_sweep_override()
-        else [override.value()]
-    )
+    values: Iterable[Any] = [override.value()]
+    if isinstance(given := override.value(), RangeSweep):
+        values = [given.start]  # numbers, however many
+    elif override.is_sweep_override():
+        values = override.sweep_iterator(transformer=Transformer.identity)
     for value in values:
         tree = OmegaConf.create()
         OmegaConf.update(tree, key, value, force_add=True)

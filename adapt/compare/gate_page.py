@@ -6,6 +6,7 @@ from adapt.compare.evidence import evidence_line
 from adapt.compare.gate import CLASS, CLASS_TASKS, Gate, Slice
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval
+from tasks.shown import inline, row
 
 __all__ = ["gate_markdown", "gate_rows", "gate_sentence"]
 
@@ -78,18 +79,18 @@ def gate_markdown(gate: Gate, name: str, champion: str, challenger: str, tasks: 
     """
     header, rows = gate_rows(gate)
     table = [header, ("---", *["---:"] * (len(header) - 2), "---"), *rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    lines = map(row, table)
     classes = [found for found in gate.slices if found.kind == CLASS]
     few = sum(found.verdict == "few" for found in classes)
     parts = [
-        f"# {name}: version {challenger} against the champion, version {champion}",
-        f"**{gate_sentence(gate).capitalize()}.**",
+        f"# {inline(name)}: version {challenger} against the champion, version {champion}",
+        f"**{inline(gate_sentence(gate).capitalize())}.**",
         "\n".join(lines),
-        f"{gate.tasks} tasks ({tasks}); both versions adapted to each. ± is the 95 % interval of the paired "
-        "difference, challenger − champion (Student's t; examples that tasks share count once). A slice is "
-        f"ok if all of its interval lies within {_limit(gate)} of the champion or better, worse if none of "
-        "it does, and otherwise it is not shown: more tasks, or more examples where tasks share them, would "
-        "tell.",
+        f"{gate.tasks} tasks ({inline(tasks)}); both versions adapted to each. ± is the 95 % interval of "
+        "the paired difference, challenger − champion (Student's t; examples that tasks share count once). "
+        f"A slice is ok if all of its interval lies within {_limit(gate)} of the champion or better, worse "
+        "if none of it does, and otherwise it is not shown: more tasks, or more examples where tasks share "
+        "them, would tell.",
     ]
     if evidence := evidence_line(gate.examples):
         parts.append(evidence)

@@ -16,6 +16,7 @@ from adapt.compare.verdict import (
     size_text,
     verdict,
 )
+from tasks.shown import inline, row
 
 __all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "table_rows"]
 
@@ -136,10 +137,10 @@ def comparison_markdown(comparison: Comparison) -> str:
     """The page ``comparison.md``: what the tasks were, the table, the verdict, how it was measured."""
     costs, differences = cost_rows(comparison), difference_rows(comparison)
     parts = [
-        f"# {comparison.experiment}",
+        f"# {inline(comparison.experiment)}",
         _task(comparison.task, comparison.seed),
         _table(table_rows(comparison)),
-        f"**{verdict(comparison)}**",
+        f"**{inline(verdict(comparison))}**",
         *([evidence] if (evidence := evidence_line(comparison.examples)) else []),
         *(["## Differences", _table(differences), _evidence(comparison)] if differences[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
@@ -152,7 +153,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 def _table(content: Rows) -> str:
     header, rows = content
     table = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table)
+    return "\n".join(map(row, table))
 
 
 def _task(task: Mapping[str, Any], seed: int) -> str:
@@ -162,8 +163,8 @@ def _task(task: Mapping[str, Any], seed: int) -> str:
     episode = f"{size_text(task)}, {queries} queries{' per class' if per_class(task) else ''}"
     seeds = rest.pop("seeds", None)  # of a pooled comparison
     drawn = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {seed}"
-    more = "".join(f", {key} {value}" for key, value in rest.items())
-    return f"{tasks} tasks from {source}: {episode}, {drawn}{more}."
+    more = "".join(f", {inline(key)} {inline(value)}" for key, value in rest.items())
+    return f"{tasks} tasks from {inline(source)}: {episode}, {drawn}{more}."
 
 
 def _evidence(comparison: Comparison) -> str:

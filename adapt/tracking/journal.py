@@ -25,12 +25,24 @@ from typing import Any
 from adapt.errors import AdaptError
 from adapt.files import sweep, write_text
 from adapt.tracking.locks import exclusive
+from tasks.readers.regular import read_regular, regular_file
 
 __all__ = ["FOLDER", "JOURNAL", "JOURNAL_TAG", "Journal", "Operation", "forget", "left"]
 
 FOLDER, JOURNAL, STATE, LOCK, FILES = "tracking", "journal.jsonl", "state.json", "lock", "files"
 #: Of which journal, and which of its runs, an MLflow run is: found by it if its id was not noted in time.
 JOURNAL_TAG = "adapt.journal"
+
+#: Bytes that are searched at once.
+CHUNK = 1 << 16
+#: What a header says that is counted on, and what a state begins with.
+HEADER = {"experiment": str, "name": str, "uri": str | None, "root": str, "tags": dict, "journal": str}
+HEADER |= {"temporary": bool}
+#: The same of operations.
+FIELDS = {"end": {"status": str}, "mark": {"name": str}, "metrics": {"points": list}}
+FIELDS |= {"files": {"paths": list}, "model": {"paths": list}}
+STATE_OF_NONE = {"position": 0, "over": False, "status": None, "experiment": "", "problem": False}
+LISTS = {"runs": dict, "ended": list, "marks": list, "refused": list}
 
 #: ``do`` says what, ``run`` to which of its runs ("" is the run itself); the rest depends on ``do``.
 Operation = dict[str, Any]
@@ -53,15 +65,12 @@ class Journal:
         self.folder = folder
         self._lock, self._writing = lock, threading.Lock()
         self._own = set[str]()  # paths that this process has named
-        self._file = open(folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115 (until close)
-        content = (folder / JOURNAL).read_bytes()
-        self._file.truncate(content.rfind(b"\n") + 1)
+        path = regular_file(folder / JOURNAL)  # to open a pipe would wait for its other end
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (until close)
+        self._file.truncate(_whole(path))
         found = self.read(0, 1)
-        self.header: Operation = found[0][0] if found else {}
-        self.state: dict[str, Any] = {
-            **{"position": 0, "over": False, "status": None, "experiment": "", "problem": False},
-            **{"runs": {}, "ended": [], "marks": [], "refused": []},
-        }
+        self.header: Operation = found[0][0] if found and _fits(found[0][0], HEADER) else {}
+        self.state: dict[str, Any] = {**STATE_OF_NONE, **{key: kind() for key, kind in LISTS.items()}}
         known = _read_state(folder / STATE)
         # Without it nobody knows what was sent; with it everything was sent of a journal that is shorter now.
         self.state |= {"look": len(self.read(0, 2)) > 1} if known is None else known
@@ -215,7 +224,11 @@ class Journal:
 
     def _may_send(self, path: str, found: Path) -> bool:
         places = (self.folder.parent.resolve(), Path.cwd())
-        return path in self._own or any(found.resolve().is_relative_to(place) for place in places)
+        # A folder is sent with what links in it lead to.
+        files = (found, *found.rglob("*"))
+        return path in self._own or all(
+            any(file.resolve().is_relative_to(place) for place in places) for file in files
+        )
 
     def keep_files(self) -> None:
         """Copy what unsent operations refer to outside of the run's folder: it may be gone by then."""
@@ -293,10 +306,32 @@ def forget(run_folder: Path) -> bool:
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read_regular(path))
+        kinds = {key: type(value) for key, value in STATE_OF_NONE.items() if value is not None} | LISTS
+        if isinstance(found, dict) and _fits(
+            {**STATE_OF_NONE, **{k: v() for k, v in LISTS.items()}, **found}, kinds
+        ):
+            return found if found.get("position", 0) >= 0 else None
     return None
+
+
+def _fits(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> bool:
+    return all(key in found and isinstance(found[key], kind) for key, kind in kinds.items())
+
+
+def _whole(path: Path) -> int:
+    """Bytes of the lines that have an end; looked for from the end, since a journal may be long."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - CHUNK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
 
 
 def _line(operation: Mapping[str, Any]) -> bytes:
@@ -306,9 +341,11 @@ def _line(operation: Mapping[str, Any]) -> bytes:
 def _parsed(line: bytes) -> Operation:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else {"do": "damaged", "run": ""}
+    whole = isinstance(found, dict) and _fits(found, {"do": str, "run": str})
+    whole = whole and _fits(found, FIELDS.get(found["do"], {}))
+    return found if whole else {"do": "damaged", "run": ""}
 
 
 def _short(path: str) -> str:

@@ -19,6 +19,7 @@ from adapt.tracking.git import git_state
 from adapt.tracking.journal import Operation
 from adapt.tracking.params import clean_key, flatten, method_config, plain
 from adapt.tracking.settings import DatasetInput
+from tasks.shown import harmless
 
 __all__ = [
     "CUT",
@@ -101,7 +102,7 @@ def comparison_operations(
     if comparison.energy_source is not None:
         found["energy_source"] = comparison.energy_source
     yield {"do": "metrics", "run": "", "points": points(comparison.metrics())}
-    yield {"do": "tags", "run": "", "tags": {**found, "mlflow.note.content": note}}
+    yield {"do": "tags", "run": "", "tags": {**found, "mlflow.note.content": harmless(note)}}
     yield {"do": "files", "run": "", "paths": [str(path.resolve()) for path in files]}
     for method in comparison.methods.values():
         yield from _child(comparison, method, {**tags, **found}, config, datasets)

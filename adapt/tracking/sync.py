@@ -10,6 +10,7 @@ Exit code 1: something remains.
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from adapt.tracking import trouble
 from adapt.tracking.journal import FOLDER, JOURNAL, Journal
 from adapt.tracking.replay import Player
 from adapt.tracking.store import DATABASE, load_mlflow, prepare_store, silent
+from tasks.shown import plain
 
 __all__ = ["Report", "main", "sync"]
 
@@ -59,7 +61,11 @@ def sync(folders: Sequence[Path], uri: str | None = None) -> Report:
     remaining, refused = dict[Path, str](), dict[Path, str]()
     found = {path.parent for place in folders for path in place.rglob(JOURNAL) if FOLDER in path.parts}
     for folder in sorted(found):
-        journal = Journal.found(folder)
+        try:
+            journal = Journal.found(folder)
+        except (OSError, sqlite3.Error) as error:
+            remaining[folder] = f"{folder / JOURNAL} cannot be read ({error}): mend it, or remove it"
+            continue
         if journal is None:
             running.append(folder)
             continue
@@ -113,9 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_store(Path.cwd())  # tells a store that was moved where its artifacts are
     report = sync(options.folders or [Path("outputs")], options.uri)
     for folder, problem in report.remaining.items():
-        print(f"{folder}: not sent: {problem}", file=sys.stderr)
+        print(plain(f"{folder}: not sent: {problem}"), file=sys.stderr)
     for folder, problem in report.refused.items():
-        print(f"{folder}: MLflow refused {problem}", file=sys.stderr)
+        print(plain(f"{folder}: MLflow refused {problem}"), file=sys.stderr)
     print(f"{len(report.sent)} sent, {len(report.running)} still running, {len(report.remaining)} not sent")
     return 1 if report.remaining else 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks._cache import write_text
 from tasks.readers.room import check_room
+from tasks.shown import plain
 from tasks.source import TaskError, TaskWarning
 
 from .check import SAMPLE, audit
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", TaskWarning)
         code = _audit(options)
     for text in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {text}", file=sys.stderr)  # they are on the card, too
+        print(f"warning: {plain(text)}", file=sys.stderr)  # they are on the card, too
     return code
 
 
@@ -40,9 +41,10 @@ def _audit(options: argparse.Namespace) -> int:
         folder = options.out or Path("outputs") / "audit" / report.name
         write(report, folder)
     except TaskError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         return 2
-    print(report.verdict(), *([report.table()] if report.findings else []), f"report  {folder}", sep="\n")
+    shown = [report.verdict(), *([report.table()] if report.findings else []), f"report  {folder}"]
+    print(plain("\n".join(shown)))
     return 0 if report.ok else 1
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tasks.shown import inline, row
+
 __all__ = ["EXAMPLES", "SEVERITIES", "Finding", "Place", "Report"]
 
 #: From what must be mended to what is good to know.
@@ -115,7 +117,13 @@ class Report:
             ("personal data", card["personal_data"]),
             ("digest (sha256)", f"`{self.digest}`"),
         ]
-        lines = [f"# Audit of {self.name}", "", self.verdict() + ".", "", *_table(("", ""), about)]
+        lines = [
+            f"# Audit of {inline(self.name)}",
+            "",
+            inline(self.verdict()) + ".",
+            "",
+            *_table(("", ""), about),
+        ]
         if self.splits:
             header = ("split", *next(iter(self.splits.values())))
             rows = [(name, *map(str, numbers.values())) for name, numbers in self.splits.items()]
@@ -125,17 +133,17 @@ class Report:
             lines += [
                 f"### {finding.severity}: {finding.check}",
                 "",
-                finding.what,
+                inline(finding.what),
                 "",
-                f"What to do: {finding.fix}",
+                f"What to do: {inline(finding.fix)}",
                 "",
-                *(f"- {' = '.join(map(str, places))}" for places in finding.examples),
+                *(f"- {inline(' = '.join(map(str, places)))}" for places in finding.examples),
                 *([""] if finding.examples else []),
             ]
         if not self.findings:
             lines += ["None.", ""]
         lines += ["## Known issues, from the card", ""]
-        lines += [*(f"- {issue}" for issue in card["known_issues"] or ("none named",)), ""]
+        lines += [*(f"- {inline(issue)}" for issue in card["known_issues"] or ("none named",)), ""]
         lines += ["## How it was checked", "", *(f"- {sentence}" for sentence in self.method), ""]
         return "\n".join(lines)
 
@@ -145,7 +153,4 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(header), "|" + "---|" * len(header), *map(line, rows), ""]
+    return [row(header), "|" + "---|" * len(header), *map(row, rows), ""]

@@ -29,6 +29,8 @@ SPLITS = {
     "train": "train",
 }
 ORDER = ("test", "validation", "train", "")
+#: Links to folders that are followed: a few that lead to each other make more ways than anybody can go.
+MOST_LINKS = 20_000
 IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 Read = Callable[[str], bytes]
@@ -98,8 +100,15 @@ def _of_folder(root: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
 
     files: dict[str, tuple[int, ...]] = {}
     folders: set[str] = set()
+    links = 0
     for where, inside, names in os.walk(root, onerror=fail, followlinks=True):
-        inside[:] = [name for name in inside if not _ignored(name) and not _is_ring(Path(where, name))]
+        inside[:] = [name for name in inside if not _ignored(name) and not _is_ring(root, Path(where, name))]
+        links += sum(os.path.islink(os.path.join(where, name)) for name in inside)
+        if links > MOST_LINKS:
+            raise TaskError(
+                f"{root} has more than {MOST_LINKS:,} links to folders, each counted as often as one comes "
+                "to it: put the folders themselves there"
+            )
         place = PurePosixPath(Path(where).relative_to(root).as_posix())
         folders.update(str(place / name) for name in inside)
         for name in names:
@@ -114,9 +123,13 @@ def _of_folder(root: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     return files, folders
 
 
-def _is_ring(folder: Path) -> bool:
-    """Whether this is a link to a folder that it is in."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def _is_ring(root: Path, folder: Path) -> bool:
+    """Whether this is a link to a folder that it is in, also if one comes to it by other links."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    above = (place for place in folder.parents if place == root or place.is_relative_to(root))
+    return any(place.resolve().is_relative_to(target) for place in above)
 
 
 def _of_zip(root: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:

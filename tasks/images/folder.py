@@ -154,7 +154,7 @@ def _read(root: Path, entries: Sequence[Entry], size: int, channels: int) -> dic
         for index, entry in enumerate(entries):
             try:
                 content = read(entry.path)
-                array, original, frames = _decoded(content, size, channels)
+                array, original, moves = _decoded(content, size, channels)
             except Exception as error:  # decoders of damaged files raise whatever they meet
                 if isinstance(error, OSError) and error.errno is not None:  # not of a decoder
                     raise TaskError(
@@ -167,7 +167,7 @@ def _read(root: Path, entries: Sequence[Entry], size: int, channels: int) -> dic
             kept.append(index)
             sizes.append(original)
             digests.append(hashlib.sha256(content).hexdigest())
-            if frames > 1:
+            if moves:
                 animated.append(entry.path)
     return {
         "images": images[: len(kept)],
@@ -179,16 +179,18 @@ def _read(root: Path, entries: Sequence[Entry], size: int, channels: int) -> dic
     }
 
 
-def _decoded(content: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple[int, int], int]:
-    """Pixels uint8 [channels, size, size], original width and height, and the number of frames."""
+def _decoded(content: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple[int, int], bool]:
+    """Pixels uint8 [channels, size, size], original width and height, and whether there are more frames."""
     Image = _pictures.pillow()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata, say
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(content)) as opened:
-            frames = getattr(opened, "n_frames", 1)
+            animated = bool(
+                getattr(opened, "is_animated", False)
+            )  # to count frames takes as long as there are
             image = pictures.upright(opened)
-            return pictures.pixels(image, channels, (size, size)), image.size, frames
+            return pictures.pixels(image, channels, (size, size)), image.size, animated
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ import difflib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def read_rows(path: Path, columns: Columns, *, encoding: str = "utf-8", quotes: 
 
 def _table(path: Path, text: str, columns: Columns, quotes: bool) -> Iterator[Row]:
     header, delimiter = _header(path, text, columns)
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    twice = sorted(name for name, times in Counter(header).items() if name and times > 1)
     if twice:
         raise TaskError(f"{path}, line 1: column {twice[0]!r} is there twice: rename one of them")
     for number, (line, row) in enumerate(csv_rows(path, text, delimiter, quotes, QUOTES)):

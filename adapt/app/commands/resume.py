@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from adapt.app.commands.arguments import Arguments, say_taken
 from adapt.app.folders import hold
 from adapt.app.progress import console
+from adapt.app.sizes import check_file
 from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
@@ -77,6 +78,7 @@ def main(arguments: list[str]) -> None:
             f"{found.folder} was started in {found.cwd}, which does not exist any more: what was typed may "
             "refer to it, so create it or start a new run"
         )
+    _check_place(found)
     with (
         contextlib.chdir(found.cwd),
         mock.patch.object(sys, "argv", [sys.argv[0], *found.arguments, *own, *given.overrides]),
@@ -85,6 +87,17 @@ def main(arguments: list[str]) -> None:
         hold(found.folder)  # before anything in it is touched; who started us lets go of it
         _keep(found)
         start()
+
+
+def _check_place(found: Started) -> None:
+    """Results are written below the directory that a run was started in, which its folder names: that is the
+    present one, or one below it in which the folder lies."""
+    here, there = Path.cwd().resolve(), found.cwd.resolve()
+    if there != here and not (there.is_relative_to(here) and found.folder.is_relative_to(there)):
+        raise AdaptError(
+            f"{found.folder} was started in {found.cwd}, and would write there: if that is right, resume it "
+            f"from there (cd {shlex.quote(str(found.cwd))})"
+        )
 
 
 def started(folder: Path) -> Started:
@@ -125,13 +138,19 @@ def started(folder: Path) -> Started:
 
 def _read(noted: Path) -> dict[str, Any]:
     """What Hydra noted; a copy of an earlier resume counts first."""
-    copy = kept(noted)
+    source = copy if (copy := kept(noted)).is_file() else noted
+    check_file(source)
     try:
-        found = cast(
-            dict[str, Any], OmegaConf.to_container(OmegaConf.load(copy if copy.is_file() else noted))
-        )
+        found = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(source)))
         hydra: dict[str, Any] = found["hydra"]
-        _ = hydra["mode"], hydra["overrides"]["task"], hydra["runtime"]["config_sources"], hydra["job"]
+        sources = hydra["runtime"]["config_sources"]
+        texts = [hydra["mode"], hydra["runtime"]["cwd"], *(source["provider"] for source in sources)]
+        texts += [*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]]
+        values = [hydra["job"]["config_name"], *(source["path"] for source in sources)]
+        if not all(isinstance(text, str) for text in (*texts, *values)):
+            raise TypeError
+        if any(value.startswith("-") for value in values):  # an option, not the value of one
+            raise ValueError
     except Exception:  # what half a file reads like is anybody's guess
         raise AdaptError(
             f"{noted} is not whole: what was started there was killed before it began, so start it again"

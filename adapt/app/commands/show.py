@@ -17,6 +17,7 @@ from adapt.app.commands.list import config_folders, groups, rows, sentence
 from adapt.app.compose import Composed, compose_run
 from adapt.app.config import tasks_of
 from adapt.app.progress import console
+from adapt.app.sizes import check_file
 
 __all__ = ["main"]
 
@@ -85,6 +86,7 @@ def _page(
 
 def _settings(path: Path, experiments: Mapping[str, Path]) -> dict[str, str]:
     """What an experiment sets, by key, as one would type it; with what it takes from another experiment."""
+    check_file(path)
     node = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
     found: dict[str, str] = {}
     for entry in node.pop("defaults", []):

@@ -30,6 +30,7 @@ from adapt.files import read_json, write_json
 from adapt.interrupts import kind
 from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
+from tasks.shown import plain
 
 __all__ = ["SweepSummary", "close"]
 
@@ -122,7 +123,7 @@ class SweepSummary(Callback):
             close(None)
             return
         close(AdaptError(summary.failures))
-        print(f"error: {summary.failures}", file=sys.stderr)
+        print(f"error: {plain(summary.failures)}", file=sys.stderr)
         sys.exit(FAILED)  # an exception of a callback would only be a warning of Hydra's
 
 
@@ -144,7 +145,7 @@ def _take(folder: Path) -> None:
     try:
         hold(folder)
     except AdaptError as error:  # an exception of a callback would only be a warning of Hydra's
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         sys.exit(FAILED)
 
 

@@ -20,6 +20,7 @@ from adapt.compare.statistics import Interval, mean_interval
 from adapt.compare.verdict import verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
+from tasks.shown import harmless, inline, row
 
 __all__ = ["Job", "Setting", "Summary", "draw", "read_jobs"]
 
@@ -189,7 +190,7 @@ class Summary:
 
     def tags(self) -> dict[str, str]:
         """Of the sweep's MLflow run: what is best, and what happened."""
-        tags = {"mlflow.note.content": self.text}
+        tags = {"mlflow.note.content": harmless(self.text)}
         if (best := self.best) is not None:
             tags["best_overrides"] = best.name
             tags["best_chosen_on"] = CHOSEN_ON
@@ -256,8 +257,8 @@ class Summary:
         table = Table(title=f"{self.name}: sweep of {len(self.jobs)} runs", title_justify="left")
         for index, name in enumerate(header):
             table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
+        for texts in rows:
+            table.add_row(*texts)
         return table
 
     def markdown(self) -> str:
@@ -274,8 +275,8 @@ class Summary:
             for job in self.jobs
         ]
         parts = [
-            f"# {self.name}: sweep of {len(self.jobs)} runs",
-            self.text,
+            f"# {inline(self.name)}: sweep of {len(self.jobs)} runs",
+            inline(self.text),
             "## Settings",
             _markdown([header, ("---", *["---:"] * (len(header) - 1)), *rows]),
             "Seeds are pooled: a score is over the tasks of all runs of a setting, ± is its 95 % interval "
@@ -358,4 +359,4 @@ def _described(setting: Setting) -> dict[str, Any]:
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join(map(row, rows))

@@ -15,6 +15,7 @@ from adapt.app.sweeps.tuning.study import STARTUP, Trial
 from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import seconds_text
 from adapt.files import writing
+from tasks.shown import inline, row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ NONE = "–"
 def page(tuning: Tuning) -> str:
     """``tuning.md``: the summary, and all trials."""
     parts = [
-        f"# Settings of {tuning.experiment}, chosen on validation tasks",
+        f"# Settings of {inline(tuning.experiment)}, chosen on validation tasks",
         summary(tuning),
         "## All trials",
         f"Trial 0 is the setting of the config itself, where the space has it. {_sampling(tuning)}",
@@ -92,8 +93,8 @@ def show(tuning: Tuning, folder: Path, ui: str | None, console: Console) -> None
     for index, name in enumerate(header):
         left = index in (0, len(header) - 1)
         table.add_column(name, justify="left" if left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for texts in rows:
+        table.add_row(*texts)
     console.print()
     console.print(table)
     console.print(f"\nresults  {folder / 'tuning.md'}", soft_wrap=True)
@@ -140,7 +141,7 @@ def _rows(
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(map(row, lines))
 
 
 def _panel(axes: Axes, tuning: Tuning, name: str) -> None:
