@@ -1,5 +1,6 @@
 """Progress bars on the terminal, for whatever takes longer than two seconds."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
@@ -18,10 +19,16 @@ from rich.text import Text
 from adapt.app.environment import job_number
 from adapt.interrupts import check
 
-__all__ = ["console", "progress"]
+__all__ = ["console", "line", "progress"]
 
 #: A pipe or a file has no width of its own: the result table should not be folded to 80 columns there.
 console = Console(highlight=False) if Console().is_terminal else Console(highlight=False, width=120)
+
+
+def line(said: str) -> None:
+    """A line on what goes on, beside the results: with and without a terminal."""
+    check()
+    print(said, file=sys.stderr, flush=True)
 
 
 class _Rate(ProgressColumn):

@@ -13,6 +13,7 @@ from torch import nn
 
 from adapt.backbones.arguments import Rule, check_arguments
 from adapt.backbones.built import Built
+from adapt.backbones.columns import from_columns
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.from_timm import TIMM, from_timm
 from adapt.backbones.from_torchvision import TORCHVISION, from_torchvision
@@ -26,6 +27,7 @@ from adapt.errors import AdaptError
 __all__ = ["FAMILIES", "load_named"]
 
 FAMILIES: dict[str, Callable[..., Built]] = {
+    "columns": from_columns,
     "hf": from_transformers,
     "mlp": from_sizes,
     "timm": from_timm,
