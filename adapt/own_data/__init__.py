@@ -1,6 +1,6 @@
 """Somebody's own data → a fitted task: a folder of pictures, a file of texts or a table, and no config.
 
-    path → tasks.own (what is it?) → networks (which is there?) → head, trial (what pays?) → Answer, report.html
+path → tasks.own (what is it?) → networks (which is there?) → head, trial (what pays?) → Answer, page
 """
 
 from __future__ import annotations
@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from adapt.errors import AdaptError
-from adapt.own_data.answer import Answer, Evaluation, Predictions
+from adapt.own_data.answer import Answer, Evaluation, Predictions, read
 from adapt.own_data.fit import fit_data
 from adapt.own_data.networks import NETWORKS
 from tasks.own import kind_of
 
-__all__ = ["NETWORKS", "Answer", "Evaluation", "Predictions", "fit_data", "fit_folder", "fit_table", "fit_texts"]
+__all__ = [
+    "NETWORKS",
+    "Answer",
+    "Evaluation",
+    "Predictions",
+    "fit_data",
+    "fit_folder",
+    "fit_table",
+    "fit_texts",
+]
 
 
 def fit_folder(folder: str | os.PathLike[str], **settings: Any) -> Answer:
@@ -30,8 +39,10 @@ def fit_folder(folder: str | os.PathLike[str], **settings: Any) -> Answer:
     return fit_data(folder, **settings)
 
 
-def fit_texts(file: str | os.PathLike[str], text: str | None = None, target: str | None = None, **settings: Any) -> Answer:
-    """A file with a column of texts and one of labels; None: found out by their names and what stands in them.
+def fit_texts(
+    file: str | os.PathLike[str], text: str | None = None, target: str | None = None, **settings: Any
+) -> Answer:
+    """A file with a column of texts and one of labels; None: found out by what stands in them.
 
     Raises:
         AdaptError: it cannot be used.
@@ -51,9 +62,7 @@ def fit_table(file: str | os.PathLike[str], target: str | None = None, **setting
 
 
 def _check(file: Any, kind: str, target: str | None, text: str | None, settings: dict[str, Any]) -> None:
-    from adapt.own_data.answer import _read
-
-    found = _read(lambda: kind_of(Path(file).expanduser(), target, text, settings.get("encoding", "utf-8")))
+    found = read(lambda: kind_of(Path(file).expanduser(), target, text, settings.get("encoding", "utf-8")))
     if found != kind:
         other = {"texts": "fit_texts", "table": "fit_table", "pictures": "fit_folder"}[found]
         hint = "" if kind == "table" else ", or name the column with text="

@@ -1,11 +1,11 @@
-"""From a folder or a file to a fitted task: read, choose by held-out examples, fit on all, tell how good it is."""
+"""From a folder or a file to a fitted task: read, choose by held-out examples, fit on all, tell how good."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,55 +15,23 @@ import torch
 from torch import Tensor
 
 from adapt.adapter import FittedTask
-from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.heads import Ridge
-from adapt.heads.base import one_hot
-from adapt.inner import CrossEntropy, SquaredError, Trace
-from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions
-from adapt.own_data.answer import _read as reading
-from adapt.own_data.head import FOLDS, HeadChoice, choose_head, folds_of, held_out
-from adapt.own_data.networks import Network, network_for, network_of_columns
-from adapt.own_data.passes import Say, as_inputs, order_of, rows_of, silent
+from adapt.inner import Trace
+from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions, read
+from adapt.own_data.networks import Network, network_for
+from adapt.own_data.others import try_others
+from adapt.own_data.passes import Say, as_inputs, rows_of, silent
+from adapt.own_data.prepared import Prepared, prepare
 from adapt.own_data.report import page
 from adapt.own_data.retraining import retraining
 from adapt.own_data.score import mistakes, score_classes, score_values
-from adapt.own_data.trial import LEAST, METHODS, MOST, PASSES, Trial, adapter_for, subset, try_out
+from adapt.own_data.support import LARGEST, Support, features_of
+from adapt.own_data.trial import METHODS, MOST, PASSES, Trial, adapter_for, try_out
 from adapt.precision import outside_autocast
-from tasks.own import Labelled, Learned, Reader, kind_of, learn
+from tasks.own import Labelled, Learned, kind_of, learn
 
 __all__ = ["fit_data"]
-
-#: Waves and lengths that are tried for a table, besides its plain columns.
-WAVES, LENGTHS = 256, (0.5, 1.0, 2.0)
-#: Seconds that trying other methods may always take.
-LITTLE = 2.0
-
-
-@dataclass
-class _Fit:
-    """One fit on its way: what is known so far."""
-
-    learned: Learned
-    network: Network
-    y: np.ndarray
-    targets: Tensor
-    classes: np.ndarray
-    center: float
-    spread: float
-    features: Tensor
-    pass_seconds: float
-    fold: np.ndarray
-    head: HeadChoice
-    seed: int
-
-    @property
-    def reader(self) -> Reader:
-        return self.learned.reader
-
-    @property
-    def labelled(self) -> Labelled:
-        return self.learned.train
 
 
 def fit_data(
@@ -112,14 +80,14 @@ def fit_data(
         raise AdaptError(f"time={seconds}: give seconds, more than 0")
     path = Path(data).expanduser()
     network: Network | None = None
-    found = reading(partial(kind_of, path, target, text, encoding))
+    found = read(partial(kind_of, path, target, text, encoding))
     if found != "table":
         network = network_for(found, backbone)
         say(network.line)
     elif backbone is not None:
         raise AdaptError(f"backbone={backbone}: a table is read as its columns are, by no pretrained network")
     options = {"size": network.recipe.size, "channels": network.recipe.channels} if network else {}
-    learned: Learned = reading(
+    learned: Learned = read(
         lambda: learn(
             path,
             target=target,
@@ -134,154 +102,17 @@ def fit_data(
     )
     held = learned.test
     if test is not None:
-        held = reading(lambda: learned.reader.labelled(Path(test).expanduser()))
+        held = read(lambda: learned.reader.labelled(Path(test).expanduser()))
     for note in learned.train.examples.notes:
         say(f"note: {note}")
-    fit = _prepare(learned, network, seed, say)
-    trials, reasons = _trials(fit, method, seconds, begun, say)
+    fit = prepare(learned, network, seed, say)
+    trials, reasons = try_others(fit, method, seconds, begun, say)
     chosen = method if method != "auto" else next((t.method for t in trials if t.pays), "head")
     task = _fitted(fit, chosen, say)
     return _answer(fit, task, chosen, trials, reasons, held, begun, say)
 
 
-# ------------------------------------------------------------------------------------------ what is known
-
-
-def _prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> _Fit:
-    """Features of all examples, and the head that held-out ones choose."""
-    examples, reader = learned.train.examples, learned.reader
-    n, center, spread = len(examples), 0.0, 1.0
-    if reader.regression:
-        y = np.asarray(learned.train.y, np.float64)
-        center, spread = float(y.mean()), float(y.std())
-        if n < 4 or not spread > 0:
-            raise AdaptError(f"{n} {reader.many} with values that do not differ: give four or more that do")
-        classes, targets = np.array([]), torch.from_numpy((y - center) / spread).float()[:, None]
-        y = (y - center) / spread
-    else:
-        names = np.array([*map(str, learned.train.y)])
-        classes, positions = np.unique(names, return_inverse=True)
-        if len(classes) < 2:
-            raise AdaptError(
-                f"all {n} {reader.many} are of one class, {classes[0]!r}: there is nothing to tell apart; add "
-                "another class"
-            )
-        y, targets = names, one_hot(torch.from_numpy(positions), len(classes))
-    what = f"{n} {reader.many}" + ("" if reader.regression else f" of {len(classes)} classes")
-    fold = folds_of(None if reader.regression else y, n, min(FOLDS, n), seed)
-    if network is None:
-        network, features, head, seconds = _table(examples.x, targets, fold, reader.regression)
-        say(f"{what}; {network.line}")
-    else:
-        begun = time.perf_counter()
-        features = _features(network, examples.x, what, say)
-        seconds = time.perf_counter() - begun
-        head = choose_head(features, targets, fold, reader.regression)
-    return _Fit(learned, network, y, targets, classes, center, spread, features, seconds, fold, head, seed)
-
-
-def _features(network: Network, x: Sequence[str] | np.ndarray, what: str, say: Say) -> Tensor:
-    """``[n, D]`` of the network as it is; says before how long it will take."""
-    adapter = adapter_for(network, "head", Ridge(), False)
-    order = order_of(x)
-    few = as_inputs(x, order[:: max(1, len(x) // 8)][:8])
-    run = partial(call, network.module, {})
-    with torch.inference_mode():
-        run(adapter.examples(few))  # the first is slower
-        begun = time.perf_counter()
-        run(adapter.examples(few))
-        each = (time.perf_counter() - begun) / len(few)
-        say(f"{what}: about {max(1.0, 1.3 * each * len(x)):.0f} s for the network to read them")
-        ordered = [x[row] for row in order] if not isinstance(x, np.ndarray) else x
-        parts = [run(adapter.examples(part)) for part in rows_of(ordered, say, "reading")]
-    found = torch.cat(parts).clone()
-    features = torch.empty_like(found)
-    features[torch.from_numpy(order)] = found
-    return features
-
-
-def _table(
-    x: Sequence[str] | np.ndarray, targets: Tensor, fold: np.ndarray, regression: bool
-) -> tuple[Network, Tensor, HeadChoice, float]:
-    """Plain columns, or waves over them: whichever predicts held-out rows better; and the seconds of a pass."""
-    rows = as_inputs(x)
-    assert isinstance(rows, Tensor)
-    best: tuple[Network, Tensor, HeadChoice, float] | None = None
-    for waves, length in ((0, 1.0), *((WAVES, length) for length in LENGTHS)):
-        network = network_of_columns(rows.shape[1], waves, length)
-        begun = time.perf_counter()
-        with torch.no_grad():
-            features = call(network.module, {}, rows)
-        seconds = time.perf_counter() - begun
-        head = choose_head(features, targets, fold, regression)
-        if best is None or head.loss < best[2].loss:
-            best = network, features, head, seconds
-    assert best is not None
-    return best
-
-
-# ------------------------------------------------------------------------------------------ other methods
-
-
-def _trials(
-    fit: _Fit, method: str, seconds: float | None, begun: float, say: Say
-) -> tuple[list[Trial], list[str]]:
-    """What was tried besides the head, and why others were not."""
-    trials: list[Trial] = []
-    reasons: list[str] = []
-    if method == "head":
-        return trials, reasons
-    n, each = len(fit.y), fit.pass_seconds / len(fit.y)
-    budget = max(LITTLE, fit.pass_seconds) if seconds is None else seconds - (time.perf_counter() - begun)
-    for name in PASSES if method == "auto" else (method,):
-        folds = 2
-        cost = ((folds - 1) * PASSES[name] + 1) * each  # of each example
-        whole = PASSES[name] * fit.pass_seconds if seconds is not None and method == "auto" else 0.0
-        most = MOST if method != "auto" else int(min(MOST, (budget - whole) / cost))
-        rows = subset(None if fit.reader.regression else fit.y, n, max(most, 0), fit.seed)
-        fewest = min(LEAST, n)
-        if most < fewest or len(rows) < min(fewest, 6):
-            need = cost * min(n, 4 * LEAST) + fit.pass_seconds * (1 + PASSES[name])
-            reasons.append(f"{name} was not tried: trying takes longer than it may; --time {need:.0f}s would do")
-            continue
-        if not fit.reader.regression and min(np.unique(fit.y[rows], return_counts=True)[1]) < 3:
-            reasons.append(f"{name} was not tried: it needs three {fit.reader.many} of every class to be judged")
-            continue
-        say(f"trying {name} on {len(rows)} {fit.reader.many}")
-        trial = _try(fit, name, rows, folds)
-        trials.append(trial)
-        say(trial.sentence())
-        budget -= trial.seconds
-        if trial.pays:
-            break
-    return trials, reasons
-
-
-def _try(fit: _Fit, name: str, rows: np.ndarray, folds: int) -> Trial:
-    begun = time.perf_counter()
-    regression = fit.reader.regression
-    y = fit.y[rows]
-    targets = fit.targets[torch.from_numpy(rows)]
-    targets = targets if regression else targets[:, targets.sum(0) > 0]
-    fold = folds_of(None if regression else y, len(rows), folds, fit.seed)
-    with torch.no_grad():
-        alone = held_out(fit.head.head, fit.features[torch.from_numpy(rows)], targets, fold)
-    adapter = adapter_for(fit.network, name, fit.head.head, regression)
-    moved, alone = try_out(adapter, as_inputs(fit.labelled.examples.x, rows), y, alone, fold)
-    loss = SquaredError() if regression else CrossEntropy()
-    gain = (loss.values(alone, targets) - loss.values(moved, targets)).double()
-    right = [float("nan"), float("nan")]
-    if not regression:
-        right = [float((o.argmax(1) == targets.argmax(1)).double().mean()) for o in (moved, alone)]
-    error = float(gain.std() / len(gain) ** 0.5)
-    before = float(loss.values(alone, targets).mean())
-    return Trial(name, len(rows), float(gain.mean()), error, before, *right, time.perf_counter() - begun)
-
-
-# ------------------------------------------------------------------------------------------ the fit
-
-
-def _fitted(fit: _Fit, method: str, say: Say) -> FittedTask:
+def _fitted(fit: Prepared, method: str, say: Say) -> FittedTask:
     """The task, in the unit of the labels."""
     adapter = adapter_for(fit.network, method, fit.head.head, fit.reader.regression)
     if method == "head":
@@ -289,7 +120,9 @@ def _fitted(fit: _Fit, method: str, say: Say) -> FittedTask:
             state = adapter.head.fit(fit.features, fit.targets)
         z = adapter.state.origin.new_zeros(adapter.state.k)
         trace = Trace(z.new_zeros(0), 1.0, "not adapted: the head alone")
-        task = FittedTask(adapter, adapter.subspace.parameters(z), state, fit.classes, z, trace, fit.targets.shape[1])
+        task = FittedTask(
+            adapter, adapter.subspace.parameters(z), state, fit.classes, z, trace, fit.targets.shape[1]
+        )
     else:
         n = len(fit.y)
         say(f"{method} on all {n}: about {max(1.0, PASSES[method] * fit.pass_seconds):.0f} s")
@@ -307,11 +140,8 @@ def _in_units(task: FittedTask, center: float, spread: float) -> FittedTask:
     return replace(task, head_state=state)
 
 
-# ------------------------------------------------------------------------------------------ what is said
-
-
 def _answer(
-    fit: _Fit,
+    fit: Prepared,
     task: FittedTask,
     method: str,
     trials: list[Trial],
@@ -343,12 +173,18 @@ def _answer(
     info = {"title": f"{fit.reader.kind.capitalize()}, by {method}", INFO: about}
     answer = Answer(replace(task, adapter=replace(task.adapter, info=info)), fit.reader)
     others = retraining(fit.network, fit.labelled.examples.x, fit.reader.regression)
+    support = None
+    if not fit.reader.regression and fit.features.numel() <= LARGEST:
+        features = fit.features
+        if method != "head":
+            features = torch.cat([features_of(task, part) for part in rows_of(fit.labelled.examples.x)])
+        support = Support(features, fit.targets.argmax(1))
     html = page(answer, fit.labelled, fit.y, out_of_fold, tested, trials, reasons, others, seconds)
     say(f"{method}: {shown.score.sentence()}, {about['scored_on']}")
-    return replace(answer, page=html)
+    return replace(answer, page=html, support=support)
 
 
-def _held_out(fit: _Fit, method: str, say: Say) -> tuple[Evaluation, str]:
+def _held_out(fit: Prepared, method: str, say: Say) -> tuple[Evaluation, str]:
     """Predictions of the examples themselves, each by a fit without it; and how they came about."""
     names, outputs = fit.labelled.examples.names, fit.head.outputs
     parts = f"each predicted without its part of {len(np.unique(fit.fold))}"
@@ -363,7 +199,7 @@ def _held_out(fit: _Fit, method: str, say: Say) -> tuple[Evaluation, str]:
     return _evaluation(fit, outputs, names), parts
 
 
-def _evaluation(fit: _Fit, outputs: Tensor, names: Sequence[str]) -> Evaluation:
+def _evaluation(fit: Prepared, outputs: Tensor, names: Sequence[str]) -> Evaluation:
     if fit.reader.regression:
         truth = np.asarray(fit.labelled.y, np.float64)
         values = outputs[:, 0].double().numpy() * fit.spread + fit.center

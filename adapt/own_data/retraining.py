@@ -37,7 +37,9 @@ def retraining(network: Network, x: Sequence[str] | np.ndarray, regression: bool
         return None
     rows = np.arange(min(BATCH, len(x)))
     inputs = adapter_for(network, "head", Ridge(), regression).examples(as_inputs(x, rows))
-    weights = {name: tensor.detach().clone().requires_grad_() for name, tensor in network.module.named_parameters()}
+    weights = {
+        name: tensor.detach().clone().requires_grad_() for name, tensor in network.module.named_parameters()
+    }
     begun = time.perf_counter()
     features = functional_call(network.module, weights, (inputs,))
     torch.autograd.grad(features.square().mean(), [*weights.values()], allow_unused=True)

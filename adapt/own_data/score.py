@@ -36,9 +36,17 @@ class Score:
     def sentence(self) -> str:
         """In words."""
         if self.metric == "accuracy":
-            among = f" (95 % interval {100 * self.low:.1f} to {100 * self.high:.1f} %)" if self.low is not None and self.high is not None else ""
+            among = (
+                f" (95 % interval {100 * self.low:.1f} to {100 * self.high:.1f} %)"
+                if self.low is not None and self.high is not None
+                else ""
+            )
             return f"{100 * self.value:.1f} % right{among}, of {self.n}"
-        among = f" (95 % interval {self.low:.3f} to {self.high:.3f})" if self.low is not None and self.high is not None else ""
+        among = (
+            f" (95 % interval {self.low:.3f} to {self.high:.3f})"
+            if self.low is not None and self.high is not None
+            else ""
+        )
         return f"R² {self.value:.3f}{among}, off by {self.error:.4g} on average, of {self.n}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,7 +78,9 @@ def score_values(predicted: np.ndarray, truth: np.ndarray, seed: int = 0) -> Sco
     """R² of n predictions; the interval is a bootstrap over examples (Efron and Tibshirani 1993, *An
     Introduction to the Bootstrap*, section 13.3)."""
     n = len(truth)
-    rows = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n)) if n > 2 else np.zeros((0, n), np.int64)
+    rows = (
+        np.random.default_rng(seed).integers(n, size=(RESAMPLES, n)) if n > 2 else np.zeros((0, n), np.int64)
+    )
     found = [_r2(predicted[row], truth[row]) for row in rows]
     found = [value for value in found if np.isfinite(value)]
     low, high = (map(float, np.quantile(found, (0.025, 0.975)))) if found else (None, None)
@@ -98,7 +108,9 @@ def doubtful_labels(probabilities: np.ndarray, labels: np.ndarray, number: int) 
         labels: positions ``[n]``.
     """
     own = probabilities[np.arange(len(labels)), labels]
-    means = [own[labels == c].mean() if (labels == c).any() else np.inf for c in range(probabilities.shape[1])]
+    means = [
+        own[labels == c].mean() if (labels == c).any() else np.inf for c in range(probabilities.shape[1])
+    ]
     best = probabilities.argmax(1)
     doubtful = np.flatnonzero((best != labels) & (probabilities.max(1) >= np.array(means)[best]))
     return doubtful[np.argsort(own[doubtful] - probabilities.max(1)[doubtful], kind="stable")][:number]

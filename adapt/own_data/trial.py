@@ -18,7 +18,7 @@ from adapt.adapter import FewShotAdapter, FittedTask, identity_state, initial_st
 from adapt.adapter.state import AdapterState
 from adapt.forward.estimators import Reverse
 from adapt.heads import Head, Prototype, Ridge
-from adapt.inner import CrossEntropy, Descent, GaussNewton, SquaredError
+from adapt.inner import CrossEntropy, Descent, GaussNewton, Solver, SquaredError
 from adapt.own_data.networks import Network
 from adapt.spaces import Space
 
@@ -70,7 +70,9 @@ class Trial:
         said = "better" if self.pays else "not better by more than chance"
         rates = ""
         if not np.isnan(self.right):
-            rates = f": {100 * self.right:.1f} % right against {100 * self.head_right:.1f} % of the head alone"
+            rates = (
+                f": {100 * self.right:.1f} % right against {100 * self.head_right:.1f} % of the head alone"
+            )
         return (
             f"{self.method}, tried on {self.n} held-out examples, was {said}{rates} (loss lower by "
             f"{self.gain:.3f} ± {self.error:.3f})"
@@ -82,7 +84,7 @@ def adapter_for(network: Network, method: str, head: Head, regression: bool) -> 
     space = network.recipe.space(network.module)
     table = network.name.startswith("columns:")
     closed = Ridge(scale=1.0 if regression else 10.0)
-    solver = GaussNewton(steps=0 if method == "head" else 1)
+    solver: Solver = GaussNewton(steps=0 if method == "head" else 1)
     if method == "backprop":
         solver = Descent("adam", lr=0.003, steps=3, gradient=Reverse())
         state = identity_state(space)
@@ -108,8 +110,8 @@ def _state(space: Space, table: bool) -> AdapterState:
 
 
 def subset(y: np.ndarray | None, n: int, most: int, seed: int) -> np.ndarray:
-    """Numbers of at most ``most`` examples: all of some classes of ``y``, so that they are as hard to tell apart
-    as they are; sorted."""
+    """Numbers of at most ``most`` examples: many of some classes of ``y`` rather than few of all;
+    sorted."""
     most = min(most, MOST)
     order = np.random.default_rng(seed).permutation(n)
     if n <= most:

@@ -1,5 +1,4 @@
-"""The images of a folder of class folders, or of a zip file of one, decoded; which split they are in is left to
-others."""
+"""The images of a folder of class folders, or of a zip file of one, decoded."""
 
 from __future__ import annotations
 
@@ -60,9 +59,7 @@ def read_folder(root: Path, size: int, channels: int) -> Decoded:
         raise TaskError(f"{root}: no file can be read as an image, {data['failed'][0]}: check the files")
     read = [entries[index] for index in data["entries"]]
     issues = listing.issues + _listing.issue("files that cannot be read, left out", data["failed"].tolist())
-    issues += _listing.issue(
-        "animated images, of which the first frame is used", data["animated"].tolist()
-    )
+    issues += _listing.issue("animated images, of which the first frame is used", data["animated"].tolist())
     issues += _sizes(data["sizes"], size)
     rows, repeats = _distinct(read, data["digests"].tolist())
     return Decoded(data["images"], read, rows, issues + repeats)

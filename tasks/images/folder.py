@@ -81,7 +81,9 @@ class ImageFolder(ArraySource):
         path = Path(os.path.expanduser(root))  # leaves the ~ of a user who does not exist
         found = read_folder(path, size, channels)
         issues = list(found.issues)
-        if lost := {entry.split for entry in found.entries} - {found.entries[row].split for row in found.rows}:
+        if lost := {entry.split for entry in found.entries} - {
+            found.entries[row].split for row in found.rows
+        }:
             raise TaskError(
                 f"{path}: all images of {min(lost)} are in test, too: a query must be of another image"
             )

@@ -60,7 +60,9 @@ class Pictures:
         train = reader._of(found, [r for r in found.rows if found.entries[r].split != held], found.issues)
         if held is None:
             return Learned(reader, train)
-        return Learned(reader, train, reader._of(found, [r for r in found.rows if found.entries[r].split == held]))
+        return Learned(
+            reader, train, reader._of(found, [r for r in found.rows if found.entries[r].split == held])
+        )
 
     def labelled(self, path: Path) -> Labelled:
         """See :class:`tasks.own.Reader`."""
@@ -71,7 +73,9 @@ class Pictures:
         """See :class:`tasks.own.Reader`."""
         files: list[Path] = []
         for path in paths:
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+            inside = (
+                sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+            )
             if path.is_dir() and not inside:
                 raise TaskError(f"{path} holds no pictures: give pictures, or a folder of them")
             files += inside or [path]
@@ -86,7 +90,9 @@ class Pictures:
         if not pictures or not all(isinstance(picture, bytes) for picture in pictures):
             raise TaskError("send the bytes of a picture (PNG, JPEG, …)")
         if len(pictures) > MOST_AT_ONCE:
-            raise TaskError(f"{len(pictures)} pictures at once, and at most {MOST_AT_ONCE} are taken: send fewer")
+            raise TaskError(
+                f"{len(pictures)} pictures at once, and at most {MOST_AT_ONCE} are taken: send fewer"
+            )
         _pictures.pillow()
         images = np.empty((len(pictures), self.channels, self.size, self.size), np.uint8)
         for row, content in enumerate(pictures):

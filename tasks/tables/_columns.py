@@ -158,7 +158,9 @@ def encode(
     Raises:
         TaskError: text in a column of numbers, too many categories, or nothing left.
     """
-    learned = [learn(table, name, training, name in categorical, most_categories, decimal) for name in columns]
+    learned = [
+        learn(table, name, training, name in categorical, most_categories, decimal) for name in columns
+    ]
     encoding = Encoding(tuple(column for column in learned if column.varies), decimal)
     if not encoding.columns:
         raise TaskError(f"{table.path}: no column of inputs varies: there is nothing to learn from")
@@ -228,7 +230,7 @@ def _value(table: Table, column: str, row: int, cell: str, decimal: str) -> floa
     value = number(cell, decimal)
     if value is None:
         raise TaskError(
-            f"{table.at(row)}: {cell!r} in column {column!r} is no finite number, and those that were learned "
-            "from are: mend it, or leave the cell empty"
+            f"{table.at(row)}: {cell!r} in column {column!r} is no finite number, and those that were "
+            "learned from are: mend it, or leave the cell empty"
         )
     return value

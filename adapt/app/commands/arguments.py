@@ -22,7 +22,7 @@ def say_taken(what: str, taken: Sequence[str], left: Sequence[str] = ()) -> None
 
 
 class Plain(ArgumentParser):
-    """Arguments of a command; a mistake is one line, not a page of usage, and an option may not be shortened."""
+    """Arguments of a command; a mistake is one line, not a page of usage; options are not shortened."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(f"python -m adapt {command}", description=description, allow_abbrev=False)

@@ -1,4 +1,4 @@
-"""``python -m adapt fit``: from a folder of pictures, a file of texts or a table to a model and a page on it."""
+"""``python -m adapt fit``: from pictures, texts or a table to a model and a page on it."""
 
 import re
 from pathlib import Path
@@ -25,15 +25,23 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", help="a folder with one folder of pictures per class, or a CSV file")
     parser.add_argument("--out", metavar="FOLDER", help="where the model goes (default: DATA_model)")
     parser.add_argument("--force", action="store_true", help="write over a model that is there")
-    parser.add_argument("--test", metavar="DATA", help="labelled examples to measure on; nothing is learned from them")
+    parser.add_argument(
+        "--test", metavar="DATA", help="labelled examples to measure on; nothing is learned from them"
+    )
     parser.add_argument("--target", metavar="COLUMN", help="the column that is to be predicted")
     parser.add_argument("--text", metavar="COLUMN", help="the column of texts")
     parser.add_argument("--method", default="auto", help=f"{', '.join(METHODS)} (default: auto)")
     parser.add_argument("--time", metavar="SECONDS", help="what it may take: 60s, 5m")
     parser.add_argument("--backbone", metavar="NAME", help="another network")
-    parser.add_argument("--as", dest="kind", default="auto", help="what a table predicts: classes, values, auto")
-    parser.add_argument("--ignore", metavar="COLUMN", action="append", default=[], help="no input; several times")
-    parser.add_argument("--categorical", metavar="COLUMN", action="append", default=[], help="its numbers are names")
+    parser.add_argument(
+        "--as", dest="kind", default="auto", help="what a table predicts: classes, values, auto"
+    )
+    parser.add_argument(
+        "--ignore", metavar="COLUMN", action="append", default=[], help="no input; several times"
+    )
+    parser.add_argument(
+        "--categorical", metavar="COLUMN", action="append", default=[], help="its numbers are names"
+    )
     parser.add_argument("--encoding", default="utf-8", help="of files (default: utf-8)")
     parser.add_argument("--decimal", default=".", help="the mark of decimals in a table: . or ,")
     parser.add_argument("--seed", type=int, default=0, help="of the division into parts")
