@@ -185,7 +185,7 @@ def _useless(table: Cells, name: str, rows: np.ndarray, categorical: bool, decim
     values = [number(cell, decimal) for cell in given]
     if len(given) == len(cells) > 2 and not categorical and None not in values:
         steps = np.diff(np.array(values, np.float64))
-        if (steps == 1).all():
+        if (steps == 1).all() and values[0] in (0, 1) and len(table.header) > 2:
             return "it numbers the rows"
     elif len({*given}) > MOST_CATEGORIES and (
         categorical or sum(v is None for v in values) * 2 > len(values)

@@ -1,9 +1,8 @@
 """``python -m adapt evaluate``: how good a model of ``adapt fit`` is on labelled examples."""
 
 from adapt.app.commands.arguments import Plain
-from adapt.app.commands.predict import write
+from adapt.app.commands.predict import load, write
 from adapt.app.progress import line
-from adapt.own_data import Answer
 
 __all__ = ["main"]
 
@@ -31,14 +30,3 @@ def main(arguments: list[str]) -> None:
         print(f"  {count} × {label} taken for {instead}")
     if given.csv:
         write(found.predictions, given.csv)
-
-
-def load(model: str) -> Answer:
-    """A model by its folder, or by its name in MLflow.
-
-    Raises:
-        AdaptError: there is none, or it was not made by ``adapt fit``.
-    """
-    import adapt
-
-    return Answer.of(adapt.load(model), model)

@@ -2,12 +2,13 @@
 
 import sys
 
+import adapt
 from adapt.app.commands.arguments import Plain
 from adapt.app.progress import line
 from adapt.errors import AdaptError
 from adapt.own_data import Answer, Predictions
 
-__all__ = ["main", "write"]
+__all__ = ["load", "main", "write"]
 
 
 def main(arguments: list[str]) -> None:
@@ -21,8 +22,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", nargs="+", help="pictures or folders of them, or CSV files")
     parser.add_argument("--csv", metavar="FILE", help="write there instead of printing")
     given = parser.parse_args(arguments)
-    from adapt.app.commands.evaluate import load
-
     answer: Answer = load(given.model)
     found = answer.predict(given.data, line)
     if given.csv:
@@ -43,3 +42,12 @@ def write(predictions: Predictions, file: str) -> None:
     except OSError as error:
         raise AdaptError(f"--csv {file} cannot be written ({error.strerror}): name another file") from None
     line(f"predictions: {file}")
+
+
+def load(model: str) -> Answer:
+    """A model by its folder, or by its name in MLflow.
+
+    Raises:
+        AdaptError: there is none, or it was not made by ``adapt fit``.
+    """
+    return Answer.of(adapt.load(model), model)
