@@ -164,12 +164,10 @@ def _answer(
         "head": repr(fit.head.head),
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",
-        "trials": [vars(trial) for trial in trials],
+        "trials": [trial.to_dict() for trial in trials],
         "seconds": seconds,
         "reading_seconds": fit.pass_seconds,
     }
-    for trial in about["trials"]:
-        trial.update({key: None for key, value in trial.items() if value != value})
     info = {"title": f"{fit.reader.kind.capitalize()}, by {method}", INFO: about}
     answer = Answer(replace(task, adapter=replace(task.adapter, info=info)), fit.reader)
     others = retraining(fit.network, fit.labelled.examples.x, fit.reader.regression)

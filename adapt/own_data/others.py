@@ -70,7 +70,7 @@ def _try(fit: Prepared, name: str, rows: np.ndarray, folds: int) -> Trial:
     moved, alone = try_out(adapter, as_inputs(fit.labelled.examples.x, rows), y, alone, fold)
     loss = SquaredError() if regression else CrossEntropy()
     gain = (loss.values(alone, targets) - loss.values(moved, targets)).double()
-    right = [float("nan"), float("nan")]
+    right: list[float | None] = [None, None]
     if not regression:
         right = [float((o.argmax(1) == targets.argmax(1)).double().mean()) for o in (moved, alone)]
     error = float(gain.std() / len(gain) ** 0.5)

@@ -8,7 +8,8 @@ Another method is chosen if the mean of d is more than one standard error above 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Trial:
         gain: mean of d; above 0 it is better than the head.
         error: standard error of that mean.
         head_loss: mean loss of the head alone.
-        right, head_right: share of examples predicted right, by each; nan in regression.
+        right, head_right: share of examples predicted right, by each; None in regression.
         seconds: that it took.
     """
 
@@ -56,8 +57,8 @@ class Trial:
     gain: float
     error: float
     head_loss: float
-    right: float
-    head_right: float
+    right: float | None
+    head_right: float | None
     seconds: float
 
     @property
@@ -69,7 +70,7 @@ class Trial:
         """In words."""
         said = "better" if self.pays else "not better by more than chance"
         rates = ""
-        if not np.isnan(self.right):
+        if self.right is not None and self.head_right is not None:
             rates = (
                 f": {100 * self.right:.1f} % right against {100 * self.head_right:.1f} % of the head alone"
             )
@@ -77,6 +78,10 @@ class Trial:
             f"{self.method}, tried on {self.n} held-out examples, was {said}{rates} (loss lower by "
             f"{self.gain:.3f} ± {self.error:.3f})"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
 
 
 def adapter_for(network: Network, method: str, head: Head, regression: bool) -> FewShotAdapter:
