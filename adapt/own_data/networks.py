@@ -57,7 +57,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             "EfficientNet-Lite0, trained on ImageNet",
             "timm:tf_efficientnet_lite0",
             {"weights": "package:efficientnet_lite0", "size": 128},
-            lambda network: film(network, skip=32),
+            lambda network: film(network, skip=33),
             size=128,
         ),
         Recipe(
