@@ -87,7 +87,7 @@ def from_timm(
     if weights not in (PRETRAINED, RANDOM):
         classifier = network.pretrained_cfg.get("classifier") or ()
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        load_file(network, weights, name=f"timm:{name}", ignored=[f"{head}." for head in heads])
+        load_file(network, weights, ignored=[f"{head}." for head in heads])
     data = timm.data.resolve_model_data_config(network)
     channels = given.get("in_chans", data["input_size"][0])
     side = size or given.get("img_size") or data["input_size"][-1]

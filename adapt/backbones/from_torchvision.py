@@ -68,7 +68,7 @@ def from_torchvision(
     classifier = _without_classifier(network)
     if weights not in (PRETRAINED, RANDOM):
         load_file(
-            network, weights, name=f"torchvision:{name}", ignored=[f"{classifier}.", "aux", "AuxLogits."]
+            network, weights, ignored=[f"{classifier}.", "aux", "AuxLogits."]
         )
     expected = best.transforms()
     side = size or arguments.get("image_size") or expected.crop_size[0]

@@ -122,7 +122,7 @@ def _model(transformers: Any, source: str, name: str, config: Any, weights: str)
         else:
             model = _headless(partial(auto.from_config, config, **plain))
     if weights not in (PRETRAINED, RANDOM):
-        load_file(model, weights, name=f"hf:{name}", ignored=HEADS, prefix=f"{model.base_model_prefix}.")
+        load_file(model, weights, ignored=HEADS, prefix=f"{model.base_model_prefix}.")
     if getattr(config, "is_encoder_decoder", False):
         model = model.get_encoder()
     model.config.use_cache = False  # of past tokens, for writing texts

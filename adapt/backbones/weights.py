@@ -80,19 +80,11 @@ def regular_files(folder: str) -> None:
                 regular_file(path)
 
 
-def load_file(
-    network: nn.Module,
-    weights: str,
-    *,
-    name: str | None = None,
-    ignored: Sequence[str] = (),
-    prefix: str = "",
-) -> None:
+def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), prefix: str = "") -> None:
     """Write the tensors of a file into ``network``; they must be all of its own, and no others.
 
     Args:
         weights: path of the file, ``data:…`` or ``package:…``.
-        name: of the backbone, if it has one.
         ignored: beginnings of the names of tensors that are not wanted: those of the classifier.
         prefix: that all names in the file may begin with.
 
@@ -100,7 +92,7 @@ def load_file(
         AdaptError: no such file, one that cannot be read without running it, or other tensors than those of
             the network.
     """
-    path, tensors = _tensors(weights, name)
+    path, tensors = _tensors(weights)
     own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     found = {name.removeprefix(prefix): value for name, value in tensors.items()}
     # A batch norm counts its batches; frozen it does not, and files need not say.
@@ -126,9 +118,9 @@ def load_file(
     network.load_state_dict(found, strict=False)
 
 
-def _tensors(weights: str, name: str | None) -> tuple[Path, Mapping[str, Tensor]]:
+def _tensors(weights: str) -> tuple[Path, Mapping[str, Tensor]]:
     if weights.startswith(PACKAGE):
-        return packaged(weights.removeprefix(PACKAGE), name)
+        return packaged(weights)
     path = _path(weights)
     return path, read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
 

@@ -27,7 +27,7 @@ class Recipe:
         name, settings: of :func:`adapt.backbones.load_backbone`.
         space: what of it may move.
         size, channels: of the pictures that it reads.
-        weak: why it is a makeshift, and what to install.
+        weak: why it is a makeshift.
     """
 
     title: str
@@ -78,7 +78,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             "conv4_glyphs",
             size=32,
             channels=1,
-            weak='it has never seen a photograph: pip install "adaptive-behavior[vision]" brings a network that has',
+            weak="it has never seen a photograph",
         ),
     ),
     "texts": (
@@ -114,6 +114,8 @@ def network_for(kind: str, backbone: str | None = None) -> Network:
         line = f"network: {recipe.title}"
         if recipe.weak:
             line += f"; {recipe.weak}"
+        if missing:  # the best of them comes first, and its error says what to do
+            line += f" (better, but not to be had: {missing[0]})"
         return Network(recipe, module, info.name, info.input_shape, line)
     raise AdaptError(f"no network for {kind} is there ({'; '.join(missing)})")
 
