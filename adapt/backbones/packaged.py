@@ -100,8 +100,8 @@ WEIGHT_PACKAGES: Mapping[str, Packaged] = {
 
 
 def check_packaged(network: str, weights: Any) -> None:
-    """Refuse ``weights`` of a package that the backbone ``network`` cannot have, before anything else is asked
-    for; nothing is said of others.
+    """Refuse ``weights`` of a package that the backbone ``network`` cannot have, before anything else is
+    asked for; nothing is said of others.
 
     Raises:
         AdaptError: no such name, weights of another network, or a package that is not installed.
