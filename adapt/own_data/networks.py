@@ -78,7 +78,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             "conv4_glyphs",
             size=32,
             channels=1,
-            weak="it has never seen a photograph",
+            weak="it knows no photographs",
         ),
     ),
     "texts": (

