@@ -21,6 +21,7 @@ from adapt.backbones.from_transformers import from_transformers
 from adapt.backbones.frozen import frozen
 from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.mlp import from_sizes
+from adapt.backbones.packaged import check_packaged
 from adapt.budget import counted
 from adapt.errors import AdaptError
 
@@ -45,6 +46,7 @@ def load_named(family: str, name: str, settings: Mapping[str, Any]) -> tuple[nn.
             (:mod:`adapt.budget`), and whatever the family says.
     """
     _check(family, name, settings)
+    check_packaged(f"{family}:{name}", settings.get("weights"))
     with counted(f"backbone '{family}:{name}'"):
         built = FAMILIES[family](name, **settings)
     network = frozen(built.network)

@@ -27,7 +27,7 @@ class Recipe:
         name, settings: of :func:`adapt.backbones.load_backbone`.
         space: what of it may move.
         size, channels: of the pictures that it reads.
-        weak: why it is a makeshift, and what to install.
+        weak: why it is a makeshift.
     """
 
     title: str
@@ -57,7 +57,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             "EfficientNet-Lite0, trained on ImageNet",
             "timm:tf_efficientnet_lite0",
             {"weights": "package:efficientnet_lite0", "size": 128},
-            lambda network: film(network, skip=32),
+            lambda network: film(network, skip=33),
             size=128,
         ),
         Recipe(
@@ -78,7 +78,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             "conv4_glyphs",
             size=32,
             channels=1,
-            weak='it knows no photographs: pip install "adaptive-behavior[vision]" brings one that does',
+            weak="it knows no photographs",
         ),
     ),
     "texts": (
@@ -116,6 +116,8 @@ def network_for(kind: str, backbone: str | None = None) -> Network:
         line = f"network: {recipe.title}"
         if recipe.weak:
             line += f"; {recipe.weak}"
+        if missing:  # the best of them comes first, and its error says what to do
+            line += f" (better, but not to be had: {missing[0]})"
         return Network(recipe, module, info.name, info.input_shape, line)
     raise AdaptError(f"no network for {kind} is there ({'; '.join(missing)})")
 
