@@ -67,9 +67,7 @@ def from_torchvision(
             raise AdaptError(f"torchvision:{name} does not take these settings: {error}") from None
     classifier = _without_classifier(network)
     if weights not in (PRETRAINED, RANDOM):
-        load_file(
-            network, weights, ignored=[f"{classifier}.", "aux", "AuxLogits."]
-        )
+        load_file(network, weights, ignored=[f"{classifier}.", "aux", "AuxLogits."])
     expected = best.transforms()
     side = size or arguments.get("image_size") or expected.crop_size[0]
     images = Images(network, size=side, mean=mean or expected.mean, std=std or expected.std)

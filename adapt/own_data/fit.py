@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter import FittedTask
+from adapt.adapter import FewShotAdapter, FittedTask
 from adapt.errors import AdaptError
-from adapt.heads import Ridge
+from adapt.heads import Head, Ridge
 from adapt.inner import Trace
 from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions, read
 from adapt.own_data.networks import Network, network_for
 from adapt.own_data.others import try_others
-from adapt.own_data.passes import Say, as_inputs, rows_of, silent
-from adapt.own_data.prepared import Prepared, prepare
+from adapt.own_data.passes import ROWS, Say, as_inputs, rows_of, silent
+from adapt.own_data.prepared import MOVED, Prepared, prepare
 from adapt.own_data.report import page
 from adapt.own_data.retraining import retraining
 from adapt.own_data.score import mistakes, score_classes, score_values
@@ -124,11 +124,39 @@ def _fitted(fit: Prepared, method: str, say: Say) -> FittedTask:
             adapter, adapter.subspace.parameters(z), state, fit.classes, z, trace, fit.targets.shape[1]
         )
     else:
-        n = len(fit.y)
-        say(f"{method} on all {n}: about {max(1.0, PASSES[method] * fit.pass_seconds):.0f} s")
-        x = as_inputs(fit.labelled.examples.x)
-        task = replace(adapter, rows=64).fit(x, fit.y.tolist())
+        task = _moved(fit, replace(adapter, rows=ROWS), method, say)
     return _in_units(task, fit.center, fit.spread) if fit.reader.regression else task
+
+
+def _moved(fit: Prepared, adapter: FewShotAdapter, method: str, say: Say) -> FittedTask:
+    """The network moved by at most :data:`MOVED` examples, and the head on all."""
+    n, x = len(fit.y), fit.labelled.examples.x
+    say(f"{method}: about {max(1.0, fit.seconds(PASSES[method])):.0f} s")
+    rows = np.arange(n) if n <= MOVED else _spread(fit.fold, None if fit.reader.regression else fit.y)
+    task = adapter.fit(as_inputs(x, rows), fit.y[rows].tolist())
+    if n <= MOVED:
+        return task
+    features = torch.cat([features_of(task, part) for part in rows_of(x, say, "reading again")])
+    with torch.no_grad(), outside_autocast(features.device):
+        state = adapter.head.fit(features, fit.targets)
+    return replace(task, head_state=state, classes_=fit.classes, outputs=fit.targets.shape[1])
+
+
+def _spread(fold: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+    """Numbers of about as many examples as move the network, two of every class at least, sorted."""
+    order = np.argsort(fold, kind="stable")
+    if y is None:
+        return np.sort(order[:MOVED])
+    labels, counts = np.unique(y, return_counts=True)
+    each = max(2, MOVED // len(labels))
+    several = labels[counts > 1]
+    kept = [order[y[order] == label][:each] for label in several]
+    return np.sort(np.concatenate(kept)) if len(several) > 1 else np.arange(len(y))
+
+
+def _words(head: Head) -> str:
+    """A head for people."""
+    return f"{'ridge' if isinstance(head, Ridge) else 'logistic'} regression (l2 = {getattr(head, 'l2', '')})"
 
 
 def _in_units(task: FittedTask, center: float, spread: float) -> FittedTask:
@@ -161,7 +189,7 @@ def _answer(
         "examples": len(fit.y),
         "classes": len(fit.classes),
         "network": fit.network.recipe.title,
-        "head": repr(fit.head.head),
+        "head": _words(fit.head.head),
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",
         "trials": [trial.to_dict() for trial in trials],
@@ -191,7 +219,9 @@ def _held_out(fit: Prepared, method: str, say: Say) -> tuple[Evaluation, str]:
             parts = f"by the head alone, {parts}"
         else:
             say(f"{method}, {parts}, to know how good it is")
-            adapter = replace(adapter_for(fit.network, method, fit.head.head, fit.reader.regression), rows=64)
+            adapter = replace(
+                adapter_for(fit.network, method, fit.head.head, fit.reader.regression), rows=ROWS
+            )
             inputs = as_inputs(fit.labelled.examples.x)
             outputs, _ = try_out(adapter, inputs, fit.y, outputs, fit.fold)
     return _evaluation(fit, outputs, names), parts

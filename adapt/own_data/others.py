@@ -32,15 +32,16 @@ def try_others(
     for name in PASSES if method == "auto" else (method,):
         folds = 2
         cost = ((folds - 1) * PASSES[name] + 1) * each  # of each example
-        whole = PASSES[name] * fit.pass_seconds if seconds is not None and method == "auto" else 0.0
+        whole = fit.seconds(PASSES[name]) if seconds is not None and method == "auto" else 0.0
         most = MOST if method != "auto" else int(min(MOST, (budget - whole) / cost))
         rows = subset(None if fit.reader.regression else fit.y, n, max(most, 0), fit.seed)
         fewest = min(LEAST, n)
         if most < fewest or len(rows) < min(fewest, 6):
-            need = cost * min(n, 4 * LEAST) + fit.pass_seconds * (1 + PASSES[name])
-            reasons.append(
-                f"{name} was not tried: trying takes longer than it may; --time {need:.0f}s would do"
+            need = cost * min(n, 4 * LEAST) + fit.pass_seconds + fit.seconds(PASSES[name])
+            why = (
+                "it would take longer than reading the examples did" if seconds is None else "no time is left"
             )
+            reasons.append(f"{name} was not tried: {why}; --time {need:.0f}s allows it")
             continue
         if not fit.reader.regression and min(np.unique(fit.y[rows], return_counts=True)[1]) < 3:
             reasons.append(
@@ -75,6 +76,5 @@ def _try(fit: Prepared, name: str, rows: np.ndarray, folds: int) -> Trial:
         right = [float((o.argmax(1) == targets.argmax(1)).double().mean()) for o in (moved, alone)]
     error = float(gain.std() / len(gain) ** 0.5)
     before = float(loss.values(alone, targets).mean())
-    return Trial(
-        name, len(rows), float(gain.mean()), error, before, right[0], right[1], time.perf_counter() - begun
-    )
+    classes, seconds = None if regression else targets.shape[1], time.perf_counter() - begun
+    return Trial(name, len(rows), classes, float(gain.mean()), error, before, right[0], right[1], seconds)

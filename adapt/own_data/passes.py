@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Inputs", "Say", "as_inputs", "order_of", "rows_of", "silent"]
+__all__ = ["ROWS", "Inputs", "Say", "as_inputs", "order_of", "rows_of", "silent"]
 
 #: Takes a line for people.
 Say = Callable[[str], None]

@@ -21,8 +21,10 @@ from adapt.own_data.passes import Say, as_inputs, order_of, rows_of
 from adapt.own_data.trial import adapter_for
 from tasks.own import Labelled, Learned, Reader
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["MOVED", "Prepared", "prepare"]
 
+#: Examples that the network is moved by, at most: it is what memory grows with.
+MOVED = 300
 #: Waves and lengths that are tried for a table, besides its plain columns.
 WAVES, LENGTHS = 256, (0.5, 1.0, 2.0)
 
@@ -57,6 +59,11 @@ class Prepared:
     fold: np.ndarray
     head: HeadChoice
     seed: int
+
+    def seconds(self, passes: float) -> float:
+        """That moving the network takes, if a fit takes so many passes of its examples."""
+        share = min(1.0, MOVED / len(self.y))
+        return (passes * share + (share < 1)) * self.pass_seconds
 
     @property
     def reader(self) -> Reader:

@@ -26,7 +26,7 @@ from adapt.spaces import Space
 __all__ = ["METHODS", "PASSES", "Trial", "adapter_for", "subset", "try_out"]
 
 #: Ways of moving the network, and what one fit costs in passes over its examples, roughly.
-PASSES = {"forward": 8.0, "backprop": 11.0}
+PASSES = {"forward": 4.5, "backprop": 6.0}
 METHODS = ("auto", "head", *PASSES)
 #: Directions along which the network moves: no more is known of it than its layers.
 PARTS = 8
@@ -44,7 +44,7 @@ class Trial:
 
     Args:
         method: its name.
-        n: examples.
+        n, classes: examples, and their classes; None in regression.
         gain: mean of d; above 0 it is better than the head.
         error: standard error of that mean.
         head_loss: mean loss of the head alone.
@@ -54,6 +54,7 @@ class Trial:
 
     method: str
     n: int
+    classes: int | None
     gain: float
     error: float
     head_loss: float
@@ -63,19 +64,21 @@ class Trial:
 
     @property
     def pays(self) -> bool:
-        """Whether it is better by more than chance, and by more than nothing."""
-        return self.gain > max(self.error, WORTH * self.head_loss)
+        """Whether it is better by more than chance, and to be seen: more examples are right."""
+        seen = self.right is None or self.head_right is None or self.right > self.head_right
+        return seen and self.gain > max(self.error, WORTH * self.head_loss)
 
     def sentence(self) -> str:
         """In words."""
         said = "better" if self.pays else "not better by more than chance"
+        some = "" if self.classes is None else f" of {self.classes} classes"
         rates = ""
         if self.right is not None and self.head_right is not None:
             rates = (
                 f": {100 * self.right:.1f} % right against {100 * self.head_right:.1f} % of the head alone"
             )
         return (
-            f"{self.method}, tried on {self.n} held-out examples, was {said}{rates} (loss lower by "
+            f"{self.method}, tried on {self.n} held-out examples{some}, was {said}{rates} (loss lower by "
             f"{self.gain:.3f} ± {self.error:.3f})"
         )
 

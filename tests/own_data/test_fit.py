@@ -91,6 +91,16 @@ def test_forward_and_backprop_are_tried_and_can_be_asked_for(
     assert any("held-out" in line for line in said)
 
 
+def test_the_network_is_moved_by_a_part_of_many_examples(
+    tmp_path: Path, cancer: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapt.own_data.fit.MOVED", 60)
+    path = table(tmp_path, cancer[0][:, :6], np.where(np.arange(200) == 7, "rare", cancer[1]))
+    answer = adapt.fit_table(path, method="forward")
+    assert answer.task.classes_.tolist() == ["bad", "good", "rare"]
+    assert answer.evaluate(path).score.value > 0.85
+
+
 def test_a_relevance_that_matters_is_found(tmp_path: Path) -> None:
     """Many columns of noise beside one that decides: what can move is how much each counts."""
     rng = np.random.default_rng(1)

@@ -63,6 +63,7 @@ def _listen(answer: Answer, folder: Path | None, host: str, port: int) -> None:
     )
     try:
         socket = settings.bind_socket()
+        socket.listen()  # now: whoever reads the next line may ask at once
     except (OSError, SystemExit) as error:
         raise AdaptError(
             f"--host {host} --port {port}: cannot listen there ({error}): use another port"
