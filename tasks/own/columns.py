@@ -21,6 +21,8 @@ LABELS = (
     *("label", "labels", "class", "target", "category", "intent", "species", "sentiment", "outcome", "topic"),
     *("diagnosis", "y", "klass", "label_name", "class_name", "answer"),
 )
+#: Of these, the names that a column of inputs never has.
+SURELY = ("label", "labels", "target")
 TEXTS = (
     *("text", "texts", "sentence", "utterance", "query", "message", "question", "review", "comment", "tweet"),
     *("body", "content", "description", "title", "document"),
@@ -149,6 +151,8 @@ def wrong_column(path: Path, name: str, names: Sequence[str], what: str) -> Task
 def _label(header: Header, texts: Sequence[str]) -> str:
     """The column of labels, where the user named none."""
     named = [name for name in header.names if name.strip().casefold() in LABELS]
+    surely = [name for name in named if name.strip().casefold() in SURELY]
+    named = surely or named
     if len(named) == 1:
         return named[0]
     rest = [name for name in header.names if name not in texts]

@@ -41,9 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mine")
     penguins(root / "penguins.csv", 120, 0)
     penguins(root / "test.csv", 60, 1)
-    done = run(
-        ["-m", "adapt", "fit", "penguins.csv", "--test", "test.csv", "--out", "model"], root
-    )
+    done = run(["-m", "adapt", "fit", "penguins.csv", "--test", "test.csv", "--out", "model"], root)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d+\.\d % right \(95 % interval .* of 60, a test set", done.stderr)
     return root

@@ -159,7 +159,7 @@ def test_a_reader_from_elsewhere_is_checked(kept: dict[str, object]) -> None:
         ("t.csv", TEXTS, {"target": "intend"}, "did you mean 'intent'"),
         ("t.csv", TEXTS, {"text": "utterence"}, "did you mean 'utterance'"),
         ("t.csv", "a,b,c\n1,2,3\n4,5,6\n", {}, "which column is to be predicted"),
-        ("t.csv", "label,class,a\nx,y,1\n", {}, "label, class all look like it"),
+        ("t.csv", "species,class,a\nx,y,1\n", {}, "species, class all look like it"),
         ("t.csv", "", {}, "is empty"),
         ("t.csv", "only\nx\ny\n", {}, "has one column"),
         ("t.csv", "kilos,label\n1,cat\n2,cat\n", {}, "1 labels: use two or more"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from adapt.app.commands.arguments import Plain
 from adapt.app.progress import line
 from adapt.errors import AdaptError
-from adapt.own_data import fit_data
+from adapt.own_data import Answer, fit_data
 from adapt.own_data.answer import PAGE
 from adapt.own_data.trial import METHODS
 
@@ -44,12 +44,19 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--encoding", default="utf-8", help="of files (default: utf-8)")
     parser.add_argument("--decimal", default=".", help="the mark of decimals in a table: . or ,")
+    parser.add_argument(
+        "--register", metavar="NAME", help="also a version of this registered model in MLflow"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the division into parts")
     given = parser.parse_args(arguments)
     if given.kind not in ("auto", "classes", "values"):
         raise AdaptError(f"--as {given.kind} is unknown: use classes, values or auto")
     out = Path(given.out) if given.out else _beside(Path(given.data))
     _check_out(out, given.force)
+    if given.register is not None:
+        from adapt.tracking.model import check_name
+
+        check_name(given.register)
     answer = fit_data(
         given.data,
         test=given.test,
@@ -68,6 +75,25 @@ def main(arguments: list[str]) -> None:
     )
     answer.save(out)
     line(f"model: {out}, page: {out / PAGE}")
+    if given.register is not None:
+        _register(answer, out, given.register, Path(given.data))
+
+
+def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
+    from adapt.tracking.fitted import register
+
+    about, task = answer.about, data.expanduser().resolve().stem
+    score = about["score"]
+    accurate = score["metric"] == "accuracy"
+    metrics = {
+        "eval/accuracy" if accurate else "eval/r2": score["value"],
+        "time/adapt_seconds": about["seconds"],
+    }
+    if accurate:
+        metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
+    tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}
+    version = register(out, name, f"{task} · {about['method']}", metrics, tags, Path.cwd())
+    line(f"registered: models:/{name}/{version}")
 
 
 def seconds_of(written: str) -> float:
