@@ -43,7 +43,7 @@ test-lowest: ## the tests of the library and the command line with the lowest ve
 	rm -rf $(VENV)-lowest && $(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install $(PIP_FLAGS) --quiet uv
 	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --resolution lowest-direct \
-		-e ".[experiments,energy,sweeps,backbones,text,audit]" --group test
+		-e ".[experiments,energy,sweeps,backbones,text,vision,audit]" --group test
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		$(LOWEST) $(ARGS)
 	rm -rf $(VENV)-lowest

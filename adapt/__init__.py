@@ -21,7 +21,16 @@ from adapt.adapter import load as _load
 from adapt.errors import AdaptError
 from adapt.version import __version__
 
-__all__ = ["AdaptError", "FewShotAdapter", "FittedTask", "__version__", "load"]
+__all__ = [
+    "AdaptError",
+    "FewShotAdapter",
+    "FittedTask",
+    "__version__",
+    "fit_folder",
+    "fit_table",
+    "fit_texts",
+    "load",
+]
 
 
 def load(folder: "str | _os.PathLike[str]", backbone: _nn.Module | None = None) -> _Any:
@@ -50,3 +59,46 @@ def load(folder: "str | _os.PathLike[str]", backbone: _nn.Module | None = None) 
 
         return load_model(folder, backbone)
     return _load(folder, backbone)
+
+
+def fit_folder(folder: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
+    """Learn from pictures in one folder per class: see :func:`adapt.own_data.fit_data`.
+
+    Returns:
+        :class:`adapt.own_data.Answer`: predicts for new pictures, and is saved with a page on the fit.
+
+    Raises:
+        AdaptError: data or settings that cannot be used.
+    """
+    from adapt import own_data
+
+    return own_data.fit_folder(folder, **settings)
+
+
+def fit_texts(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
+    """Learn from a file with a column of texts and one of labels: see :func:`adapt.own_data.fit_data`.
+
+    Returns:
+        :class:`adapt.own_data.Answer`.
+
+    Raises:
+        AdaptError: data or settings that cannot be used.
+    """
+    from adapt import own_data
+
+    return own_data.fit_texts(file, **settings)
+
+
+def fit_table(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
+    """Learn from a table, one column of which (``target``) is to be predicted: see
+    :func:`adapt.own_data.fit_data`.
+
+    Returns:
+        :class:`adapt.own_data.Answer`.
+
+    Raises:
+        AdaptError: data or settings that cannot be used.
+    """
+    from adapt import own_data
+
+    return own_data.fit_table(file, **settings)

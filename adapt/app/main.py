@@ -31,7 +31,19 @@ __all__ = ["main"]
 MISTAKES = (AdaptError, TaskError, HydraException, OmegaConfBaseException)
 
 #: Commands beside running an experiment: ``main(arguments)`` of the module of that name in ``commands``.
-COMMANDS = ("history", "list", "promote", "resume", "rollback", "show", "tune")
+COMMANDS = (
+    "evaluate",
+    "fit",
+    "history",
+    "list",
+    "predict",
+    "promote",
+    "resume",
+    "rollback",
+    "serve",
+    "show",
+    "tune",
+)
 
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.
 LAUNCHER = "hydra/launcher/"

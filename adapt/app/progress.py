@@ -1,5 +1,6 @@
 """Progress bars on the terminal, for whatever takes longer than two seconds."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from adapt.app.environment import job_number
 from adapt.interrupts import check
 from tasks.shown import plain
 
-__all__ = ["console", "progress"]
+__all__ = ["console", "line", "progress"]
 
 
 class _Console(Console):
@@ -38,6 +39,12 @@ class _Console(Console):
 
 #: A pipe or a file has no width of its own: the result table should not be folded to 80 columns there.
 console = _Console() if Console().is_terminal else _Console(width=120)
+
+
+def line(said: str) -> None:
+    """A line on what goes on, beside the results: with and without a terminal."""
+    check()
+    print(plain(said), file=sys.stderr, flush=True)
 
 
 class _Rate(ProgressColumn):

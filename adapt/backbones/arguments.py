@@ -12,6 +12,7 @@ from typing import Any
 
 from adapt.checks import (
     DEPTH,
+    MOST,
     SEED,
     Number,
     between,
@@ -82,6 +83,8 @@ COMMON: Mapping[str, Rule] = {
     "pooling": word,
     "prompts": number(least(0, ceiling=DEPTH)),
     "max_tokens": number(least(1, "at least one token is needed", ceiling=10**6)),
+    "waves": number(Number(least=0, whole=True, ceiling=MOST)),
+    "length": number(positive("a length is positive")),
 }
 SHARE = number(between(0, 1))
 

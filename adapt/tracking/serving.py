@@ -14,10 +14,11 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import Schema, TensorSpec
 
-from adapt.adapter import FewShotAdapter, load
+from adapt.adapter import FewShotAdapter, FittedTask, load
+from adapt.adapter.record import AdapterRecord
 from adapt.backbones import tokeniser
 from adapt.errors import AdaptError
-from adapt.tracking.requests import chunk_of, guard_server, read_request, sparing
+from adapt.tracking.requests import chunk_of, guard_server, read_queries, read_request, sparing
 
 __all__ = ["AdapterModel", "example", "signature"]
 
@@ -33,9 +34,9 @@ _NUMBERS, _TEXT, _ANY = np.dtype(np.float32), np.dtype(str), np.dtype(object)
 class AdapterModel(PythonModel):
     """``{"support_x": [n, …], "support_y": [n], "query_x": [m, …]}`` → predictions for the queries.
 
-    The answer to a task of classes is ``labels [m]``, ``classes [C]`` and ``probabilities [m, C]``, whose
-    columns are in the order of ``classes``; to a regression ``values [m, C]``. Nothing is kept between
-    requests.
+    Of a fitted task a request holds ``query_x`` only. The answer to a task of classes is ``labels [m]``,
+    ``classes [C]`` and ``probabilities [m, C]``, whose columns are in the order of ``classes``; to a
+    regression ``values [m, C]``. Nothing is kept between requests.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -44,7 +45,9 @@ class AdapterModel(PythonModel):
         Raises:
             AdaptError: a backbone that its name does not describe, or a damaged folder.
         """
-        self.adapter: FewShotAdapter = load(context.artifacts["adapter"])
+        loaded = load(context.artifacts["adapter"])
+        self.task: FittedTask | None = loaded if isinstance(loaded, FittedTask) else None
+        self.adapter: AdapterRecord = loaded if self.task is None else loaded.adapter
         guard_server()
 
     def predict(
@@ -57,9 +60,15 @@ class AdapterModel(PythonModel):
                 or of no use to the adapter; the server answers 400 and says why.
         """
         regression = self.adapter.loss.regression
-        support, labels, queries = read_request(model_input, regression)
+        task = self.task
+        if task is None:
+            support, labels, queries = read_request(model_input, regression)
+        else:
+            queries = read_queries(model_input)
         try:
-            task = sparing(self.adapter, support).fit(support, labels)
+            if task is None:
+                assert isinstance(self.adapter, FewShotAdapter)
+                task = sparing(self.adapter, support).fit(support, labels)
             # A few at a time: what a network computes of an image takes hundreds of times its own memory.
             size = chunk_of(queries)
             ask = task.predict if regression else task.predict_proba
@@ -73,14 +82,13 @@ class AdapterModel(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
-def signature(adapter: FewShotAdapter) -> ModelSignature:
-    """What a request for ``adapter`` holds, and what comes back; labels are strings or numbers."""
+def signature(model: FewShotAdapter | FittedTask) -> ModelSignature:
+    """What a request for ``model`` holds, and what comes back; labels are strings or numbers."""
+    adapter = _adapter(model)
     examples = _example_spec(adapter)
-    inputs = [
-        TensorSpec(*examples, "support_x"),
-        TensorSpec(_ANY, (-1,), "support_y"),
-        TensorSpec(*examples, "query_x"),
-    ]
+    inputs = [TensorSpec(*examples, "query_x")]
+    if not isinstance(model, FittedTask):
+        inputs = [TensorSpec(*examples, "support_x"), TensorSpec(_ANY, (-1,), "support_y"), *inputs]
     outputs = [
         TensorSpec(_ANY, (-1,), "labels"),
         TensorSpec(_ANY, (-1,), "classes"),
@@ -91,7 +99,11 @@ def signature(adapter: FewShotAdapter) -> ModelSignature:
     return ModelSignature(Schema([*inputs]), Schema([*outputs]))
 
 
-def _example_spec(adapter: FewShotAdapter) -> tuple[np.dtype, tuple[int, ...]]:
+def _adapter(model: FewShotAdapter | FittedTask) -> AdapterRecord:
+    return model.adapter if isinstance(model, FittedTask) else model
+
+
+def _example_spec(adapter: AdapterRecord) -> tuple[np.dtype, tuple[int, ...]]:
     if tokeniser(adapter.backbone) is not None:
         return _TEXT, (-1,)
     if adapter.input_shape is None:  # MLflow takes an array of objects of any shape
@@ -99,9 +111,14 @@ def _example_spec(adapter: FewShotAdapter) -> tuple[np.dtype, tuple[int, ...]]:
     return _NUMBERS, (-1, *adapter.input_shape)
 
 
-def example(adapter: FewShotAdapter) -> dict[str, np.ndarray] | None:
+def example(model: FewShotAdapter | FittedTask) -> dict[str, np.ndarray] | None:
     """A small request that fits :func:`signature`: two classes of two examples, one query. None where the
     shape of an example is not known."""
+    made = _example(_adapter(model))
+    return {"query_x": made["query_x"]} if made is not None and isinstance(model, FittedTask) else made
+
+
+def _example(adapter: AdapterRecord) -> dict[str, np.ndarray] | None:
     kind, (_, *shape) = _example_spec(adapter)
     labels = np.array([0.0, 0.5, 1.0, 1.5] if adapter.loss.regression else ["a", "a", "b", "b"], dtype=object)
     if kind == _TEXT:

@@ -1,12 +1,15 @@
 """From columns of text to numbers: standardised, or one number per category.
 
-What is learned from the data (means, deviations, categories) is learned from the training rows alone.
+What is learned from the data (means, deviations, categories) is learned from the training rows alone, and can
+be kept (:class:`Encoding`) for rows that come later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,17 +17,122 @@ from tasks._csv import Table
 from tasks._numbers import number, written_otherwise
 from tasks.source import TaskError
 
-__all__ = ["Encoded", "encode"]
+__all__ = ["Column", "Encoded", "Encoding", "encode", "learn"]
 
 MOSTLY = 0.5  # a column in which more of the cells than this are numbers is one of numbers
 
 
+@dataclass(frozen=True)
+class Column:
+    """How the cells of one column become numbers.
+
+    Args:
+        name: of the column.
+        categories: of a column of names, sorted; None: it is one of numbers.
+        mean, deviation: of its numbers in the training rows.
+        marked: whether there is a second number, 1 where the cell is empty.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+    mean: float = 0.0
+    deviation: float = 1.0
+    marked: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Of the numbers that it becomes."""
+        if self.categories is None:
+            return [self.name, f"{self.name} is missing"] if self.marked else [self.name]
+        known = (f"{self.name} = {category or 'missing'}" for category in self.categories)
+        return [*known, f"{self.name} is unseen"]
+
+    @property
+    def varies(self) -> bool:
+        """Whether the training rows differ in it."""
+        if self.categories is None:
+            return self.deviation > 0 or self.marked
+        return len(self.categories) > 1
+
+    def apply(self, table: Table, decimal: str) -> np.ndarray:
+        """``[n, numbers]`` of the rows of a table.
+
+        Raises:
+            TaskError: no such column, or a cell that is no number where numbers are wanted.
+        """
+        cells = table.column(self.name, "a column of inputs")
+        if self.categories is not None:
+            position = {category: i for i, category in enumerate(self.categories)}
+            part = np.zeros((len(cells), len(self.categories) + 1))
+            others = len(self.categories)
+            part[np.arange(len(cells)), [position.get(cell, others) for cell in cells]] = 1
+            return part
+        values = np.array([_value(table, self.name, row, cell, decimal) for row, cell in enumerate(cells)])
+        missing = np.isnan(values)
+        part = np.where(missing, 0, (values - self.mean) / (self.deviation or np.inf))[:, None]
+        return np.hstack([part, missing[:, None]]) if self.marked else part
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Columns, and the mark of decimals in their numbers."""
+
+    columns: tuple[Column, ...]
+    decimal: str = "."
+
+    @property
+    def names(self) -> list[str]:
+        """Of the D numbers of a row."""
+        return [name for column in self.columns for name in column.names]
+
+    def apply(self, table: Table) -> np.ndarray:
+        """The rows of a table as float32 ``[n, D]``.
+
+        Raises:
+            TaskError: a column is missing, or holds what is no number.
+        """
+        parts = [column.apply(table, self.decimal) for column in self.columns]
+        return np.concatenate(parts, 1).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Encoding:
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            TaskError: it is something else.
+        """
+        try:
+            columns = tuple(_column(**column) for column in kept["columns"])
+            decimal = kept["decimal"]
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise TaskError(f"how columns become numbers is not kept as expected ({error})") from None
+        if not columns or decimal not in (".", ","):
+            raise TaskError("how columns become numbers is not kept as expected: no columns, or no decimals")
+        return cls(columns, decimal)
+
+
+def _column(
+    name: str, categories: Sequence[str] | None, mean: float, deviation: float, marked: bool
+) -> Column:
+    known = None if categories is None else tuple(map(str, categories))
+    mean, deviation = float(mean), float(deviation)
+    if not isinstance(name, str) or not math.isfinite(mean) or not 0 <= deviation < math.inf:
+        raise ValueError(f"column {name!r}")
+    return Column(name, known, mean, deviation, bool(marked))
+
+
 @dataclass
 class Encoded:
-    """Inputs float32 [n, D], the name of each of the D columns, and what a reader must know."""
+    """Inputs float32 [n, D], the name of each of the D columns, what a reader must know, and how it was
+    done."""
 
     inputs: np.ndarray
     names: list[str]
+    encoding: Encoding
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,32 +158,50 @@ def encode(
     Raises:
         TaskError: text in a column of numbers, too many categories, or nothing left.
     """
-    parts: list[np.ndarray] = []
-    names: list[str] = []
-    constant, filled = [], 0
-    for column in columns:
-        cells = table.column(column, "a column of inputs")
-        values = None if column in categorical else _numbers(table, column, cells, decimal)
-        if values is None:
-            part, its = _one_hot(table, column, cells, training, most_categories)
-            varies = len(its) > 2  # two categories and the column for others
-        else:
-            filled += int(np.isnan(values).sum())
-            part, its = _standardised(column, values, training)
-            varies = bool(part[training].any())
-        if varies:
-            parts.append(part)
-            names += its
-        else:
-            constant.append(column)
-    if not parts:
+    learned = [
+        learn(table, name, training, name in categorical, most_categories, decimal) for name in columns
+    ]
+    encoding = Encoding(tuple(column for column in learned if column.varies), decimal)
+    if not encoding.columns:
         raise TaskError(f"{table.path}: no column of inputs varies: there is nothing to learn from")
+    constant = [column.name for column in learned if not column.varies]
+    numeric = [column.name for column in learned if column.categories is None]
+    filled = sum(table.column(name, "a column of inputs").count("") for name in numeric)
     notes = []
     if constant:
         notes.append(f"{len(constant)} columns are constant in training and left out: {', '.join(constant)}.")
     if filled:
         notes.append(f"{filled} missing numbers were replaced by the mean of the training rows, and marked.")
-    return Encoded(np.concatenate(parts, 1).astype(np.float32), names, notes)
+    return Encoded(encoding.apply(table), encoding.names, encoding, notes)
+
+
+def learn(
+    table: Table, name: str, training: np.ndarray, categorical: bool, most: int, decimal: str
+) -> Column:
+    """How a column becomes numbers, from the training rows.
+
+    Raises:
+        TaskError: text in a column of numbers, or too many categories.
+    """
+    cells = table.column(name, "a column of inputs")
+    values = None if categorical else _numbers(table, name, cells, decimal)
+    if values is None:
+        known = sorted({cells[row] for row in training})
+        if len(known) > most:
+            raise TaskError(
+                f"{table.path}: column {name!r} has {len(known)} categories in the training rows: list it "
+                f"in ignore if it only names the rows, or set most_categories={len(known)}"
+            )
+        return Column(name, tuple(known))
+    missing = np.isnan(values)
+    known_values = values[training][~missing[training]]
+    mean, deviation = (
+        (float(known_values.mean()), float(known_values.std())) if len(known_values) else (0.0, 0.0)
+    )
+    # A rounding error of the mean is no variation.
+    varies = deviation > 1e-12 * max(abs(mean), 1e-300)
+    marked = bool(missing.any()) and (varies or bool(missing[training].any()))
+    return Column(name, None, mean, deviation if varies else 0.0, marked)
 
 
 def _numbers(table: Table, column: str, cells: list[str], decimal: str) -> np.ndarray | None:
@@ -100,28 +226,11 @@ def _numbers(table: Table, column: str, cells: list[str], decimal: str) -> np.nd
     return np.array(found, np.float64)
 
 
-def _standardised(column: str, values: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    missing = np.isnan(values)
-    known = values[training][~missing[training]]
-    mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
-    # A rounding error of the mean is no variation.
-    scale = deviation if deviation > 1e-12 * max(abs(mean), 1e-300) else np.inf
-    part = np.where(missing, 0, (values - mean) / scale)[:, None]
-    if not missing.any():
-        return part, [column]
-    return np.hstack([part, missing[:, None]]), [column, f"{column} is missing"]
-
-
-def _one_hot(
-    table: Table, column: str, cells: list[str], training: np.ndarray, most: int
-) -> tuple[np.ndarray, list[str]]:
-    known = sorted({cells[row] for row in training})
-    if len(known) > most:
+def _value(table: Table, column: str, row: int, cell: str, decimal: str) -> float:
+    value = number(cell, decimal)
+    if value is None:
         raise TaskError(
-            f"{table.path}: column {column!r} has {len(known)} categories in the training rows: list it in "
-            f"ignore if it only names the rows, or set most_categories={len(known)}"
+            f"{table.at(row)}: {cell!r} in column {column!r} is no finite number, and those that were "
+            "learned from are: mend it, or leave the cell empty"
         )
-    position = {category: i for i, category in enumerate(known)}
-    part = np.zeros((len(cells), len(known) + 1))
-    part[np.arange(len(cells)), [position.get(cell, len(known)) for cell in cells]] = 1
-    return part, [*(f"{column} = {category or 'missing'}" for category in known), f"{column} is unseen"]
+    return value

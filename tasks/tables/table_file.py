@@ -25,7 +25,7 @@ from tasks.grouped import GroupArrays
 from tasks.source import ArraySource, Card, TaskError, TaskWarning
 from tasks.tables._columns import Encoded, encode
 
-__all__ = ["table_file"]
+__all__ = ["label_values", "table_file"]
 
 KINDS = ("auto", "classes", "values")
 SPLIT_SEED = 0
@@ -86,7 +86,7 @@ def table_file(
     notes = []
     if len(rows) < len(labels):
         notes.append(f"{len(labels) - len(rows)} rows without label or group were left out.")
-    values = _values(table, label, labels, rows, kind, decimal)
+    values = label_values(table, label, labels, rows, kind, decimal)
     inputs = [name for name in table.header if name not in (label, group) and name not in left]
 
     def encoded(training: np.ndarray) -> Encoded:
@@ -119,7 +119,7 @@ def table_file(
     return GroupArrays(card, found.inputs, members, targets)
 
 
-def _values(
+def label_values(
     table: Table, label: str, labels: list[str], rows: np.ndarray, kind: str, decimal: str
 ) -> np.ndarray | None:
     """The labels [n] as numbers (NaN where left out), or None if they are classes."""

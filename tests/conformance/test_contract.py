@@ -189,6 +189,7 @@ WELL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool]] = {
     "images": (lambda: Images(randomised(ViT(width=32)), size=16, mean=[0.5], std=[0.5]), (1, 20, 30), False),
     "mobilenet": (timm("mobilenetv2_050"), IMAGE, True),
     "mobilenet, frozen": (lambda: frozen(timm("mobilenetv2_035")()), IMAGE, True),
+    "efficientnet lite": (timm("tf_efficientnet_lite0"), IMAGE, True),
     "vit of timm": (timm("vit_tiny_patch16_224", img_size=32, depth=4), IMAGE, True),
     "standardised weights": (timm("resnetv2_50d_gn", layers=(1, 1, 1, 1)), IMAGE, False),
     "lstm": (lambda: Recurrent(True).eval(), (6, WIDTH), True),

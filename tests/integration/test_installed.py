@@ -101,3 +101,35 @@ def test_installed_wheel_sweeps_over_an_experiment_of_ones_own(site: Path, tmp_p
     assert [(result.seed, result.task["shots"]) for result in found] == [(0, 1), (1, 1)]
     shown = checked([site / "bin" / "adapt", "show", *own], tmp_path, PYTHONPATH=str(site))
     assert shown.startswith("Of my own.\n") and "  head=ridge " in shown
+
+
+@pytest.mark.slow
+def test_somebody_with_a_folder_and_somebody_who_writes_code(site: Path, tmp_path: Path) -> None:
+    """Neither reads a config; the one types four verbs, the other writes five lines."""
+    import numpy as np
+    from PIL import Image
+
+    for name, shade in (("dark", 40), ("light", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for n in range(6):
+            picture = Image.fromarray(np.full((40, 30, 3), shade + n, np.uint8))
+            picture.save(tmp_path / "pictures" / name / f"{n}.png")
+
+    def adapt(*arguments: str) -> str:
+        return checked([site / "bin" / "adapt", *arguments], tmp_path, PYTHONPATH=str(site))
+
+    adapt("fit", "pictures", "--out", "model")
+    said = adapt("predict", "model", "pictures/dark/1.png", "pictures/light/2.png").splitlines()
+    assert [line.split(",")[1] for line in said] == ["prediction", "dark", "light"]
+    assert adapt("evaluate", "model", "pictures").startswith("100.0 % right")
+    assert "12 pictures of 2 classes" in (tmp_path / "model" / "report.html").read_text(encoding="utf-8")
+
+    rows = [f"{n % 7},{n % 3},{n % 7 + 2 * (n % 3)}.5" for n in range(63)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,y", *rows]), encoding="utf-8")
+    code = """
+import adapt
+answer = adapt.fit_table("table.csv", target="y", kind="values")
+answer.save("line")
+print(adapt.load("line").classes_, round(answer.request({"a": 3, "b": 1}).labels[0], 1))
+"""
+    assert checked([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(site)).split() == ["[]", "5.5"]

@@ -23,6 +23,7 @@ RANDOM = {"weights": "random"}
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "mobilenet": ("timm:mobilenetv2_050", {"size": 32}, 3),
     "mobilenet, grey": ("timm:mobilenetv2_050", {"size": 32, "in_chans": 1, "pad_type": "same"}, 3),
+    "efficientnet lite": ("timm:tf_efficientnet_lite0", {"size": 32}, 3),
     "vit": ("timm:vit_tiny_patch16_224", {"size": 32, "depth": 2}, 3),
     "vit with prompts": ("timm:vit_tiny_patch16_224", {"size": 32, "depth": 2, "prompts": 2}, 1),
     "vit, mean": ("timm:vit_tiny_patch16_224", {"size": 32, "depth": 2, "pooling": "avg"}, 3),

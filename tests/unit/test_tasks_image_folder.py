@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tasks import ImageFolder, TaskError, TaskWarning
-from tasks.images import folder
+from tasks.images import decoded
 from tests.image_files import SHORT, plain, png, tree, write, write_zip
 
 
@@ -294,20 +294,20 @@ def test_decoded_images_are_kept_until_a_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADAPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(folder, "WORTH_KEEPING", 1)
-    decoded, real = 0, folder._decoded
+    monkeypatch.setattr(decoded, "WORTH_KEEPING", 1)
+    number, real = 0, decoded.decoded
 
     def count(content: bytes, size: int, channels: int) -> object:
-        nonlocal decoded
-        decoded += 1
+        nonlocal number
+        number += 1
         return real(content, size, channels)
 
-    monkeypatch.setattr(folder, "_decoded", count)
+    monkeypatch.setattr(decoded, "decoded", count)
     root = write(tmp_path / "pets", PETS | {"cat/bad.png": b""})
     with pytest.warns(TaskWarning):
         first = ImageFolder(root, SHORT)
     with pytest.warns(TaskWarning, match=r"cat/bad\.png"):  # said again, though nothing is decoded
         again = ImageFolder(root, SHORT)
-    assert decoded == 9 and again.digest() == first.digest()
+    assert number == 9 and again.digest() == first.digest()
     (tmp_path / "pets/cat/bad.png").write_bytes(plain(999))
-    assert ImageFolder(root, SHORT).card.counts["examples"] == 9 and decoded == 18
+    assert ImageFolder(root, SHORT).card.counts["examples"] == 9 and number == 18

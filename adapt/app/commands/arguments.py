@@ -3,12 +3,13 @@
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from adapt.app.progress import console
 from adapt.errors import AdaptError
 
-__all__ = ["Arguments", "say_taken"]
+__all__ = ["Arguments", "Plain", "say_taken"]
 
 
 def say_taken(what: str, taken: Sequence[str], left: Sequence[str] = ()) -> None:
@@ -20,17 +21,32 @@ def say_taken(what: str, taken: Sequence[str], left: Sequence[str] = ()) -> None
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-class Arguments(ArgumentParser):
-    """Arguments of a command, with ``--config-dir`` as Hydra has it; a mistake is one line, not a page of
-    usage."""
+class Plain(ArgumentParser):
+    """Arguments of a command; a mistake is one line, not a page of usage; options are not shortened."""
 
     def __init__(self, command: str, description: str) -> None:
-        super().__init__(f"python -m adapt {command}", description=description)
-        self.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own configs")
+        super().__init__(f"python -m adapt {command}", description=description, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As ever; of an option that is not known, the one that may be meant."""
+        given, unknown = super().parse_known_args(args, namespace)
+        options = [name for action in self._actions for name in action.option_strings]
+        for name in unknown:
+            if name.startswith("-") and (close := get_close_matches(name.partition("=")[0], options, n=1)):
+                self.error(f"there is no option {name}: did you mean {close[0]}?")
+        return given, unknown
 
     def error(self, message: str) -> NoReturn:
         """
         Raises:
             AdaptError: always.
         """
-        raise AdaptError(f"{message}: see {self.prog} --help")
+        raise AdaptError(message if message.endswith("?") else f"{message}: see {self.prog} --help")
+
+
+class Arguments(Plain):
+    """Arguments of a command that knows configs, with ``--config-dir`` as Hydra has it."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(command, description)
+        self.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own configs")

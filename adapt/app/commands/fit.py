@@ -1,0 +1,129 @@
+"""``python -m adapt fit``: from pictures, texts or a table to a model and a page on it."""
+
+import re
+from pathlib import Path
+
+from adapt.app.commands.arguments import Plain
+from adapt.app.progress import line
+from adapt.errors import AdaptError
+from adapt.own_data import Answer, fit_data
+from adapt.own_data.answer import PAGE
+from adapt.own_data.trial import METHODS
+
+__all__ = ["main"]
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def main(arguments: list[str]) -> None:
+    """Fit, and write a folder.
+
+    Raises:
+        AdaptError: data or options that cannot be used.
+    """
+    parser = Plain("fit", "Learn from your own pictures, texts or table; all classes, all examples.")
+    parser.add_argument("data", help="a folder with one folder of pictures per class, or a CSV file")
+    parser.add_argument("--out", metavar="FOLDER", help="where the model goes (default: DATA_model)")
+    parser.add_argument("--force", action="store_true", help="write over a model that is there")
+    parser.add_argument(
+        "--test", metavar="DATA", help="labelled examples to measure on; nothing is learned from them"
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="the column that is to be predicted")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of texts")
+    parser.add_argument("--method", default="auto", help=f"{', '.join(METHODS)} (default: auto)")
+    parser.add_argument("--time", metavar="SECONDS", help="what it may take: 60s, 5m")
+    parser.add_argument("--backbone", metavar="NAME", help="another network")
+    parser.add_argument(
+        "--as", dest="kind", default="auto", help="what a table predicts: classes, values, auto"
+    )
+    parser.add_argument(
+        "--ignore", metavar="COLUMN", action="append", default=[], help="no input; several times"
+    )
+    parser.add_argument(
+        "--categorical", metavar="COLUMN", action="append", default=[], help="its numbers are names"
+    )
+    parser.add_argument("--encoding", default="utf-8", help="of files (default: utf-8)")
+    parser.add_argument("--decimal", default=".", help="the mark of decimals in a table: . or ,")
+    parser.add_argument(
+        "--register", metavar="NAME", help="also a version of this registered model in MLflow"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the division into parts")
+    given = parser.parse_args(arguments)
+    if given.kind not in ("auto", "classes", "values"):
+        raise AdaptError(f"--as {given.kind} is unknown: use classes, values or auto")
+    out = Path(given.out) if given.out else _beside(Path(given.data))
+    _check_out(out, given.force)
+    if given.register is not None:
+        from adapt.tracking.model import check_name
+
+        check_name(given.register)
+    answer = fit_data(
+        given.data,
+        test=given.test,
+        target=given.target,
+        text=given.text,
+        method=given.method,
+        seconds=None if given.time is None else seconds_of(given.time),
+        backbone=given.backbone,
+        kind=given.kind,
+        ignore=given.ignore,
+        categorical=given.categorical,
+        encoding=given.encoding,
+        decimal=given.decimal,
+        seed=given.seed,
+        say=line,
+    )
+    answer.save(out)
+    line(f"model: {out}, page: {out / PAGE}")
+    if given.register is not None:
+        _register(answer, out, given.register, Path(given.data))
+
+
+def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
+    from adapt.tracking.fitted import register
+
+    about, task = answer.about, data.expanduser().resolve().stem
+    score = about["score"]
+    accurate = score["metric"] == "accuracy"
+    metrics = {
+        "eval/accuracy" if accurate else "eval/r2": score["value"],
+        "time/adapt_seconds": about["seconds"],
+    }
+    if accurate:
+        metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
+    tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}
+    version = register(out, name, f"{task} · {about['method']}", metrics, tags, Path.cwd())
+    line(f"registered: models:/{name}/{version}")
+
+
+def seconds_of(written: str) -> float:
+    """The seconds of ``60s``, ``5m``, ``1.5h`` or ``90``.
+
+    Raises:
+        AdaptError: it is none of these.
+
+    >>> seconds_of("5m")
+    300.0
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", written.strip().lower())
+    if found is None or found[2] not in UNITS or not float(found[1]) > 0:
+        raise AdaptError(f"--time {written}: give a time such as 60s, 5m or 1h")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _beside(data: Path) -> Path:
+    """A folder in the working directory named after the data."""
+    name = data.expanduser().resolve()
+    return Path(f"{name.name if name.is_dir() else name.stem}_model")
+
+
+def _check_out(out: Path, force: bool) -> None:
+    """Refuse before anything takes long what could not be written in the end."""
+    if out.is_file():
+        raise AdaptError(f"--out {out} is a file: name a folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / "adapter_config.json").is_file():
+        raise AdaptError(f"--out {out} holds other files: name a folder that is empty or new")
+    if not force:
+        raise AdaptError(f"--out {out} holds a model: name another folder, or add --force to write over it")

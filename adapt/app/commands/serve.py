@@ -1,0 +1,73 @@
+"""``python -m adapt serve``: a model of ``adapt fit`` over HTTP, and a page to try it on."""
+
+from pathlib import Path
+
+import adapt
+from adapt.adapter import FewShotAdapter
+from adapt.app.commands.arguments import Plain
+from adapt.app.progress import line
+from adapt.errors import AdaptError
+from adapt.own_data import Answer
+
+__all__ = ["main"]
+
+#: Requests at once; more are told to come back.
+AT_ONCE = 64
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        AdaptError: no such model, or an address that cannot be listened on.
+    """
+    parser = Plain("serve", "Predictions over HTTP: POST /predict with JSON, a picture or CSV; a page at /.")
+    parser.add_argument("model", help="a folder that `adapt fit` wrote, or models:/NAME@ALIAS")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: any that is free")
+    parser.add_argument("--read-only", action="store_true", help="take no corrections")
+    given = parser.parse_args(arguments)
+    if not 0 <= given.port < 2**16:
+        raise AdaptError(f"--port {given.port}: give a number from 0 to 65535")
+    found = adapt.load(given.model)
+    if isinstance(found, FewShotAdapter):
+        raise AdaptError(
+            f"{given.model} is an adapter, which has learned no task yet: serve what `adapt fit` writes, or, "
+            "with examples to learn from in every request, `mlflow models serve` (see docs/mlflow.md)"
+        )
+    answer = Answer.of(found, given.model)
+    folder = Path(given.model)
+    _listen(answer, folder if folder.is_dir() and not given.read_only else None, given.host, given.port)
+
+
+def _listen(answer: Answer, folder: Path | None, host: str, port: int) -> None:
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise AdaptError('serving needs uvicorn: pip install "adaptive-behavior[serve]"') from error
+    from adapt.app.serving.http import application
+    from adapt.app.serving.service import Service
+
+    hosts = [*LOCAL, "[::1]"] if host in LOCAL else ["*"]
+    settings = uvicorn.Config(
+        application(Service(answer, folder), hosts),
+        host,
+        port,
+        log_level="warning",
+        limit_concurrency=AT_ONCE,
+        timeout_keep_alive=5,
+        server_header=False,
+    )
+    try:
+        socket = settings.bind_socket()
+        socket.listen()  # now: whoever reads the next line may ask at once
+    except (OSError, SystemExit) as error:
+        raise AdaptError(
+            f"--host {host} --port {port}: cannot listen there ({error}): use another port"
+        ) from None
+    name = f"[{host}]" if ":" in host else host
+    line(f"serving on http://{name}:{socket.getsockname()[1]} (Ctrl-C ends it)")
+    uvicorn.Server(settings).run([socket])

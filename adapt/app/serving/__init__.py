@@ -1,0 +1,1 @@
+"""A fitted task over HTTP, and a page to try it on (FastAPI)."""

@@ -1,0 +1,151 @@
+"""The service over HTTP: JSON, bytes of pictures and CSV in, JSON out; with limits."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from adapt.app.serving.service import Csv, Service
+from adapt.errors import AdaptError
+from adapt.files import parse_json
+from adapt.version import __version__
+
+__all__ = ["application"]
+
+PAGE = Path(__file__).with_name("page.html")
+#: Bytes of the body of a request; ``ADAPT_SERVE_MB`` megabytes where that is set.
+BODY, SETTING = 16, "ADAPT_SERVE_MB"
+#: Seconds that a body may take to arrive.
+PATIENCE = 30.0
+#: What the page may load: itself.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def application(service: Service, hosts: list[str]) -> Any:
+    """The FastAPI application.
+
+    Args:
+        service: what answers.
+        hosts: names that requests may address it by, ``["*"]`` for any: a web page elsewhere whose name is
+            made to point here (DNS rebinding) has another.
+
+    Raises:
+        AdaptError: FastAPI is not installed.
+    """
+    try:
+        from fastapi import FastAPI, Request
+        from fastapi.concurrency import run_in_threadpool
+        from fastapi.responses import HTMLResponse, JSONResponse, Response
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+    except ImportError as error:
+        raise AdaptError('serving needs FastAPI: pip install "adaptive-behavior[serve]"') from error
+
+    app = FastAPI(title="Adaptive Behavior", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    html = PAGE.read_text(encoding="utf-8")
+    script = PAGE.with_name("page.js").read_text(encoding="utf-8")
+
+    async def body(request: Request) -> bytes:
+        most = _most_bytes()
+        said = request.headers.get("content-length", "0")
+        content = bytearray()
+        if said.isdecimal() and int(said[:20]) > most:
+            raise _TooLarge(f"a request has {most:,} bytes at most: send several")
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                content += part
+                if len(content) > most:
+                    raise _TooLarge(f"a request has {most:,} bytes at most: send several")
+        return bytes(content)
+
+    async def value_of(request: Request) -> Any:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return await run_in_threadpool(_value, kind, await body(request), service)
+
+    @app.exception_handler(AdaptError)
+    async def refused(_: Request, error: AdaptError) -> Response:
+        return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+
+    @app.exception_handler(TimeoutError)
+    async def slow(_: Request, error: TimeoutError) -> Response:
+        return JSONResponse({"error": f"the request did not arrive within {PATIENCE:.0f} s"}, 408)
+
+    @app.get("/")
+    async def page() -> Response:
+        return HTMLResponse(
+            html, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        )
+
+    @app.get("/page.js")
+    async def code() -> Response:
+        return Response(script, media_type="text/javascript")
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok"}
+
+    @app.get("/version")
+    async def version() -> dict[str, Any]:
+        return {"adapt": __version__, "network": service.about()["network"]}
+
+    @app.get("/about")
+    async def about() -> dict[str, Any]:
+        return service.about()
+
+    @app.post("/predict")
+    async def predict(request: Request) -> dict[str, Any]:
+        value = await value_of(request)
+        return {"predictions": await run_in_threadpool(service.predict, value)}
+
+    @app.post("/correct")
+    async def correct(request: Request, label: str) -> dict[str, Any]:
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            raise _Forbidden("corrections are taken from this page only")
+        value = await value_of(request)
+        return {"corrections": await run_in_threadpool(service.correct, value, label)}
+
+    return app
+
+
+class _TooLarge(AdaptError):
+    status = 413
+
+
+class _Forbidden(AdaptError):
+    status = 403
+
+
+class _Unsupported(AdaptError):
+    status = 415
+
+
+def _value(kind: str, content: bytes, service: Service) -> Any:
+    """What a reader takes of the body of a request."""
+    if not content:
+        raise AdaptError("the request is empty")
+    if kind == "application/json":
+        value = parse_json(content, "the request")
+        if isinstance(value, dict) and set(value) == {"inputs"}:
+            value = value["inputs"]
+        if service.answer.reader.kind == "pictures":
+            raise _Unsupported("send the bytes of a picture, with its content type (image/png, image/jpeg)")
+        return value
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        if service.answer.reader.kind != "pictures":
+            raise _Unsupported(f"this model reads {service.answer.reader.many}: send JSON or text/csv")
+        return content
+    if kind == "text/csv":
+        return Csv(content)
+    raise _Unsupported(f"content type {kind or 'none'}: send application/json, text/csv or image/…")
+
+
+def _most_bytes() -> int:
+    try:
+        return max(1, int(float(os.environ.get(SETTING, BODY)) * 2**20))
+    except (ValueError, OverflowError):
+        return BODY * 2**20

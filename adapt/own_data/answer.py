@@ -1,0 +1,226 @@
+"""What comes of fitting one's own data: a fitted task, and how more data are read for it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adapt.adapter import FittedTask
+from adapt.adapter import load as load_artifact
+from adapt.errors import AdaptError
+from adapt.files import writing
+from adapt.heads.base import one_hot
+from adapt.own_data.passes import Say, rows_of, silent
+from adapt.own_data.score import Score, mistakes, score_classes, score_values
+from adapt.own_data.support import Support, features_of
+from tasks.own import Labelled, OwnExamples, Reader, reader_of
+from tasks.source import TaskError
+
+__all__ = ["INFO", "Answer", "Evaluation", "Predictions", "read"]
+
+#: Under which the information of a saved task has what belongs to one's own data.
+INFO = "own_data"
+#: The page beside a saved task.
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of n examples.
+
+    Args:
+        names: of the examples.
+        labels: predicted labels, or numbers.
+        probabilities: of all classes ``[n, C]``, in their order; None in regression.
+        classes: their names.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[str] | np.ndarray
+    probabilities: np.ndarray | None
+    classes: Sequence[str]
+
+    def to_csv(self) -> str:
+        """A table with the columns example, prediction and, of classes, probability."""
+        file = io.StringIO()
+        rows = csv.writer(file, lineterminator="\n")
+        sure = None if self.probabilities is None else self.probabilities.max(1)
+        rows.writerow(["example", "prediction", *([] if sure is None else ["probability"])])
+        for row, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
+            shown = label if sure is None else f"{sure[row]:.4f}"
+            rows.writerow([name, f"{label:.6g}"] if sure is None else [name, label, shown])
+        return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of labelled examples: the score, mistakes by frequency, predictions, and what there is to be said."""
+
+    score: Score
+    mistakes: list[tuple[str, str, int]]
+    predictions: Predictions
+    truth: Sequence[str] | np.ndarray
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A fitted task with its reader.
+
+    Args:
+        task: predicts, as :class:`adapt.FittedTask` does.
+        reader: reads files and requests in the way of the first data.
+        page: the report, HTML; "" of one that was loaded.
+        support: the features that its head was fitted to; None if they are not kept.
+
+    Example:
+        >>> import adapt, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> lines = [f"{kilos},{'cat' if kilos < 6 else 'dog'}" for kilos in range(12)]
+        >>> _ = (folder / "pets.csv").write_text("\\n".join(["kilos,label", *lines]))
+        >>> answer = adapt.fit_table(folder / "pets.csv")
+        >>> answer.save(folder / "model")
+        >>> Answer.load(folder / "model").request({"kilos": 9}).labels
+        ['dog']
+    """
+
+    task: FittedTask
+    reader: Reader
+    page: str = ""
+    support: Support | None = None
+
+    @property
+    def can_learn(self) -> bool:
+        """Whether one more example can be learned: the features of the others are there."""
+        return self.support is not None and not self.reader.regression
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is known of the fit: score, method, times."""
+        return dict(self.task.adapter.info.get(INFO, {}))
+
+    def predict(
+        self, paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], say: Say = silent
+    ) -> Predictions:
+        """Of new pictures, a file of texts or a table.
+
+        Raises:
+            AdaptError: they cannot be read.
+        """
+        several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        return self._of(read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several])), say)
+
+    def request(self, value: Any) -> Predictions:
+        """Of what came over a wire: see :meth:`tasks.own.Reader.request`.
+
+        Raises:
+            AdaptError: it is something else.
+        """
+        return self._of(read(lambda: self.reader.request(value)))
+
+    def evaluate(self, path: str | os.PathLike[str], say: Say = silent) -> Evaluation:
+        """How good predictions are on labelled examples, all of them.
+
+        Raises:
+            AdaptError: they cannot be read.
+        """
+        return self.evaluate_on(read(lambda: self.reader.labelled(Path(path).expanduser())), say)
+
+    def evaluate_on(self, labelled: Labelled, say: Say = silent) -> Evaluation:
+        """The same of examples that have been read."""
+        found = self._of(labelled.examples, say)
+        notes = labelled.examples.notes
+        if self.reader.regression:
+            truth = np.asarray(labelled.y, np.float64)
+            return Evaluation(score_values(np.asarray(found.labels), truth), [], found, truth, notes)
+        truth_names = [*map(str, labelled.y)]
+        if unknown := sorted({*truth_names} - {*found.classes}):
+            number = sum(name in unknown for name in truth_names)
+            notes = (
+                *notes,
+                f"{number} examples are of classes that were not learned ({', '.join(unknown[:3])}).",
+            )
+        predicted = [*map(str, found.labels)]
+        return Evaluation(
+            score_classes(predicted, truth_names), mistakes(predicted, truth_names), found, truth_names, notes
+        )
+
+    def learn(self, value: Any, label: Any) -> Answer:
+        """With one more example (as of :meth:`request`): the head is fitted anew, the network stays.
+
+        Raises:
+            AdaptError: it cannot be read, its label is no class, or the other examples are not there.
+        """
+        if self.support is None or not self.can_learn:
+            raise AdaptError("the examples of this model were not kept: fit your data again with the new one")
+        classes = [*map(str, self.task.classes_)]
+        if str(label) not in classes:
+            raise AdaptError(f"{label!r} is no class of this model: it has {', '.join(classes[:20])}")
+        examples = read(lambda: self.reader.request(value))
+        x = torch.cat([features_of(self.task, part) for part in rows_of(examples.x)])
+        support = self.support.with_(x, classes.index(str(label)))
+        targets = one_hot(support.positions, len(classes))
+        state = self.task.adapter.head.fit(support.features, targets)
+        return replace(self, task=replace(self.task, head_state=state), support=support)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the task, as :meth:`adapt.FittedTask.save_pretrained` does, and the page beside it.
+
+        Raises:
+            AdaptError: it cannot be saved.
+        """
+        self.task.save_pretrained(folder)
+        if self.support is not None:
+            self.support.save(Path(folder))
+        if self.page:
+            with writing(Path(folder) / PAGE) as path:
+                path.write_text(self.page, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Answer:
+        """What :meth:`save` wrote.
+
+        Raises:
+            AdaptError: there is nothing, it is damaged, or it was not made from one's own data.
+        """
+        return cls.of(load_artifact(folder), folder)
+
+    @classmethod
+    def of(cls, task: Any, folder: str | os.PathLike[str]) -> Answer:
+        """A loaded task with the reader that it keeps; its examples, where ``folder`` has them."""
+        kept = task.adapter.info.get(INFO) if isinstance(task, FittedTask) else None
+        if not isinstance(kept, dict) or not isinstance(kept.get("reader"), dict):
+            raise AdaptError(
+                f"{folder} was not made by `adapt fit`: fit your data first, or use adapt.load in Python"
+            )
+        reader = read(lambda: reader_of(kept["reader"]))
+        return cls(task, reader, support=Support.load(Path(folder), task))
+
+    def _of(self, examples: OwnExamples, say: Say = silent) -> Predictions:
+        outputs = [
+            self.task.logits(x)
+            for x in rows_of(examples.x, say, f"predicting {len(examples)} {self.reader.many}")
+        ]
+        logits = torch.cat(outputs)
+        if self.reader.regression:
+            return Predictions(examples.names, logits[:, 0].double().cpu().numpy(), None, ())
+        probabilities = logits.softmax(-1).cpu().numpy()
+        classes = [*map(str, self.task.classes_)]
+        labels = [classes[best] for best in probabilities.argmax(1)]
+        return Predictions(examples.names, labels, probabilities, classes)
+
+
+def read(read: Callable[[], Any]) -> Any:
+    """Errors of readers as those of this package."""
+    try:
+        return read()
+    except TaskError as error:
+        raise AdaptError(str(error)) from None

