@@ -21,7 +21,7 @@ from adapt.adapter import load as _load
 from adapt.errors import AdaptError
 from adapt.version import __version__
 
-__all__ = ["AdaptError", "FewShotAdapter", "FittedTask", "__version__", "load"]
+__all__ = ["AdaptError", "FewShotAdapter", "FittedTask", "__version__", "load", "meta_train"]
 
 
 def load(folder: "str | _os.PathLike[str]", backbone: _nn.Module | None = None) -> _Any:
@@ -50,3 +50,26 @@ def load(folder: "str | _os.PathLike[str]", backbone: _nn.Module | None = None) 
 
         return load_model(folder, backbone)
     return _load(folder, backbone)
+
+
+def meta_train(
+    adapter: FewShotAdapter, tasks: _Any, validation: _Any = None, **settings: _Any
+) -> FewShotAdapter:
+    """Learn from many tasks how to adapt to a new one.
+
+    Args:
+        adapter: see :meth:`FewShotAdapter.of`; it stays as it is.
+        tasks: a list of pairs (x, y), one for each task, or a distribution of tasks (`tasks.Distribution`).
+        validation: of the same kind; None: a part of ``tasks`` is held back.
+        settings: ``seed``, ``progress``, ``report``, and those of :class:`adapt.meta.MetaTraining`, such as
+            ``steps``.
+
+    Returns:
+        An adapter with the state that did best in validation.
+
+    Raises:
+        AdaptError: tasks or settings that cannot be used.
+    """
+    from adapt.meta.trained import trained
+
+    return trained(adapter, tasks, validation, **settings)
