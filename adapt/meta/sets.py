@@ -13,7 +13,7 @@ from adapt.errors import AdaptError
 from tasks import Card, GroupArrays, GroupedTasks
 from tasks.readers.texts import holds_texts
 
-__all__ = ["Sets", "tasks_of"]
+__all__ = ["WANTED", "Sets", "tasks_of"]
 
 #: Pairs (x, y) as ``fit`` takes them.
 Sets = Sequence[tuple[Any, Any]]
@@ -21,6 +21,7 @@ Sets = Sequence[tuple[Any, Any]]
 SUPPORT, QUERIES = 10, 15
 #: Share of the sets that choices are made on, if there are two or more.
 HELD_BACK = 0.2
+WANTED = "pass a list of pairs (x, y), one for each task, or a distribution of tasks (tasks.Distribution)"
 UNKNOWN = "not known"
 CARD = Card(
     "sets", "data sets of the caller's own, one for each task", UNKNOWN, UNKNOWN, UNKNOWN, {}, (), UNKNOWN
@@ -70,23 +71,20 @@ def tasks_of(adapter: AdapterRecord, sets: Sets, seed: int) -> tuple[GroupedTask
     held = max(1, round(HELD_BACK * len(groups))) if len(groups) > 1 else 0
     split = {"train": dict(groups[: len(groups) - held]), "validation": dict(groups[len(groups) - held :])}
     source = GroupArrays(CARD, arrays, split, outputs)
-    sizes = {"shots": support, "queries": min(QUERIES, room - support)}
+    queries = min(QUERIES, room - support)
     judged = "validation" if held else "train"
     return (
-        GroupedTasks(source, **sizes, support_split="train", seed=seed),
-        GroupedTasks(source, **sizes, support_split=judged, seed=seed + 1),
+        GroupedTasks(source, support, queries, support_split="train", seed=seed),
+        GroupedTasks(source, support, queries, support_split=judged, seed=seed + 1),
     )
 
 
 def _pairs(sets: Sets) -> list[tuple[Any, Any]]:
-    if isinstance(sets, Sequence) and not isinstance(sets, str) and len(sets):
+    if isinstance(sets, list | tuple) and sets:
         pairs = [*sets]
         if all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
             return [(x, y) for x, y in pairs]
-    raise AdaptError(
-        f"tasks is a {type(sets).__name__}: pass a list of pairs (x, y), one for each task, or a "
-        "distribution of tasks, such as tasks.Distribution"
-    )
+    raise AdaptError(f"tasks is no list of pairs: {WANTED}")
 
 
 def _examples(adapter: AdapterRecord, xs: list[Any]) -> Sequence[Tensor]:

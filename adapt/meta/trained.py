@@ -1,6 +1,6 @@
 """An adapter → the same adapter, meta-trained, in one call."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from adapt.adapter.record import AdapterRecord
 from adapt.errors import AdaptError
 from adapt.meta.outer import meta_train
-from adapt.meta.sets import Sets, tasks_of
+from adapt.meta.sets import WANTED, Sets, tasks_of
 from adapt.meta.settings import MetaTraining
 from adapt.meta.start import initial_basis
 from adapt.meta.validation import Metrics
@@ -82,8 +82,10 @@ def _settings(given: dict[str, Any]) -> MetaTraining:
 
 def _tasks(adapter: AdapterRecord, tasks: Tasks | Sets, seed: int) -> tuple[Tasks, Tasks]:
     """What to train on, and what to judge by."""
-    if not hasattr(tasks, "episode"):
+    if isinstance(tasks, Sequence):
         return tasks_of(adapter, tasks, seed)
+    if not hasattr(tasks, "episode"):
+        raise AdaptError(f"tasks is a {type(tasks).__name__}: {WANTED}")
     judged: Tasks = with_seed(tasks, seed + 1)
     if all("validation" in part.source.splits for part in leaves(tasks)):
         judged = on_split(tasks, "validation", seed + 1)
