@@ -9,9 +9,9 @@ automatic relevance determination; at r = 1 a head on the linear features is the
 standardised columns, and one on the waves is the kernel machine of a Gaussian kernel of length ℓ (Rahimi and
 Recht 2007, *Random Features for Large-Scale Kernel Machines*, theorem 1).
 
-Heads scale features to one length (:func:`adapt.heads.base.normalise`), which of plain columns would throw away
-how far a row is from the mean. So linear features are laid on a sphere of a radius R that is large beside them,
-where this changes nothing; rows beyond R are drawn in. Those of waves have one length anyway.
+Heads scale features to one length (:func:`adapt.heads.base.normalise`), which of plain columns would throw
+away how far a row is from the mean. So linear features are laid on a sphere of a radius R that is large
+beside them, where this changes nothing; rows beyond R are drawn in. Those of waves have one length anyway.
 """
 
 import torch

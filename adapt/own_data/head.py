@@ -3,8 +3,8 @@
     h* = argmin_h Σ_i ℓ_i(h fitted without the fold of i)
 
 Stone (1974), *Cross-Validatory Choice and Assessment of Statistical Predictions*. What a page says of the
-accuracy is honest about the choice: the head that judges a fold is the one that the *other* folds would choose
-(Tibshirani and Tibshirani 2009, *A bias correction for the minimum error rate in cross-validation*).
+accuracy is honest about the choice: the head that judges a fold is the one that the *other* folds would
+choose (Tibshirani and Tibshirani 2009, *A bias correction for the minimum error rate in cross-validation*).
 """
 
 from __future__ import annotations
@@ -111,7 +111,12 @@ def choose_head(
         out = torch.as_tensor(fold == number)
         others = int(losses[:, ~out].mean(1).argmin())
         honest[out] = outputs[others, out]
-    return HeadChoice(_head(grid[best], regression), honest, loss.values(honest, targets), float(losses[places.index(best)].mean()))
+    return HeadChoice(
+        _head(grid[best], regression),
+        honest,
+        loss.values(honest, targets),
+        float(losses[places.index(best)].mean()),
+    )
 
 
 def _head(l2: float, regression: bool) -> Head:
@@ -119,7 +124,7 @@ def _head(l2: float, regression: bool) -> Head:
 
 
 def _state(head: Head, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The fitted state; that of a large logistic regression by L-BFGS, in a tenth of the time of Newton's method.
+    """The fitted state; of a large logistic regression by L-BFGS, in a tenth of the time of Newton's method.
     Nobody sees the difference in a comparison."""
     if not isinstance(head, Logistic) or min(features.shape) * targets.shape[1] <= head.dense:
         return head.fit(features, targets, weights)

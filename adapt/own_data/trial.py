@@ -8,7 +8,8 @@ Another method is chosen if the mean of d is more than one standard error above 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from adapt.adapter import FewShotAdapter, FittedTask, identity_state, initial_st
 from adapt.adapter.state import AdapterState
 from adapt.forward.estimators import Reverse
 from adapt.heads import Head, Prototype, Ridge
-from adapt.inner import CrossEntropy, Descent, GaussNewton, SquaredError
+from adapt.inner import CrossEntropy, Descent, GaussNewton, Solver, SquaredError
 from adapt.own_data.networks import Network
 from adapt.spaces import Space
 
@@ -47,7 +48,7 @@ class Trial:
         gain: mean of d; above 0 it is better than the head.
         error: standard error of that mean.
         head_loss: mean loss of the head alone.
-        right, head_right: share of examples predicted right, by each; nan in regression.
+        right, head_right: share of examples predicted right, by each; None in regression.
         seconds: that it took.
     """
 
@@ -56,8 +57,8 @@ class Trial:
     gain: float
     error: float
     head_loss: float
-    right: float
-    head_right: float
+    right: float | None
+    head_right: float | None
     seconds: float
 
     @property
@@ -69,12 +70,18 @@ class Trial:
         """In words."""
         said = "better" if self.pays else "not better by more than chance"
         rates = ""
-        if not np.isnan(self.right):
-            rates = f": {100 * self.right:.1f} % right against {100 * self.head_right:.1f} % of the head alone"
+        if self.right is not None and self.head_right is not None:
+            rates = (
+                f": {100 * self.right:.1f} % right against {100 * self.head_right:.1f} % of the head alone"
+            )
         return (
             f"{self.method}, tried on {self.n} held-out examples, was {said}{rates} (loss lower by "
             f"{self.gain:.3f} ± {self.error:.3f})"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
 
 
 def adapter_for(network: Network, method: str, head: Head, regression: bool) -> FewShotAdapter:
@@ -82,7 +89,7 @@ def adapter_for(network: Network, method: str, head: Head, regression: bool) -> 
     space = network.recipe.space(network.module)
     table = network.name.startswith("columns:")
     closed = Ridge(scale=1.0 if regression else 10.0)
-    solver = GaussNewton(steps=0 if method == "head" else 1)
+    solver: Solver = GaussNewton(steps=0 if method == "head" else 1)
     if method == "backprop":
         solver = Descent("adam", lr=0.003, steps=3, gradient=Reverse())
         state = identity_state(space)
@@ -108,8 +115,8 @@ def _state(space: Space, table: bool) -> AdapterState:
 
 
 def subset(y: np.ndarray | None, n: int, most: int, seed: int) -> np.ndarray:
-    """Numbers of at most ``most`` examples: all of some classes of ``y``, so that they are as hard to tell apart
-    as they are; sorted."""
+    """Numbers of at most ``most`` examples: many of some classes of ``y`` rather than few of all;
+    sorted."""
     most = min(most, MOST)
     order = np.random.default_rng(seed).permutation(n)
     if n <= most:
