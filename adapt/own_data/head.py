@@ -123,7 +123,7 @@ def _head(l2: float, regression: bool) -> Head:
     return Ridge(l2, scale=1.0) if regression else Logistic(l2)
 
 
-def _state(head: Head, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+def _state(head: Head, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """The fitted state; of a large logistic regression by L-BFGS, in a tenth of the time of Newton's method.
     Nobody sees the difference in a comparison."""
     if not isinstance(head, Logistic) or min(features.shape) * targets.shape[1] <= head.dense:

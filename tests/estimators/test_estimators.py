@@ -308,7 +308,7 @@ def test_settings_are_checked_in_fit(settings: dict[str, Any], message: str, iri
 def test_targets_are_checked(iris: Any) -> None:
     x, y = iris
     few = FewShotClassifier(**QUICK)
-    with pytest.raises(AdaptError, match="y holds only one class, .*setosa"):
+    with pytest.raises(AdaptError, match=r"y holds only one class, .*setosa"):
         few.fit(x[:5], y[:5])
     with pytest.raises(AdaptError, match="X holds 3 examples but y 2"):
         few.fit(["a", "b", "c"], [0, 1])
