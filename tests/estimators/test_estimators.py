@@ -53,10 +53,8 @@ def test_in_a_pipeline_a_search_and_a_cross_validation(iris: Any) -> None:
     search = GridSearchCV(pipeline, grid, cv=3).fit(x, y)
     assert search.best_score_ > 0.9 and search.best_estimator_[-1].classes_.tolist() == [*np.unique(y)]
     assert cross_val_score(FewShotClassifier(**QUICK), x, y, cv=3).mean() > 0.9
-    assert cross_val_predict(FewShotClassifier(**QUICK), x, y, cv=3, method="predict_log_proba").shape == (
-        75,
-        3,
-    )
+    found = cross_val_predict(FewShotClassifier(**QUICK), x, y, cv=3, method="predict_log_proba")
+    assert found.shape == (len(x), 3)
 
 
 def test_agrees_with_scikit_learn_where_it_does_the_same(iris: Any) -> None:
@@ -65,8 +63,8 @@ def test_agrees_with_scikit_learn_where_it_does_the_same(iris: Any) -> None:
     theirs = cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), x, y, cv=3)
     assert ours.mean() > theirs.mean() - 0.04
     x, y = load_diabetes(return_X_y=True)
-    few = FewShotRegressor().fit(x[:150], y[:150]).score(x[150:], y[150:])
-    linear = RidgeCV(np.logspace(-3, 2, 6)).fit(x[:150], y[:150]).score(x[150:], y[150:])
+    few = FewShotRegressor().fit(x[:90], y[:90]).score(x[90:], y[90:])
+    linear = RidgeCV(np.logspace(-3, 2, 6)).fit(x[:90], y[:90]).score(x[90:], y[90:])
     assert few > linear - 0.03
 
 
@@ -333,7 +331,7 @@ def set_of(number: int, n: int = 60) -> tuple[Tensor, Tensor]:
 
 
 def test_what_is_learned_from_many_tasks_helps_in_a_new_one() -> None:
-    few = FewShotClassifier().meta_fit([set_of(i) for i in range(20)], steps=15, basis_tasks=20)
+    few = FewShotClassifier().meta_fit([set_of(i) for i in range(20)], steps=10, basis_tasks=20)
     assert isinstance(few.start_, FewShotAdapter) and not hasattr(few, "task_")
     right: dict[str, list[float]] = {"with": [], "without": []}
     for number in range(100, 108):
