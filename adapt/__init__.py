@@ -30,6 +30,7 @@ __all__ = [
     "fit_table",
     "fit_texts",
     "load",
+    "meta_train",
 ]
 
 
@@ -102,3 +103,26 @@ def fit_table(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
     from adapt import own_data
 
     return own_data.fit_table(file, **settings)
+
+
+def meta_train(
+    adapter: FewShotAdapter, tasks: _Any, validation: _Any = None, **settings: _Any
+) -> FewShotAdapter:
+    """Learn from many tasks how to adapt to a new one.
+
+    Args:
+        adapter: see :meth:`FewShotAdapter.of`; it stays as it is.
+        tasks: a list of pairs (x, y), one for each task, or a distribution of tasks (`tasks.Distribution`).
+        validation: of the same kind; None: a part of ``tasks`` is held back.
+        settings: ``seed``, ``progress``, ``report``, and those of :class:`adapt.meta.MetaTraining`, such as
+            ``steps``.
+
+    Returns:
+        An adapter with the state that did best in validation.
+
+    Raises:
+        AdaptError: tasks or settings that cannot be used.
+    """
+    from adapt.meta.trained import trained
+
+    return trained(adapter, tasks, validation, **settings)

@@ -1,5 +1,6 @@
 """Settings, checked for type and range (`tasks/readers/settings.py`), with the error of this library."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from adapt.errors import AdaptError
@@ -28,6 +29,7 @@ __all__ = [
     "between",
     "check_setting",
     "check_settings",
+    "check_shape",
     "least",
     "list_of",
     "optional",
@@ -59,3 +61,18 @@ def check_settings(settings: Any, prefix: str, **rules: Number) -> None:
         AdaptError: a field that its rule does not allow.
     """
     check(settings, prefix, AdaptError, rules)
+
+
+def check_shape(shape: Any) -> tuple[int, ...] | None:
+    """The shape of one example, as it is compared with others; None if nothing is known of it.
+
+    Raises:
+        AdaptError: no sizes.
+    """
+    if shape is None:
+        return None
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise AdaptError(
+            f"input_shape={shape!r}: give the sizes of one example, such as (3, 84, 84), or None"
+        )
+    return tuple(check_setting("input_shape", size, least(0)) for size in shape)

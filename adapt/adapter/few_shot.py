@@ -1,8 +1,9 @@
 """The adapter: a frozen backbone, what meta-training learned about moving it, an inner solver and a head."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +13,14 @@ from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import Examples, Labels, as_targets
 from adapt.adapter.loaders import paired
 from adapt.adapter.moved import Target, moved
+from adapt.adapter.parts import check_names
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
+from adapt.adapter.untrained import untrained
 from adapt.heads.base import check_outputs
 from adapt.precision import outside_autocast
+from adapt.spaces import Space
 
 __all__ = ["FewShotAdapter"]
 
@@ -47,6 +51,44 @@ class FewShotAdapter(AdapterRecord):
         >>> task.classes_.tolist()
         ['cat', 'dog']
     """
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module | str,
+        space: Space | Callable[[nn.Module], Space] | None = None,
+        *,
+        regression: bool = False,
+        input_shape: Sequence[int] | None = None,
+        value_range: Sequence[float] | None = None,
+        **parts: Any,
+    ) -> "FewShotAdapter":
+        """An adapter of any network, for which nothing was meta-trained: all that it knows is that a task may
+        scale what moves in a group of layers. :func:`adapt.meta_train` learns better.
+
+        Args:
+            network: maps examples ``[n, …]`` to features ``[n, D]``; or the name of a backbone. A module of
+                the caller's is copied, and the copy frozen (:func:`adapt.backbones.own`).
+            space: what may move, or a function of the network that says so, such as
+                :func:`adapt.spaces.lora`; None: scale and shift of its norms or, if it has none, all weights.
+            regression: whether tasks are to predict values.
+            input_shape: of one example; None accepts any.
+            value_range: the least and the greatest value of examples that the network was trained on; bytes
+                are then scaled to it, and values outside refused.
+            parts: other attributes of the adapter, such as ``head=``.
+
+        Raises:
+            AdaptError: a network, a space or a part that cannot be used.
+
+        Example:
+            >>> network = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
+            >>> task = FewShotAdapter.of(network).fit(torch.eye(4), [0, 1, 0, 1])
+            >>> task.predict(torch.eye(4)).shape
+            (4,)
+        """
+        known = [part.name for part in fields(cls)]
+        check_names(parts, known)
+        return cls(**{**untrained(network, space, regression, input_shape, value_range), **parts})
 
     def fit(
         self,

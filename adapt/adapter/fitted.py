@@ -38,35 +38,60 @@ class FittedTask(TaskRecord):
         outputs: numbers that are predicted of an example, C.
     """
 
-    def logits(self, x: Examples) -> Tensor:
+    def logits(self, x: Examples, *, batch_size: int | None = None) -> Tensor:
         """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
-        predicted values. Of no examples there are none, ``[0, C]``."""
-        examples = self.adapter.examples(x, fewest=0)
-        if not len(examples):
+        predicted values. Of no examples there are none, ``[0, C]``.
+
+        Args:
+            batch_size: examples that go through the network at a time. None: as many as are good for speed,
+                by the size of an example; what memory is needed does not grow with their number. The values
+                are the same, up to rounding.
+
+        Raises:
+            AdaptError: shapes or values that cannot be used, or no such number.
+        """
+        found = [self._logits(examples) for examples in self.adapter.batches(x, batch_size)]
+        if not found:
             return self.z.new_zeros(0, self.outputs)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _logits(self, examples: Tensor) -> Tensor:
         with torch.no_grad():
             features = call(self.adapter.backbone, self.parameters, examples)
             check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
             with outside_autocast(features.device):
                 return self.adapter.head.logits(self.head_state, features)
 
-    def predict_proba(self, x: Examples) -> np.ndarray:
+    def predict_proba(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
         """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
 
         Raises:
             AdaptError: in regression, which has no classes.
         """
+        self._check_classes()
+        return self.logits(x, batch_size=batch_size).softmax(-1).cpu().numpy()
+
+    def predict_log_proba(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
+        """Logarithms of :meth:`predict_proba`, finite where a probability is too small to be written.
+
+        Raises:
+            AdaptError: in regression, which has no classes.
+        """
+        self._check_classes()
+        return self.logits(x, batch_size=batch_size).log_softmax(-1).cpu().numpy()
+
+    def _check_classes(self) -> None:
         if self.adapter.loss.regression:
             raise AdaptError("a regression task has no classes: use predict, which returns values")
-        return self.logits(x).softmax(-1).cpu().numpy()
 
-    def predict(self, x: Examples) -> np.ndarray:
+    def predict(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
         """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``."""
+        outputs = self.logits(x, batch_size=batch_size)
         if self.adapter.loss.regression:
-            return self.logits(x).cpu().numpy()
-        return self.classes_[self.logits(x).argmax(-1).cpu().numpy()]
+            return outputs.cpu().numpy()
+        return self.classes_[outputs.argmax(-1).cpu().numpy()]
 
-    def score(self, x: Examples, y: Labels | None = None) -> float:
+    def score(self, x: Examples, y: Labels | None = None, *, batch_size: int | None = None) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
         variance of ``y`` that is explained (1 is perfect, 0 as good as the mean; of a constant ``y``, which
         has none, 1 if it is predicted, else 0). A label that is no class of the task counts as wrong.
@@ -76,7 +101,7 @@ class FittedTask(TaskRecord):
                 ``fit``, or none that is a class.
         """
         x, y = paired(x, y)
-        outputs = self.logits(x)
+        outputs = self.logits(x, batch_size=batch_size)
         if not len(outputs):
             raise AdaptError("x holds no examples: of none there is no score")
         if not self.adapter.loss.regression:

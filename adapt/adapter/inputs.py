@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from adapt.adapter.batches import Part
 from adapt.adapter.loaders import is_loader, parts_of
 from adapt.backbones import Pictures, Tokenise
 from adapt.errors import AdaptError
@@ -53,11 +54,15 @@ def as_examples(
             may be last; Pillow images are converted, and scaled where the size is given. Other numbers are
             taken as they are, and must lie in the range.
         fewest: examples that are needed; if it is 0, ``[0]`` comes back for none.
+        dtype_for: see above.
+
+    ``x`` may be a :class:`~adapt.adapter.batches.Part` of more examples.
 
     Raises:
         AdaptError: not numbers, no examples, the wrong shape, NaN or infinity, values outside the range;
             texts, and no tokeniser, or no list of texts.
     """
+    x, first, only = x if isinstance(x, Part) else Part(x)
     if is_loader(x):
         x = parts_of(x, ordered=True)[0]
     check_listed(x, AdaptError)
@@ -69,7 +74,7 @@ def as_examples(
         if tokenise is None:
             raise AdaptError("x holds texts, but this backbone takes numbers: it has no tokeniser")
         x = tokenise(read_texts(x, AdaptError))
-    examples = _numbers(x, shape, pictures)
+    examples = _numbers(x, shape, pictures, only)
     if examples.is_complex():
         raise AdaptError("x holds complex numbers: pass real ones, for instance x.real")
     if examples.ndim == 0:
@@ -92,25 +97,25 @@ def as_examples(
     if is_bytes(examples) and (pictures.range is not None or examples.ndim == 4):
         low, high = pictures.range or (0.0, 1.0)
         wide = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
-        examples = low + (high - low) * fractions(examples, wide, AdaptError)
+        examples = low + (high - low) * fractions(examples, wide, AdaptError, all_there=only)
     whole = not examples.is_floating_point()
     dtype = dtype_for(examples) if dtype_for else like.dtype
     if not dtype.is_floating_point and not whole:
-        _check_whole(examples)
+        _check_whole(examples, first)
     examples = examples.to(device=like.device, dtype=dtype)
     if not bool(torch.isfinite(examples).all()):
         bad = int((~torch.isfinite(examples).reshape(len(examples), -1).all(1)).nonzero()[0])
-        raise AdaptError(f"x[{bad}] holds NaN or infinity: clean the data first")
+        raise AdaptError(f"x[{first + bad}] holds NaN or infinity: clean the data first")
     if pictures.range is not None and examples.numel():
         _check_range(examples, pictures.range, whole)
     return examples
 
 
-def _check_whole(examples: Tensor) -> None:
+def _check_whole(examples: Tensor, first: int) -> None:
     """Refuse fractions where the backbone looks numbers up."""
     bad = ((examples != examples.round()) | ~torch.isfinite(examples)).reshape(len(examples), -1).any(1)
     if bool(bad.any()):
-        row = int(bad.nonzero()[0])
+        row = first + int(bad.nonzero()[0])
         raise AdaptError(f"x[{row}] holds numbers that are not whole, but this backbone looks up whole ones")
 
 
@@ -129,7 +134,7 @@ def _check_range(examples: Tensor, trained: tuple[float, float], whole: bool) ->
     )
 
 
-def _numbers(x: Any, shape: tuple[int, ...] | None, pictures: Pictures) -> Tensor:
+def _numbers(x: Any, shape: tuple[int, ...] | None, pictures: Pictures, only: bool) -> Tensor:
     """``x`` as a tensor of whatever type; a list of examples is put together."""
     if is_picture(x):
         raise AdaptError("x is one picture: pass a list of them, [x]")
@@ -139,9 +144,9 @@ def _numbers(x: Any, shape: tuple[int, ...] | None, pictures: Pictures) -> Tenso
         x = [*x]
     if isinstance(x, list) and x:
         if any(map(is_picture, x)):
-            x = _of_images(x, shape, pictures)
+            x = _of_images(x, shape, pictures, only)
         elif all(isinstance(row, Tensor | np.ndarray) for row in x):
-            x = _of_rows([_tensor(row) for row in x], pictures)
+            x = _of_rows([_tensor(row) for row in x], pictures, only)
     return _tensor(x)
 
 
@@ -162,7 +167,9 @@ def _tensor(x: Any) -> Tensor:
         ) from None
 
 
-def _of_images(images: Sequence[Any], shape: tuple[int, ...] | None, pictures: Pictures) -> Tensor:
+def _of_images(
+    images: Sequence[Any], shape: tuple[int, ...] | None, pictures: Pictures, only: bool
+) -> Tensor:
     """Pillow images as bytes ``[n, C, H, W]``; of different sizes, as numbers that are scaled already."""
     if odd := [row for row, image in enumerate(images) if not is_picture(image)]:
         raise AdaptError(
@@ -176,10 +183,10 @@ def _of_images(images: Sequence[Any], shape: tuple[int, ...] | None, pictures: P
             rows.append(torch.from_numpy(pixels(image, channels, shape[1:] if known else None).copy()))  # type: ignore[index,arg-type]
         except (ValueError, OSError, SyntaxError) as error:  # what decoders raise at damaged files
             raise AdaptError(f"x[{row}] is no picture that can be read: {error}") from None
-    return _of_rows(rows, pictures)
+    return _of_rows(rows, pictures, only)
 
 
-def _of_rows(rows: list[Tensor], pictures: Pictures) -> Tensor:
+def _of_rows(rows: list[Tensor], pictures: Pictures, only: bool) -> Tensor:
     """Examples as one tensor; pictures of different sizes, where the backbone scales them, scaled by it."""
     shapes = [tuple(row.shape) for row in rows]
     odd = next((row for row, found in enumerate(shapes) if found != shapes[0]), None)
@@ -194,7 +201,9 @@ def _of_rows(rows: list[Tensor], pictures: Pictures) -> Tensor:
     assert pictures.images is not None
     parts = [channels_first(row[None], pictures.shapes) for row in rows]
     floats = [
-        fractions(part, torch.float32, AdaptError) if is_bytes(part) else part.to(torch.get_default_dtype())
+        fractions(part, torch.float32, AdaptError, all_there=only)
+        if is_bytes(part)
+        else part.to(torch.get_default_dtype())
         for part in parts
     ]
     wide = max(part.shape[1] for part in floats)

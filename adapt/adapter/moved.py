@@ -1,6 +1,5 @@
 """An adapter on another device or in another dtype, and the one it was made of as it was."""
 
-import copy
 from dataclasses import replace
 from typing import TypeVar
 
@@ -9,7 +8,7 @@ from torch import nn
 
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.state import AdapterState
-from adapt.backbones import info_of
+from adapt.backbones import duplicate, info_of
 from adapt.backbones.info import remember
 from adapt.errors import AdaptError
 from adapt.spaces import Space
@@ -40,7 +39,7 @@ def moved(adapter: Adapter, target: Target, dtype: torch.dtype | None = None) ->
         tensor.dtype == (dtype or tensor.dtype) for tensor in _tensors(backbone) if tensor.is_floating_point()
     ):
         try:
-            backbone, space = copy.deepcopy((backbone, space), _computed(backbone))
+            backbone, space = duplicate(backbone, space)
         except Exception as error:
             raise AdaptError(
                 f"{type(adapter.backbone).__name__} cannot be copied ({_first_line(error)}), and to() leaves "
@@ -92,17 +91,6 @@ def _converted(backbone: nn.Module, device: torch.device | None, dtype: torch.dt
     for module, name, (owner, original) in shared:
         module._buffers[name] = owner._buffers[original]
     return backbone
-
-
-def _computed(backbone: nn.Module) -> dict[int, torch.Tensor]:
-    """Copies of weights that are computed from others (``nn.utils.weight_norm``), which torch would not
-    copy."""
-    attributes = [value for module in backbone.modules() for value in vars(module).values()]
-    return {
-        id(value): value.detach().clone()
-        for value in attributes
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
 
 
 def _moved_space(space: Space, device: torch.device | None, dtype: torch.dtype | None) -> Space:

@@ -2,15 +2,18 @@
 are functions of."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from torch import Tensor, nn
 
+from adapt.adapter.batches import FEWEST, Part, default_rows, parts
 from adapt.adapter.inputs import Examples, as_examples
+from adapt.adapter.loaders import is_loader, parts_of
+from adapt.adapter.parts import check_names, check_parts
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState
 from adapt.backbones import (
@@ -21,7 +24,7 @@ from adapt.backbones import (
     pictures_of,
     tokeniser,
 )
-from adapt.checks import check_setting, least, optional
+from adapt.checks import check_setting, check_shape, least, optional
 from adapt.errors import AdaptError
 from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
@@ -51,8 +54,10 @@ class AdapterRecord:
 
     def __post_init__(self) -> None:
         check_structure(self.backbone)
+        check_parts({part.name: getattr(self, part.name) for part in fields(self)})
         check_state(self.backbone)  # by which a saved adapter knows it
         Preflight(tuple(modes(self.backbone))).raise_if_blocked()
+        object.__setattr__(self, "input_shape", check_shape(self.input_shape))
         rows = least(1, "at least one example at a time, or None for all")
         object.__setattr__(self, "rows", check_setting("rows", self.rows, optional(rows)))
         if self.loss.regression:
@@ -72,7 +77,12 @@ class AdapterRecord:
         return Subspace(self.space, self.state.origin, self.state.basis)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with other attributes, for instance ``adapter.replace(solver=GaussNewton(steps=2))``."""
+        """A copy with other attributes, for instance ``adapter.replace(solver=GaussNewton(steps=2))``.
+
+        Raises:
+            AdaptError: an attribute that there is not, or a value that it cannot have.
+        """
+        check_names(changes, [part.name for part in fields(self)])
         return replace(self, **changes)
 
     def with_(self, **changes: Any) -> Self:
@@ -80,7 +90,7 @@ class AdapterRecord:
         warnings.warn("adapter.with_(…) is called adapter.replace(…) now", DeprecationWarning, stacklevel=2)
         return self.replace(**changes)
 
-    def examples(self, x: Examples, fewest: int = 1) -> Tensor:
+    def examples(self, x: Examples | Part, fewest: int = 1) -> Tensor:
         """``x`` as the backbone takes it: texts tokenised, numbers in the dtype of its first layer, on its
         device; ``[0]`` for none, if ``fewest`` is 0.
 
@@ -97,8 +107,26 @@ class AdapterRecord:
             fewest,
             partial(input_dtype, self.backbone),
         )
-        check_contract(self.backbone, found, x)
+        check_contract(self.backbone, found, x.x if isinstance(x, Part) else x)
         return found
+
+    def batches(self, x: Examples, rows: int | None = None) -> Iterator[Tensor]:
+        """``x`` as :meth:`examples` makes it, at most ``rows`` at a time (None: as many as are good for
+        speed, by the size of an example); nothing for none.
+
+        Raises:
+            AdaptError: as :meth:`examples`, or no such number.
+        """
+        few = least(1, "at least one example at a time, or None for as many as are good")
+        rows = check_setting("batch_size", rows, optional(few))
+        if is_loader(x):
+            x = parts_of(x, ordered=True)[0]
+        for part in parts(x, rows, self.input_shape is not None and self.input_shape[0] in (1, 3)):
+            found = self.examples(part, fewest=0)
+            if not len(found):
+                return
+            reads = tokeniser(self.backbone) is not None
+            yield from found.split(rows or (FEWEST if reads else default_rows(found[0].numel())))
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,7 @@ from adapt.adapter.verified import (
 from adapt.artifact import TENSORS, Layout, publish, read
 from adapt.backbones import check_structure, device_of, fingerprint, info_of
 from adapt.backbones.declared import load_declared
+from adapt.backbones.own import made_on, takes
 from adapt.budget import declared
 from adapt.errors import AdaptError
 from adapt.files import json_text, shipped
@@ -178,7 +179,9 @@ def _backbone(adapter: AdapterRecord) -> dict[str, Any]:
     if info is None or name not in (None, info.name):
         return {"name": name, "settings": {}, "fingerprint": found}
     if info.settings is None or info.fingerprint != found:  # a file of this machine, or changed since
-        return {"name": None, "settings": {}, "fingerprint": found, "was": info.name}
+        said = takes(adapter.backbone)
+        more = {} if said is None else {"takes": said}
+        return {"name": None, "settings": {}, "fingerprint": found, "was": info.name, **more}
     return {"name": info.name, "settings": dict(info.settings), "fingerprint": found}
 
 
@@ -229,11 +232,14 @@ def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) ->
     described = _backbone_of(stored)
     network = backbone if backbone is not None else _load_backbone(stored.path, described)
     check_structure(network)
-    if fingerprint(network) != described["fingerprint"]:
+    said = entry(path, {"takes": None, **described}, "takes", dict, none=True)
+    made = made_on(network, described["fingerprint"], said)
+    if made is None:
         raise AdaptError(
             f"the backbone's weights are not those {stored.path} was made for: load the same "
             "weights, or meta-train an adapter for these"
         )
+    network = made
     # A space has as many numbers as the file holds of it.
     with _damage(path), declared(stored.tensors["origin"].numel() if "origin" in stored.tensors else 0):
         space = rebuild(entry(path, config, "space", dict), network)

@@ -13,12 +13,12 @@ from adapt.backbones.inputs import Tokenise, input_dtype, inputs_for, tokeniser
 from adapt.backbones.libraries import require
 from adapt.backbones.mlp import Mlp
 from adapt.backbones.named import FAMILIES
-from adapt.backbones.own import own
+from adapt.backbones.own import own, ready
 from adapt.backbones.prefix import FrozenPrefix
 from adapt.backbones.ranges import Pictures, pictures_of
 from adapt.backbones.resnet12 import ResNet12
 from adapt.backbones.rows import by_rows
-from adapt.backbones.structure import check_structure, device_of
+from adapt.backbones.structure import check_structure, device_of, duplicate
 from adapt.backbones.texts import Texts
 from adapt.backbones.vit import ViT
 
@@ -42,6 +42,7 @@ __all__ = [
     "check_state",
     "check_structure",
     "device_of",
+    "duplicate",
     "examples_for",
     "fingerprint",
     "freeze_batch_norm",
@@ -53,6 +54,7 @@ __all__ = [
     "own",
     "pictures_of",
     "plain_call",
+    "ready",
     "require",
     "save_backbone",
     "tokeniser",

@@ -48,9 +48,10 @@ class Columns(nn.Module):
         check_settings(self, "columns", columns=whole, waves=whole, length=positive(), seed=SEED)
         if columns < 1:
             raise AdaptError("columns: a table has one column at least")
-        self.relevance = nn.Parameter(torch.ones(columns))
+        # Columns are numbers of somebody's table, not pixels: in double precision, which costs little here.
+        self.relevance = nn.Parameter(torch.ones(columns, dtype=torch.float64))
         generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(columns, waves, generator=generator) / length
+        directions = torch.randn(columns, waves, generator=generator).double() / length
         self.register_buffer("directions", directions)
 
     def forward(self, x: Tensor) -> Tensor:

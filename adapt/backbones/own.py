@@ -1,19 +1,21 @@
 """A module of the caller's as a backbone, for configs: ``_target_: adapt.backbones.own``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from adapt.backbones.fingerprint import fingerprint
 from adapt.backbones.frozen import frozen
-from adapt.backbones.info import BackboneInfo, remember
-from adapt.backbones.structure import check_structure
+from adapt.backbones.info import BackboneInfo, info_of, remember
+from adapt.backbones.structure import check_structure, duplicate
 from adapt.backbones.weights import load_file
-from adapt.checks import Number, check_setting, list_of
+from adapt.checks import Number, check_setting, check_shape, list_of
 from adapt.errors import AdaptError
+from adapt.forward.preflight import modes
 
-__all__ = ["own"]
+__all__ = ["made_on", "own", "ready", "takes"]
 
 
 def own(
@@ -44,26 +46,113 @@ def own(
         ('Sequential', (1, 2, 2))
     """
     check_structure(module)
-    if input_dtype is not None and not isinstance(getattr(torch, input_dtype, None), torch.dtype):
-        raise AdaptError(f"input_dtype={input_dtype}: torch knows no such dtype, try float32 or int64")
-    limits = (
-        None if value_range is None else tuple(check_setting("value_range", value_range, list_of(Number())))
-    )
-    if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
-        raise AdaptError(f"value_range={limits}: give the least and the greatest value, such as [0, 1]")
+    taken = _checked(input_dtype, value_range)
     if weights is not None:
         load_file(module, weights)
     network = frozen(module)
-    name = type(module).__name__
-    shape = None if input_shape is None else tuple(input_shape)
-    info = BackboneInfo(
+    shape = check_shape(input_shape)
+    info = _info(network, type(module).__name__, shape, taken)
+    return remember(network, info), info
+
+
+def ready(
+    network: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    input_dtype: str | None = None,
+    value_range: Sequence[float] | None = None,
+) -> tuple[nn.Module, BackboneInfo]:
+    """What :func:`own` makes of a copy of ``network``, which stays as it is; one that is ready, since
+    ``load_backbone`` or ``own`` returned it, is not copied.
+
+    Raises:
+        AdaptError: as :func:`own`; a module that cannot be copied; or something else said of a network than
+            is known of it.
+    """
+    check_structure(network)
+    info = info_of(network)
+    if info is None:
+        return own(_copy(network), None, input_shape, input_dtype, value_range)
+    said = {"input_shape": input_shape, "input_dtype": input_dtype, "value_range": value_range}
+    for name, value in said.items():
+        known = getattr(info, name)
+        if value is not None and value != known and tuple(value) != known:
+            raise AdaptError(f"{name}={value}, but that of {info.name} is known to be {known}: leave it out")
+    return network, info
+
+
+def takes(network: nn.Module) -> dict[str, Any] | None:
+    """What was said of the input of a module of the caller's, besides its shape; None if nothing was, or
+    ``load_backbone`` knows it."""
+    info = info_of(network)
+    if info is None or info.settings is not None or (info.input_dtype, info.value_range) == (None, None):
+        return None
+    return {"input_dtype": info.input_dtype, "value_range": info.value_range}
+
+
+def made_on(network: nn.Module, sha256: str, said: Mapping[str, Any] | None) -> nn.Module | None:
+    """What an adapter was made on: ``network``, or what :func:`own` or ``eval()`` made of it.
+
+    Whoever made it passed ``network`` too, and need not know what became of it. ``network`` stays as it is.
+
+    Args:
+        sha256: the fingerprint of what the adapter was made on.
+        said: what :func:`takes` was then.
+
+    Returns:
+        None if it has other weights.
+
+    Raises:
+        AdaptError: ``said`` is nothing that can be said of a network.
+    """
+    found = network
+    if fingerprint(network) != sha256:
+        try:
+            found = frozen(_copy(network))
+        except AdaptError:
+            return None
+        if fingerprint(found) != sha256:
+            return None
+    elif modes(network):
+        found = _copy(network).eval()
+    if said and info_of(found) is None:
+        taken = _checked(said.get("input_dtype"), said.get("value_range"))
+        found = found if found is not network else _copy(network)
+        remember(found, _info(found, type(network).__name__, None, taken))
+    return found
+
+
+Taken = tuple[str | None, tuple[float, float] | None]
+
+
+def _checked(input_dtype: Any, value_range: Any) -> Taken:
+    if input_dtype is not None and not isinstance(getattr(torch, str(input_dtype), None), torch.dtype):
+        raise AdaptError(f"input_dtype={input_dtype}: torch knows no such dtype, try float32 or int64")
+    if value_range is None:
+        return input_dtype, None
+    limits = tuple(check_setting("value_range", value_range, list_of(Number())))
+    if len(limits) != 2 or not limits[0] < limits[1]:
+        raise AdaptError(f"value_range={limits}: give the least and the greatest value, such as [0, 1]")
+    return input_dtype, limits
+
+
+def _info(network: nn.Module, name: str, shape: tuple[int, ...] | None, taken: Taken) -> BackboneInfo:
+    return BackboneInfo(
         name,
         "own",
         {},
         shape,
         fingerprint(network),
         settings=None,
-        input_dtype=input_dtype,
-        value_range=limits,
+        input_dtype=taken[0],
+        value_range=taken[1],
     )
-    return remember(network, info), info
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    try:
+        return duplicate(network)[0]
+    except Exception as error:
+        raise AdaptError(
+            f"{type(network).__name__} cannot be copied ({error}), and it is to stay as it is: pass what "
+            "adapt.backbones.own(network)[0] makes of it, which changes it in place"
+        ) from error

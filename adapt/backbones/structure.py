@@ -1,6 +1,7 @@
 """What can be said of a backbone without calling it: whether it is a plain module whose weights have
 values."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 from weakref import ref
@@ -11,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from adapt.errors import AdaptError
 
-__all__ = ["check_structure", "device_of", "evidence", "tensors_of"]
+__all__ = ["check_structure", "device_of", "duplicate", "evidence", "tensors_of"]
 
 #: Wrappers that cannot run with other parameters than their own, by the names of their classes (importing
 #: some of them is slow), and what to pass instead.
@@ -70,6 +71,25 @@ def device_of(backbone: nn.Module) -> torch.device:
         for _, tensor in tensors_of(module):
             return tensor.device
     return torch.device("cpu")
+
+
+def duplicate(backbone: nn.Module, more: Any = None) -> tuple[nn.Module, Any]:
+    """Copies of ``backbone`` and of what refers to it, that share nothing with the originals.
+
+    Weights that are computed from others (``nn.utils.weight_norm``) are copied by value, which torch would
+    not do.
+
+    Raises:
+        Exception: what a module that cannot be copied raises.
+    """
+    attributes = [value for module in backbone.modules() for value in vars(module).values()]
+    computed = {
+        id(value): value.detach().clone()
+        for value in attributes
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    copied: tuple[nn.Module, Any] = copy.deepcopy((backbone, more), computed)
+    return copied
 
 
 #: Attributes of these types may be what a network decides by.

@@ -25,7 +25,8 @@ class Head(Protocol):
 
     ``targets [n, C]`` are one-hot rows for classification and values for regression (only where
     ``supports_regression``). ``weights [n]`` are 1 or 0 (None = all 1): a head learns nothing from examples
-    of weight 0. Heads compute in float32 or wider, outside autocast (``adapt.precision``).
+    of weight 0. ``Logistic`` and ``Ridge`` take any weights from 0 on: an example of weight w counts as w
+    examples do. Heads compute in float32 or wider, outside autocast (``adapt.precision``).
 
     A head that says what its state looks like, ``state_shape(features, outputs)``, has a saved one checked by
     it (:func:`state_shape`).

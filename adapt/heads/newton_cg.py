@@ -55,7 +55,7 @@ class Curvature(NamedTuple):
         """M⁻¹ V ``[D, C]``."""
         if self.x.shape[0] >= self.x.shape[1]:
             return torch.cholesky_solve(v, self.factor)
-        rows = self.mask[:, None] * self.x
+        rows = self.mask.sqrt()[:, None] * self.x
         return (v - self.weight * rows.T @ torch.cholesky_solve(rows @ v, self.factor)) / self.least
 
 
@@ -67,7 +67,7 @@ def minimiser(
     Args:
         x: inputs ``[n, D]``.
         y: targets ``[n, C]``, rows that sum to one.
-        mask: 1 or 0 for every example ``[n]``.
+        mask: how many times each example counts ``[n]``; 0: not at all.
         ridge: positive.
         steps: Newton steps.
         offset: o, what is added to the outputs ``[n, C]``; None = 0.
@@ -116,7 +116,7 @@ class _Problem(NamedTuple):
         return self.x.T @ slope + self.ridge * w
 
     def curvature(self, w: Tensor) -> Curvature:
-        p, rows = (self.offset + self.x @ w).softmax(-1), self.mask[:, None] * self.x
+        p, rows = (self.offset + self.x @ w).softmax(-1), self.mask.sqrt()[:, None] * self.x
         n, d, c = *self.x.shape, p.shape[1]
         weight = (self.mask[:, None] * p * (1 - p)).sum() / (self.mask.sum().clamp(min=1) * max(c - 1, 1))
         gram = weight * (rows.T @ rows if n >= d else rows @ rows.T)

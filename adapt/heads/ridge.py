@@ -53,7 +53,7 @@ class Ridge:
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Weights ``[D + 1, C]``, the intercept last."""
         check_features(features, weights)
-        x, y = _rows(features, weights), double(targets)
+        x, y = _rows(features, targets, weights)
         if _is_tall(x):
             return solve(self._system(x.T @ x, x), x.T @ y).to(features.dtype)
         return (x.T @ solve(self._system(x @ x.T, x), y)).to(features.dtype)
@@ -70,7 +70,7 @@ class Ridge:
     @full_precision
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]`` exact leave-one-out outputs from one factorisation."""
-        x, y = _rows(features, weights), double(targets)
+        x, y = _rows(features, targets, weights)
         if _is_tall(x):
             known = solve(self._system(x.T @ x, x), x.T)  # [D + 1, n]
             left = 1 - (x * known.T).sum(-1, keepdim=True)  # of the residual, were the example not there
@@ -78,17 +78,23 @@ class Ridge:
         else:
             k = inverse(self._system(x @ x.T, x))
             left_out = y - k @ y / k.diagonal()[:, None]
+        if weights is not None:  # rows are longer by the root of their weight
+            root = double(weights).sqrt()
+            left_out = left_out / torch.where(root > 0, root, 1)[:, None]
         return self.scale * left_out.to(features.dtype)
 
     def _system(self, gram: Tensor, x: Tensor) -> Tensor:
         return regularised(gram, self.l2 * (x.shape[-1] - 1))
 
 
-def _rows(features: Tensor, weights: Tensor | None) -> Tensor:
-    """``[n, D + 1]`` in float64; a row of zeros, the constant included, adds nothing to the sums that W is
-    made of."""
-    x = with_constant(normalise(double(features)))
-    return x if weights is None else x * double(weights)[:, None]
+def _rows(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """X ``[n, D + 1]`` and Y ``[n, C]`` in float64, rows multiplied by the root of their weight: in the sums
+    that W is made of an example then counts so many times, and one of weight 0 not at all."""
+    x, y = with_constant(normalise(double(features))), double(targets)
+    if weights is None:
+        return x, y
+    root = double(weights).sqrt()[:, None]
+    return root * x, root * y
 
 
 def _is_tall(x: Tensor) -> bool:

@@ -6,6 +6,7 @@ from adapt.meta.pretrain import Pretraining, image_batches, pretrain
 from adapt.meta.query import query_logits
 from adapt.meta.settings import MetaTraining
 from adapt.meta.start import displacement_basis, initial_basis, task_gradient_basis
+from adapt.meta.trained import trained
 
 __all__ = [
     "MetaTraining",
@@ -17,4 +18,5 @@ __all__ = [
     "pretrain",
     "query_logits",
     "task_gradient_basis",
+    "trained",
 ]

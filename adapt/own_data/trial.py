@@ -113,7 +113,7 @@ def adapter_for(network: Network, method: str, head: Head, regression: bool) -> 
 
 def _state(space: Space, table: bool) -> AdapterState:
     if table and space.size <= 2 * PARTS:  # every column for itself
-        return initial_state(space.initial.clone(), SHARE * torch.eye(space.size))
+        return initial_state(space.initial.clone(), SHARE * torch.eye(space.size).to(space.initial))
     return layered_state(space, PARTS, SHARE if table else 0.1)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from adapt.spaces.base import Space, named
 from adapt.spaces.bias import bias
 from adapt.spaces.combine import combine, combined
+from adapt.spaces.default import default_space
 from adapt.spaces.film import film
 from adapt.spaces.full import full
 from adapt.spaces.ia3 import ia3
@@ -25,5 +26,5 @@ SPACES: dict[str, Callable[..., Space]] = {
     "residual": residual,
 }
 
-__all__ = ["SPACES", "Space", "Subspace", "combine", "combined", "named"]
+__all__ = ["SPACES", "Space", "Subspace", "combine", "combined", "default_space", "named"]
 __all__ += [space.__name__ for space in SPACES.values()]

@@ -124,14 +124,16 @@ def is_bytes(x: Any) -> bool:
     return str(x.dtype).removeprefix("torch.") in WHITE
 
 
-def fractions(x: torch.Tensor, dtype: torch.dtype, error: type[ValueError] = ValueError) -> torch.Tensor:
-    """Pixels of 8 or 16 bits as numbers from 0 to 1.
+def fractions(
+    x: torch.Tensor, dtype: torch.dtype, error: type[ValueError] = ValueError, *, all_there: bool = True
+) -> torch.Tensor:
+    """Pixels of 8 or 16 bits as numbers from 0 to 1. ``all_there``: there are no others to judge them by.
 
     Raises:
         error: nothing but 0 and 1, which would all be black.
     """
     values = x.to(dtype)  # torch finds no largest number of 16 bits
-    if values.numel() and float(values.max()) == 1:
+    if all_there and values.numel() and float(values.max()) == 1:
         raise error("x holds bytes, all of them 0 or 1, but white is 255: pass them as float or bool")
     return values / WHITE[str(x.dtype).removeprefix("torch.")]
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import doctest
 import importlib
+import json
 import re
 import sys
+import threading
 import types
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,3 +198,36 @@ def test_experiments(scratch: Path) -> None:
     assert task.predict(episode.query_x).shape == (4,)
     assert found["backbone"]()[1].input_shape == source.shape
     assert (scratch / "my_backbone" / "backbone.json").is_file()
+
+
+def my_task(number: int) -> tuple[torch.Tensor, list[str]]:
+    """Three classes, told apart by two of six columns."""
+    generator = torch.Generator().manual_seed(number)
+    centers = torch.randn(3, 6, generator=generator) * torch.tensor([1, 1, 0.0, 0, 0, 0])
+    rows = torch.arange(30) % 3
+    x = centers[rows] + torch.randn(30, 6, generator=generator) * torch.tensor([0.2, 0.2, 1, 1, 1, 1])
+    return x, [f"class {row}" for row in rows.tolist()]
+
+
+def test_pure_python(scratch: Path) -> None:
+    text = (ROOT / "docs" / "pure-python.md").read_text(encoding="utf-8")
+    lines = [line for line in blocks("python", text)[0].splitlines() if line.strip()]
+    assert len(lines) <= 25
+    assert sum(line.startswith(("import ", "from ")) for line in lines) <= 4
+    x, y = my_task(100)
+    found = run_page("pure-python.md", {"my_task": my_task, "x": x[:15], "y": y[:15]})
+    server = found["server"]
+    try:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.server_port}", json.dumps(x.tolist()).encode()
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            answered = json.loads(reply.read())
+        thread.join()
+    finally:
+        server.server_close()
+    assert answered == found["task"].predict(x).tolist()
+    assert np.mean(np.array(answered) == np.array(y)) > 0.6
+    assert found["search"].best_params_["l2"] in (0.001, 0.01, 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -190,3 +191,28 @@ def test_one_hot() -> None:
 def test_bad_settings_are_named(make: Any, message: str) -> None:
     with pytest.raises(AdaptError, match=message):
         make()
+
+
+@pytest.mark.parametrize("head", [Ridge(0.05), Logistic(0.05), Logistic(0.05, dense=0)], ids=str)
+@pytest.mark.parametrize("n", [12, 60], ids=["few", "many"])
+def test_an_example_of_weight_three_is_three_examples(head: Head, n: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 8, generator=generator, dtype=torch.float64)
+    y = one_hot(torch.arange(n) % 3, 3, torch.float64)
+    counts = torch.randint(0, 4, (n,), generator=generator)
+    repeated = head.fit(x.repeat_interleave(counts, 0), y.repeat_interleave(counts, 0))
+    assert torch.allclose(head.fit(x, y, counts.double()), repeated, atol=1e-6)
+    half = head.fit(x, y, torch.full((n,), 0.5, dtype=torch.float64))
+    assert torch.allclose(half, replace(head, l2=0.1).fit(x, y), atol=1e-6)  # type: ignore[type-var]
+
+
+def test_left_out_of_weighted_ridge_regression() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for n in (12, 60):
+        x, y = (torch.randn(n, size, generator=generator, dtype=torch.float64) for size in (8, 2))
+        weights = torch.rand(n, generator=generator, dtype=torch.float64) + 0.1
+        found = Ridge(0.05).loo_logits(x, y, weights)
+        for row in (0, n - 1):
+            rest = torch.arange(n) != row
+            state = Ridge(0.05).fit(x[rest], y[rest], weights[rest])
+            assert torch.allclose(found[row], Ridge(0.05).logits(state, x[row : row + 1])[0])
