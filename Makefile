@@ -14,7 +14,8 @@ BIN     := $(VENV)/bin
 PIP      = $(BIN)/python -m pip
 PINS    ?= constraints.txt
 INSTALL  = $(PIP) install $(PIP_FLAGS) -c $(PINS)
-EXTRAS  := experiments energy sweeps
+EXTRAS  := experiments energy sweeps serve
+ALL     := experiments energy sweeps serve sklearn backbones text vision audit
 LOWEST  := tests/unit tests/conformance tests/integration/test_cli_run.py
 comma   := ,
 space   := $(subst ,, )
@@ -38,15 +39,16 @@ test: lint ## lint, types, import contracts and tests: what CI runs (pytest flag
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What pyproject.toml says that the package works with, at its lowest. Not part of `make test`: it downloads much.
-# One warning is of torch 2.6 about a package that it would now rather not find.
+# Libraries of that age warn of what came after them: warnings are shown, and are no errors.
 test-lowest: ## the tests of the library and the command line with the lowest versions allowed (ARGS="-k heads")
-	rm -rf $(VENV)-lowest && $(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install $(PIP_FLAGS) --quiet uv
-	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --resolution lowest-direct \
-		-e ".[experiments,energy,sweeps,backbones,text,vision,audit]" --group test
+	rm -rf $(VENV)-uv && $(PYTHON) -m venv $(VENV)-uv
+	$(VENV)-uv/bin/python -m pip install $(PIP_FLAGS) --quiet uv
+	$(VENV)-uv/bin/uv pip compile --quiet --no-annotate --resolution lowest-direct --group dev \
+		$(foreach extra,$(ALL),--extra $(extra)) --output-file lowest.txt pyproject.toml
+	$(MAKE) VENV=$(VENV)-lowest PINS=lowest.txt EXTRAS="$(ALL)" $(VENV)-lowest/.stamp-test
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		$(LOWEST) $(ARGS)
-	rm -rf $(VENV)-lowest
+		-W default $(LOWEST) $(ARGS)
+	rm -rf $(VENV)-uv $(VENV)-lowest lowest.txt
 
 pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
@@ -73,7 +75,7 @@ format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layou
 	$(BIN)/ruff format
 
 clean: ## remove the environment, caches and build artefacts; runs (mlflow.db, mlruns, outputs) stay
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-uv $(VENV)-lowest build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-uv $(VENV)-lowest lowest.txt build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find adapt tasks conf tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # To move one of the held packages, edit its line in constraints.txt first (torch and torchvision go together).
