@@ -19,10 +19,10 @@ from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.heads import Logistic, Ridge
 from adapt.heads.base import one_hot
-from adapt.inner import CrossEntropy, SquaredError, Trace
+from adapt.inner import SquaredError, Trace
 from adapt.own_data.head import FOLDS, L2, HeadChoice, choose_head, folds_of, held_out
 from adapt.own_data.networks import Network, network_of_columns
-from adapt.own_data.trial import LEAST, METHODS, MOST, PASSES, Trial, adapter_for, subset, try_out
+from adapt.own_data.trial import LEAST, METHODS, MOST, PASSES, Trial, adapter_for, judge, subset, try_out
 from adapt.precision import outside_autocast
 
 __all__ = ["Chosen", "choose", "repeats"]
@@ -246,17 +246,7 @@ def _try(known: _Known, name: str, rows: np.ndarray) -> Trial:
     adapter = adapter_for(known.network, name, known.head.head, known.regression).replace(rows=ROWS)
     labels = targets.cpu().numpy() if known.regression else y
     moved, alone = try_out(adapter, _take(known.x, rows), labels, alone, fold)
-    loss = SquaredError() if known.regression else CrossEntropy()
-    before = loss.values(alone, targets)
-    gain = (before - loss.values(moved.to(alone), targets)).double()
-    right = [float("nan")] * 2
-    if not known.regression:
-        right = [float((it.argmax(1) == targets.argmax(1)).double().mean()) for it in (moved, alone)]
-    error = float(gain.std() / len(gain) ** 0.5)
-    seconds = time.perf_counter() - begun
-    return Trial(
-        name, len(rows), float(gain.mean()), error, float(before.mean()), right[0], right[1], seconds
-    )
+    return judge(name, moved, alone, targets, known.regression, time.perf_counter() - begun)
 
 
 # ------------------------------------------------------------------------------------------ the fit

@@ -7,11 +7,10 @@ import time
 import numpy as np
 import torch
 
-from adapt.inner import CrossEntropy, SquaredError
 from adapt.own_data.head import folds_of, held_out
 from adapt.own_data.passes import Say, as_inputs
 from adapt.own_data.prepared import Prepared
-from adapt.own_data.trial import LEAST, MOST, PASSES, Trial, adapter_for, subset, try_out
+from adapt.own_data.trial import LEAST, MOST, PASSES, Trial, adapter_for, judge, subset, try_out
 
 __all__ = ["try_others"]
 
@@ -69,12 +68,4 @@ def _try(fit: Prepared, name: str, rows: np.ndarray, folds: int) -> Trial:
         alone = held_out(fit.head.head, fit.features[torch.from_numpy(rows)], targets, fold)
     adapter = adapter_for(fit.network, name, fit.head.head, regression)
     moved, alone = try_out(adapter, as_inputs(fit.labelled.examples.x, rows), y, alone, fold)
-    loss = SquaredError() if regression else CrossEntropy()
-    gain = (loss.values(alone, targets) - loss.values(moved, targets)).double()
-    right: list[float | None] = [None, None]
-    if not regression:
-        right = [float((o.argmax(1) == targets.argmax(1)).double().mean()) for o in (moved, alone)]
-    error = float(gain.std() / len(gain) ** 0.5)
-    before = float(loss.values(alone, targets).mean())
-    classes, seconds = None if regression else targets.shape[1], time.perf_counter() - begun
-    return Trial(name, len(rows), classes, float(gain.mean()), error, before, right[0], right[1], seconds)
+    return judge(name, moved, alone, targets, regression, time.perf_counter() - begun)

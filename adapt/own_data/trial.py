@@ -23,7 +23,7 @@ from adapt.inner import CrossEntropy, Descent, GaussNewton, Solver, SquaredError
 from adapt.own_data.networks import Network
 from adapt.spaces import Space
 
-__all__ = ["METHODS", "PASSES", "Trial", "adapter_for", "subset", "try_out"]
+__all__ = ["METHODS", "PASSES", "Trial", "adapter_for", "judge", "subset", "try_out"]
 
 #: Ways of moving the network, and what one fit costs in passes over its examples, roughly.
 PASSES = {"forward": 4.5, "backprop": 6.0}
@@ -85,6 +85,24 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self)
+
+
+def judge(
+    method: str, moved: Tensor, alone: Tensor, targets: Tensor, regression: bool, seconds: float
+) -> Trial:
+    """What outputs ``[n, C]`` of held-out examples, ``moved`` and by the head ``alone``, say of a method."""
+    loss = SquaredError() if regression else CrossEntropy()
+    before = loss.values(alone, targets)
+    gain = (before - loss.values(moved.to(alone), targets)).double()
+    error = float(gain.std() / len(gain) ** 0.5)
+    right: list[float | None] = [None, None]
+    if not regression:
+        right = [
+            float((it.argmax(1) == targets.argmax(1)).double().mean()) for it in (moved.to(alone), alone)
+        ]
+    classes = None if regression else targets.shape[1]
+    mean = float(gain.mean())
+    return Trial(method, len(gain), classes, mean, error, float(before.mean()), right[0], right[1], seconds)
 
 
 def adapter_for(network: Network, method: str, head: Head, regression: bool) -> FewShotAdapter:
