@@ -20,6 +20,7 @@ from adapt.app.compose import compose_run
 from adapt.app.sizes import check_file
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
+from adapt.files import write_json
 from tests.command_line import call
 from tests.processes import run
 
@@ -196,3 +197,30 @@ def test_a_config_is_a_regular_file_of_text(tmp_path: Path) -> None:
     for name in ("pipe", "zero", "latin", "holes"):
         with pytest.raises(AdaptError, match=name):
             check_file(tmp_path / name)
+
+
+# --------------------------------------------------------------------------------- notes of another kind
+
+RECORDS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "tune.json": (["tune", "folder=run"], {"overrides": ["hparams_search=methods"], "config_dir": None}),
+    "run.json": (["resume", "run"], {"status": "running", "overrides": ["seed=0"], "config": {}}),
+    "sweep.json": (["resume", "run"], {"status": "running", "id": "x", "run_id": None, "swept": []}),
+}
+
+
+@pytest.mark.parametrize("value", [None, 3, True, [1], {"a": 1}], ids=str)
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_of_another_kind_are_one_error(
+    name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, record = RECORDS[name]
+    for entry in record:
+        if (value is None and record[entry] is None) or (isinstance(value, dict) and entry == "config"):
+            continue  # as it may be
+        folder = tmp_path / entry
+        noted(folder / "run", **{"overrides.task": ["adapter=nowhere"]})
+        if name == "sweep.json":
+            (folder / "run" / ".hydra" / "hydra.yaml").rename(folder / "run" / "multirun.yaml")
+        write_json(folder / "run" / name, {**record, entry: value})
+        assert call(command, folder) == 2
+        assert capsys.readouterr().err.startswith("error: "), entry
