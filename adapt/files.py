@@ -31,6 +31,7 @@ __all__ = [
     "incomplete",
     "json_text",
     "parse_json",
+    "read_entries",
     "read_json",
     "read_json_text",
     "read_metadata",
@@ -190,6 +191,20 @@ def read_json_text(path: Path) -> tuple[dict[str, Any], bytes]:
             f"{path} holds {type(value).__name__}, not a JSON object: it is not one of our files"
         )
     return value, content
+
+
+def read_entries(path: Path, **kinds: Any) -> dict[str, Any]:
+    """A JSON object of which entries are counted on, by name, each with its type or types.
+
+    Raises:
+        AdaptError: what :func:`read_json` refuses; an entry is of another type, or missing and may not be
+            None.
+    """
+    found = read_json(path)
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            raise AdaptError(f"{path} has no '{name}' as this version writes it: it is damaged, start anew")
+    return found
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

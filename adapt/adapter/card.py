@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tasks.shown import inline, row
+from tasks.readers.shown import inline, row
 
 __all__ = ["model_card"]
 

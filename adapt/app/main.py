@@ -23,7 +23,7 @@ from adapt.app.config import config_folder
 from adapt.app.trust import guarded
 from adapt.errors import AdaptError
 from tasks import TaskError, TaskWarning
-from tasks.shown import plain
+from tasks.readers.shown import plain
 
 __all__ = ["main"]
 

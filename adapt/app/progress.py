@@ -20,7 +20,7 @@ from rich.text import Text
 
 from adapt.app.environment import job_number
 from adapt.interrupts import check
-from tasks.shown import plain
+from tasks.readers.shown import plain
 
 __all__ = ["console", "line", "progress"]
 

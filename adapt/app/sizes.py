@@ -173,6 +173,6 @@ def _interpolations(config: Any) -> Iterator[Any]:
     if config._is_interpolation():
         yield config
     elif isinstance(config, DictConfig | ListConfig) and not (config._is_none() or config._is_missing()):
-        keys = config.keys() if isinstance(config, DictConfig) else range(len(config))
+        keys: Any = config.keys() if isinstance(config, DictConfig) else range(len(config))
         for key in keys:
             yield from _interpolations(config._get_node(key))

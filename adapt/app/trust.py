@@ -238,7 +238,7 @@ def _override_refused(text: str) -> bool:
 
 def _endless(value: Any) -> bool:
     """Whether this is a sweep of more runs than anybody starts."""
-    if not isinstance(value, RangeSweep):
+    if not isinstance(value, RangeSweep) or value.start is None or value.stop is None:
         return False
     return (value.stop - value.start) / value.step > RUNS
 

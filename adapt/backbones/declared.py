@@ -6,7 +6,7 @@ weights to show for it.
 """
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,6 +22,8 @@ from adapt.errors import AdaptError
 
 __all__ = ["load_declared"]
 
+#: Characters of a name on the hub.
+LONGEST = 200
 WITH_WEIGHTS = ("hf", "timm", "torchvision")
 
 
@@ -51,8 +53,10 @@ def load_declared(where: str, name: Any, settings: Any) -> nn.Module:
 
 def _saved(name: str) -> bool:
     """Whether a backbone of ours is there under that name, shipped or in a folder: read as the adapter is."""
-    shipped = PurePath(name).name == name and (files.PRETRAINED / name).is_dir()
-    return shipped or Path(name, LAYOUT.config).is_file()
+    with suppress(OSError, ValueError):  # too long a name, a loop of links, a NUL
+        shipped = PurePath(name).name == name and (files.PRETRAINED / name).is_dir()
+        return shipped or Path(name, LAYOUT.config).is_file()
+    return False
 
 
 def _named(family: str, name: str, weights: Any) -> bool:
@@ -68,5 +72,7 @@ def _named(family: str, name: str, weights: Any) -> bool:
 def _of_hub(name: str) -> bool:
     """Whether a name is one of the hub's, ``owner/model`` or ``model``, and no folder here hides it."""
     path = PurePath(name)
+    if len(name) > LONGEST:
+        return False
     plain = not path.is_absolute() and len(path.parts) <= 2 and not name.startswith(("~", "."))
     return plain and ".." not in path.parts and not Path(name).exists()

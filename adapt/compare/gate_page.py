@@ -6,7 +6,7 @@ from adapt.compare.evidence import evidence_line
 from adapt.compare.gate import CLASS, CLASS_TASKS, Gate, Slice
 from adapt.compare.metric import Metric
 from adapt.compare.statistics import Interval
-from tasks.shown import inline, row
+from tasks.readers.shown import inline, row
 
 __all__ = ["gate_markdown", "gate_rows", "gate_sentence"]
 

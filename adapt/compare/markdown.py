@@ -16,7 +16,7 @@ from adapt.compare.verdict import (
     size_text,
     verdict,
 )
-from tasks.shown import inline, row
+from tasks.readers.shown import inline, row
 
 __all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "table_rows"]
 

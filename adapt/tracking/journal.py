@@ -35,14 +35,14 @@ JOURNAL_TAG = "adapt.journal"
 
 #: Bytes that are searched at once.
 CHUNK = 1 << 16
-#: What a header says that is counted on, and what a state begins with.
-HEADER = {"experiment": str, "name": str, "uri": str | None, "root": str, "tags": dict, "journal": str}
-HEADER |= {"temporary": bool}
-#: The same of operations.
-FIELDS = {"end": {"status": str}, "mark": {"name": str}, "metrics": {"points": list}}
-FIELDS |= {"files": {"paths": list}, "model": {"paths": list}}
-STATE_OF_NONE = {"position": 0, "over": False, "status": None, "experiment": "", "problem": False}
-LISTS = {"runs": dict, "ended": list, "marks": list, "refused": list}
+#: What a header says that is counted on, and what operations do.
+HEADER: dict[str, Any] = {"experiment": str, "name": str, "root": str, "journal": str, "tags": dict}
+HEADER |= {"uri": str | None, "temporary": bool}
+FIELDS: dict[str, dict[str, Any]] = {"end": {"status": str}, "mark": {"name": str}}
+FIELDS |= {"metrics": {"points": list}, "files": {"paths": list}, "model": {"paths": list}}
+#: What a state begins with, its lists by their kind.
+BEGINS: dict[str, Any] = {"position": 0, "over": False, "status": None, "experiment": "", "problem": False}
+LISTS: dict[str, Any] = {"runs": dict, "ended": list, "marks": list, "refused": list}
 
 #: ``do`` says what, ``run`` to which of its runs ("" is the run itself); the rest depends on ``do``.
 Operation = dict[str, Any]
@@ -70,7 +70,7 @@ class Journal:
         self._file.truncate(_whole(path))
         found = self.read(0, 1)
         self.header: Operation = found[0][0] if found and _fits(found[0][0], HEADER) else {}
-        self.state: dict[str, Any] = {**STATE_OF_NONE, **{key: kind() for key, kind in LISTS.items()}}
+        self.state = _state()
         known = _read_state(folder / STATE)
         # Without it nobody knows what was sent; with it everything was sent of a journal that is shorter now.
         self.state |= {"look": len(self.read(0, 2)) > 1} if known is None else known
@@ -308,12 +308,18 @@ def forget(run_folder: Path) -> bool:
 def _read_state(path: Path) -> dict[str, Any] | None:
     with suppress(OSError, ValueError, RecursionError):
         found = json.loads(read_regular(path))
-        kinds = {key: type(value) for key, value in STATE_OF_NONE.items() if value is not None} | LISTS
-        if isinstance(found, dict) and _fits(
-            {**STATE_OF_NONE, **{k: v() for k, v in LISTS.items()}, **found}, kinds
+        kinds = {key: type(value) for key, value in BEGINS.items() if value is not None}
+        if (
+            isinstance(found, dict)
+            and _fits(_state() | found, kinds | LISTS)
+            and found.get("position", 0) >= 0
         ):
-            return found if found.get("position", 0) >= 0 else None
+            return found
     return None
+
+
+def _state() -> dict[str, Any]:
+    return {**BEGINS, **{key: kind() for key, kind in LISTS.items()}}
 
 
 def _fits(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> bool:
@@ -343,9 +349,9 @@ def _parsed(line: bytes) -> Operation:
         found = json.loads(line)
     except (ValueError, RecursionError):
         found = None
-    whole = isinstance(found, dict) and _fits(found, {"do": str, "run": str})
-    whole = whole and _fits(found, FIELDS.get(found["do"], {}))
-    return found if whole else {"do": "damaged", "run": ""}
+    if not isinstance(found, dict) or not _fits(found, {"do": str, "run": str}):
+        return {"do": "damaged", "run": ""}
+    return found if _fits(found, FIELDS.get(found["do"], {})) else {"do": "damaged", "run": ""}
 
 
 def _short(path: str) -> str:

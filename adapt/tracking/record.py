@@ -19,7 +19,7 @@ from adapt.tracking.git import git_state
 from adapt.tracking.journal import Operation
 from adapt.tracking.params import clean_key, flatten, method_config, plain
 from adapt.tracking.settings import DatasetInput
-from tasks.shown import harmless
+from tasks.readers.shown import harmless
 
 __all__ = [
     "CUT",

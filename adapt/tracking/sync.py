@@ -21,7 +21,7 @@ from adapt.tracking import trouble
 from adapt.tracking.journal import FOLDER, JOURNAL, Journal
 from adapt.tracking.replay import Player
 from adapt.tracking.store import DATABASE, load_mlflow, prepare_store, silent
-from tasks.shown import plain
+from tasks.readers.shown import plain
 
 __all__ = ["Report", "main", "sync"]
 

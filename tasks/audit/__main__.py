@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks._cache import write_text
 from tasks.readers.room import check_room
-from tasks.shown import plain
+from tasks.readers.shown import plain
 from tasks.source import TaskError, TaskWarning
 
 from .check import SAMPLE, audit

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.shown import inline, row
+from tasks.readers.shown import inline, row
 
 __all__ = ["EXAMPLES", "SEVERITIES", "Finding", "Place", "Report"]
 

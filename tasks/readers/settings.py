@@ -135,6 +135,8 @@ def checked(name: str, value: Any, number: Number, error: type[ValueError]) -> A
         raise error(f"{name}={value!r} is no number: {use}")
     if not number.whole and not -LARGEST <= value <= LARGEST:
         raise error(f"{name}={value} is no finite number: {number.why or use}")
+    if not number.whole and abs(value) >= 2**63:
+        value = float(value)  # a whole number so large is none to torch
     for sign, bound in number.bounds():
         if not HOLDS[sign](value, bound):
             fault = f"too {'small' if '>' in sign else 'large'}: use {short}{sign}{_shown(bound)}"

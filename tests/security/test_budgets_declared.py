@@ -24,6 +24,7 @@ from adapt.meta import MetaTraining
 from adapt.meta.pretrain import Pretraining
 from adapt.spaces import lora
 from adapt.spaces.peft import read_peft, write_peft
+from tasks.readers.settings import checked, positive
 from tests.helpers import make_adapter, save_tiny, tiny_conv4
 
 HUGE = 10**12
@@ -304,3 +305,15 @@ def test_literal_names_are_read_as_ever(peft: Any) -> None:
 def test_an_adapter_within_its_budget_is_read_as_ever(folder: Path) -> None:
     assert isinstance(adapt.load(folder), FewShotAdapter)
     assert make_adapter(tiny_conv4()).state.k == 3
+
+
+@pytest.mark.parametrize("name", ["a" * 10_000, "a\0b", "hf:" + "a" * 10_000, "timm:" + "a" * 10_000])
+def test_a_name_that_no_file_can_have_is_one_error(name: str) -> None:
+    with pytest.raises(AdaptError):
+        load_declared("file", name, {"weights": "random"})
+
+
+def test_a_setting_too_large_for_a_whole_number_of_torch_is_a_number() -> None:
+    given = checked("l2", 10**30, positive(), AdaptError)
+    assert type(given) is float and given == 1e30
+    assert type(checked("l2", 3, positive(), AdaptError)) is int

@@ -11,7 +11,7 @@ from adapt import FewShotAdapter
 from adapt.compare.markdown import comparison_markdown
 from adapt.tracking.record import comparison_operations
 from tasks.audit.report import Finding, Report
-from tasks.shown import harmless, inline, plain
+from tasks.readers.shown import harmless, inline, plain
 from tests.unit.test_compare_report import comparison, forward, head
 
 EVIL = "<script>alert(1)</script>\n# big [x](javascript:y) ![z](http://t)|`\x1b]0;t\x07\u202e"

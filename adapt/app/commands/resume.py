@@ -20,7 +20,7 @@ from adapt.app.sizes import check_file
 from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
-from adapt.files import read_json, write_text
+from adapt.files import read_entries, write_text
 from adapt.tracking import forget, left
 
 __all__ = ["Started", "main", "started"]
@@ -167,7 +167,11 @@ def _keep(found: Started) -> None:
 def _finished(found: Started) -> bool:
     if found.sweep:
         path = found.folder / SWEEP
-        return path.is_file() and read_json(path)["status"] == "finished" and not left(found.folder)
+        return (
+            path.is_file()
+            and read_entries(path, status=str)["status"] == "finished"
+            and not left(found.folder)
+        )
     state = State.read(found.folder)
     return state is not None and state.status == "finished"
 

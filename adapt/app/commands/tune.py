@@ -27,7 +27,7 @@ from adapt.app.sweeps.tuning.study import MethodStudy, Trial, opened
 from adapt.app.sweeps.tuning.trials import ComparisonTrials, Record, TrainingTrials
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
-from adapt.files import read_json, write_json, write_text
+from adapt.files import read_entries, write_json, write_text
 from adapt.memory import keep_freed_memory
 from adapt.tracking import Run, TrackingSettings, forget, left, track
 from adapt.tracking.params import flatten
@@ -302,8 +302,10 @@ def _request(folder: Path) -> tuple[list[str], Path | None]:
         raise AdaptError(
             f"{folder} holds no search to go on with: say what to search, as hparams_search=methods"
         )
-    found = read_json(folder / REQUEST)
+    found = read_entries(folder / REQUEST, overrides=list, config_dir=str | None)
+    if not all(isinstance(text, str) for text in found["overrides"]):
+        raise AdaptError(f"{folder / REQUEST} is damaged: overrides are texts; say anew what to search")
     taken, untaken = split_read(found["overrides"])
-    where = ["--config-dir", found["config_dir"]] if found["config_dir"] else []
+    where = ["--config-dir", found["config_dir"]] if found.get("config_dir") else []
     say_taken(f"{folder} goes on with", [*where, *taken], untaken)
-    return taken, found["config_dir"] and Path(found["config_dir"])
+    return taken, Path(where[1]) if where else None

@@ -13,7 +13,7 @@ from typing import Any
 from adapt.app.folders import occupied
 from adapt.app.stages.state import SWEEP, Sweep
 from adapt.errors import AdaptError
-from adapt.files import read_json
+from adapt.files import read_entries
 
 __all__ = ["ORPHAN_SECONDS", "end_with_parent", "this_process"]
 
@@ -67,7 +67,8 @@ def _watch(sweep: Sweep, launcher: str) -> Callable[[], bool] | None:
 
 def _token(sweep: Sweep) -> str | None:
     try:
-        found: str | None = read_json(sweep.folder / SWEEP).get("process", {}).get("token")
+        process = read_entries(sweep.folder / SWEEP, process=dict | None).get("process") or {}
+        found: str | None = process.get("token")
     except AdaptError:  # the folder was removed
         return None
     return found

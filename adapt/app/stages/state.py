@@ -13,7 +13,7 @@ from hydra.types import RunMode
 
 from adapt.app.earlier import comparable
 from adapt.errors import AdaptError
-from adapt.files import read_json, write_json
+from adapt.files import read_entries, write_json
 from adapt.tracking.journal import FOLDER, Journal, left
 
 __all__ = [
@@ -38,6 +38,9 @@ RUN, MULTIRUN = Path(".hydra", "hydra.yaml"), Path("multirun.yaml")
 OCCUPIED = "occupied"
 #: What a comparison has done so far, see :func:`adapt.compare.compare`.
 PROGRESS = "progress.jsonl"
+#: Entries of a state by type, where it has them.
+KINDS = {"overrides": list, "config": dict | None, "number": int | None, "score": int | float | None}
+KINDS |= {name: str | None for name in ("sweep", "stage", "metric", "run_id", "error")}
 #: So many changed settings are named.
 NAMED = 3
 
@@ -89,7 +92,7 @@ class State:
         if not (folder / STATE).is_file():
             return None
         try:
-            return cls(**read_json(folder / STATE))
+            return cls(**read_entries(folder / STATE, status=str, **KINDS))
         except TypeError:
             raise AdaptError(f"{folder / STATE} is of another version of this package: start anew") from None
 
@@ -125,8 +128,8 @@ def sweep_of(hydra: Any) -> Sweep | None:
     folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
     if not (folder / SWEEP).is_file():
         return None
-    recorded = read_json(folder / SWEEP)
-    swept, process = tuple(recorded["swept"]), recorded.get("process", {})
+    recorded = read_entries(folder / SWEEP, id=str, run_id=str | None, swept=list | dict, process=dict | None)
+    swept, process = tuple(recorded["swept"]), recorded.get("process") or {}
     return Sweep(folder, recorded["id"], recorded["run_id"], swept, process)
 
 

@@ -30,7 +30,7 @@ from adapt.files import read_json, write_json
 from adapt.interrupts import kind
 from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
-from tasks.shown import plain
+from tasks.readers.shown import plain
 
 __all__ = ["SweepSummary", "close"]
 

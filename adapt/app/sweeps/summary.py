@@ -20,7 +20,7 @@ from adapt.compare.statistics import Interval, mean_interval
 from adapt.compare.verdict import verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
-from tasks.shown import harmless, inline, row
+from tasks.readers.shown import harmless, inline, row
 
 __all__ = ["Job", "Setting", "Summary", "draw", "read_jobs"]
 

@@ -15,7 +15,7 @@ from adapt.app.sweeps.tuning.study import STARTUP, Trial
 from adapt.compare.evidence import evidence_line
 from adapt.compare.verdict import seconds_text
 from adapt.files import writing
-from tasks.shown import inline, row
+from tasks.readers.shown import inline, row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
