@@ -3,7 +3,10 @@
     d_i = ℓ_i(head alone, fitted without the fold of i) − ℓ_i(adapted without the fold of i)
 
 Another method is chosen if the mean of d is more than one standard error above 0 (Breiman et al. 1984,
-*Classification and Regression Trees*, section 3.4.3: what costs more must win by more than chance).
+*Classification and Regression Trees*, section 3.4.3: what costs more must win by more than chance), and if of
+the examples that only one of the two predicts right it has clearly more (McNemar 1947, *Note on the sampling
+error of the difference between correlated proportions*). A part of the classes is easier than all of them, so
+that the loss alone promises more there than it keeps.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ PARTS = 8
 LEAST, MOST = 24, 600
 #: Share of the loss below which a gain is none.
 WORTH = 0.02
+#: Standard errors of how many more are right, which under chance is the root of the number of those changed.
+SURE = 2.0
 #: Relative change of a column's relevance, a priori.
 SHARE = 0.3
 
@@ -49,6 +54,7 @@ class Trial:
         error: standard error of that mean.
         head_loss: mean loss of the head alone.
         right, head_right: share of examples predicted right, by each; None in regression.
+        changed: examples that one of the two predicts right and the other does not.
         seconds: that it took.
     """
 
@@ -60,13 +66,17 @@ class Trial:
     head_loss: float
     right: float | None
     head_right: float | None
+    changed: int
     seconds: float
 
     @property
     def pays(self) -> bool:
-        """Whether it is better by more than chance, and to be seen: more examples are right."""
-        seen = self.right is None or self.head_right is None or self.right > self.head_right
-        return seen and self.gain > max(self.error, WORTH * self.head_loss)
+        """Whether it is better by more than chance: in loss, and of classes in how many are right."""
+        if not self.gain > max(self.error, WORTH * self.head_loss):
+            return False
+        if self.right is None or self.head_right is None:
+            return True
+        return self.n * (self.right - self.head_right) > SURE * self.changed**0.5
 
     def sentence(self) -> str:
         """In words."""
@@ -95,14 +105,13 @@ def judge(
     before = loss.values(alone, targets)
     gain = (before - loss.values(moved.to(alone), targets)).double()
     error = float(gain.std() / len(gain) ** 0.5)
-    right: list[float | None] = [None, None]
-    if not regression:
-        right = [
-            float((it.argmax(1) == targets.argmax(1)).double().mean()) for it in (moved.to(alone), alone)
-        ]
-    classes = None if regression else targets.shape[1]
-    mean = float(gain.mean())
-    return Trial(method, len(gain), classes, mean, error, float(before.mean()), right[0], right[1], seconds)
+    n, mean, head_loss = len(gain), float(gain.mean()), float(before.mean())
+    if regression:
+        return Trial(method, n, None, mean, error, head_loss, None, None, 0, seconds)
+    one, other = (it.argmax(1) == targets.argmax(1) for it in (moved.to(alone), alone))
+    right, head_right = float(one.double().mean()), float(other.double().mean())
+    changed = int((one != other).sum())
+    return Trial(method, n, targets.shape[1], mean, error, head_loss, right, head_right, changed, seconds)
 
 
 def adapter_for(network: Network, method: str, head: Head, regression: bool) -> FewShotAdapter:

@@ -17,7 +17,7 @@ from adapt.heads import Logistic
 from adapt.own_data import Answer
 from adapt.own_data.head import _state, choose_head, folds_of, held_out
 from adapt.own_data.score import doubtful_labels, score_classes, score_values, wilson
-from adapt.own_data.trial import subset
+from adapt.own_data.trial import judge, subset
 
 
 def table(folder: Path, x: np.ndarray, y: np.ndarray, name: str = "data.csv") -> Path:
@@ -226,3 +226,18 @@ def _text_of(page: str) -> str:
     parser.feed(page)
     assert parser.open == []
     return "\n".join(parser.found)
+
+
+def test_a_method_pays_if_more_are_right_and_not_by_chance() -> None:
+    targets = torch.eye(2).repeat(50, 1)
+    wrong = targets.flip(1)
+    alone = torch.where(torch.arange(100)[:, None] < 20, wrong, targets) * 2.0  # 80 right
+
+    def trial(mended: int, broken: int, sharpness: float = 1.0) -> bool:
+        moved = alone.clone()
+        moved[:mended], moved[100 - broken :] = 2 * targets[:mended], 2 * wrong[100 - broken :]
+        return judge("forward", moved * sharpness, alone, targets, False, 1.0).pays
+
+    assert trial(12, 0) and not trial(2, 0) and not trial(12, 8) and not trial(0, 5)
+    assert not trial(0, 0, 3.0)  # surer, but not right more often
+    assert judge("forward", targets * 0.9, targets * 0.0, targets, True, 1.0).pays
