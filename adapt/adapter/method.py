@@ -44,12 +44,14 @@ class Support(NamedTuple):
         y: int64 labels ``[n]``, or of a regression float values ``[n, C]``.
         classes: their names in label order; empty for a regression.
         reserved: rows of the source that the queries are: a pool of the same split leaves them out.
+        whole: whether these are all training examples that the task has, and no pool holds more.
     """
 
     x: Tensor
     y: Tensor
     classes: tuple[str, ...]
     reserved: tuple[int, ...] = ()
+    whole: bool = False
 
     @property
     def ways(self) -> int:

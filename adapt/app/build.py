@@ -22,6 +22,7 @@ __all__ = ["build", "check", "check_all"]
 
 OURS = ("adapt", "tasks")
 SCALARS = (bool, int, float, str)
+LISTS = (Sequence, list, tuple)
 
 
 #: Of a node (plain containers) and what makes its component: that component.
@@ -200,6 +201,7 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
         fits = isinstance(value, tuple(scalars)) or (
             len(scalars) < len(options) and isinstance(value, Mapping)
         )
+        fits = fits or (isinstance(value, list) and any(typing.get_origin(o) in LISTS for o in options))
     if not fits:
         kinds = [option for option in options if isinstance(option, type) and option is not types.NoneType]
         raise AdaptError(f"{where}={value} should be {' or '.join(k.__name__ for k in kinds)}")

@@ -59,7 +59,7 @@ class Retrain:
                     "retrain: a regression task has no classes, and so no pool of their training examples "
                     "to retrain on: leave retrain out of method="
                 )
-            x, y = context.pool(support.classes, support.reserved)
+            x, y = pool_of(context, support)
             x = examples_for(context.backbone, x)
             generator = torch.Generator().manual_seed(context.seed)
             network = _fresh(context.backbone, support.ways, x, generator)
@@ -79,6 +79,13 @@ class Retrain:
             return partial(plain_call, network.eval())
 
         return adapt
+
+
+def pool_of(context: Context, support: Support) -> tuple[Tensor, Tensor]:
+    """All training examples of the task's classes."""
+    if support.whole:
+        return support.x, support.y
+    return context.pool(support.classes, support.reserved)
 
 
 def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

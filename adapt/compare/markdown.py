@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
-from adapt.compare.evidence import evidence_line
+from adapt.compare.evidence import comparison_evidence
 from adapt.compare.verdict import (
     energy_text,
     label,
@@ -113,7 +113,7 @@ def difference_rows(comparison: Comparison) -> Rows:
         f"{ours.name} −",
         f"difference, {metric.difference_unit}",
         "p, adjusted",
-        "tasks",
+        "test examples" if comparison.test_examples else "tasks",
     )
     rows: list[tuple[str, ...]] = []
     for other in comparison.methods.values():
@@ -140,7 +140,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         _task(comparison.task, comparison.seed),
         _table(table_rows(comparison)),
         f"**{verdict(comparison)}**",
-        *([evidence] if (evidence := evidence_line(comparison.examples)) else []),
+        *([evidence] if (evidence := comparison_evidence(comparison)) else []),
         *(["## Differences", _table(differences), _evidence(comparison)] if differences[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
@@ -159,6 +159,14 @@ def _task(task: Mapping[str, Any], seed: int) -> str:
     """Known keys as a sentence, whatever else there is as a list."""
     rest = dict(task)
     source, _, _, queries, tasks = (rest.pop(key, "?") for key in _KNOWN)
+    if "test examples" in rest:
+        sets, asked = rest.pop("training examples"), rest.pop("test examples")
+        several = "One fixed task" if tasks == 1 else f"{tasks} fixed tasks, one for each training set,"
+        classes = f"{task['ways']} classes, " if per_class(task) else ""
+        drawn = f"{classes}{sets} training examples, {asked:,} test examples, seed {seed}"
+        return (
+            f"{several} from {source}: {drawn}{''.join(f', {key} {value}' for key, value in rest.items())}."
+        )
     episode = f"{size_text(task)}, {queries} queries{' per class' if per_class(task) else ''}"
     seeds = rest.pop("seeds", None)  # of a pooled comparison
     drawn = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {seed}"
@@ -184,17 +192,15 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         "rotating order in one process, after an untimed warm-up; time is the wall clock of one adaptation, "
         "median over tasks."
     )
-    yield (
-        "± is a 95 % interval (Student's t) of one mean, not adjusted for how many there are. Differences "
-        "are paired: taken task by task, on the tasks that both methods ran (the last column says how many "
-        "each did)."
-    )
+    yield _intervals(comparison)
     if (head := comparison.best_head) is not None:
         yield (
             f"The first table gives them relative to {label(head)}, chosen as the best on these very tasks, "
             "which favours it."
         )
-    if comparison.examples is None:
+    if comparison.test_examples:
+        pass
+    elif comparison.examples is None:
         yield "It was not recorded which tasks share examples: intervals take all tasks for independent."
     elif comparison.examples.effective_tasks < len(comparison.examples) - 0.5:
         yield (
@@ -222,6 +228,24 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         yield _energy(energy)
     where = ", ".join(f"{key} {_plain(value)}" for key, value in environment.items())
     yield f"Device: {comparison.device}{f' ({where})' if where else ''}."
+
+
+def _intervals(comparison: Comparison) -> str:
+    """What ± means."""
+    if comparison.test_examples:
+        return (
+            f"± is a 95 % interval of one mean ({comparison.interval}: Efron 1979), not adjusted for how "
+            "many "
+            "there are. Differences are paired, test example by test example. Intervals are about other test "
+            "examples of the same kind: with another training set methods may differ otherwise, unless "
+            "several "
+            "were given."
+        )
+    return (
+        "± is a 95 % interval (Student's t) of one mean, not adjusted for how many there are. Differences "
+        "are paired: taken task by task, on the tasks that both methods ran (the last column says how many "
+        "each did)."
+    )
 
 
 def _energy(energy: Mapping[str, Any]) -> str:

@@ -92,6 +92,12 @@ def _caution(comparison: Comparison, chosen: MethodResult) -> str:
             "independent tasks, so that no difference can be called significant; more examples are needed, "
             "not more tasks"
         )
+    if comparison.test_examples:
+        few = comparison.test_examples < FEW_TASKS
+        n = comparison.test_examples
+        return (
+            f". With only {n} test example{'s' if n > 1 else ''} this is a hint, not a finding" if few else ""
+        )
     if chosen.n < FEW_TASKS:
         return f". With only {chosen.n} task{'s' if chosen.n > 1 else ''} this is a hint, not a finding"
     return ""

@@ -97,7 +97,7 @@ def comparison_operations(
     datasets: Sequence[DatasetInput],
 ) -> Iterator[Operation]:
     """Metrics, description and files of the run, and one finished child per method."""
-    found = {"device": comparison.device, "seed": str(comparison.seed)}
+    found = {"device": comparison.device, "seed": str(comparison.seed), "interval": comparison.interval}
     if comparison.energy_source is not None:
         found["energy_source"] = comparison.energy_source
     yield {"do": "metrics", "run": "", "points": points(comparison.metrics())}

@@ -21,11 +21,14 @@ from adapt.app.stages.tracked import tracked
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
+from adapt.compare.many import check_count
 from adapt.compare.markdown import comparison_markdown
 from adapt.compare.verdict import size_text, verdict
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
 from tasks import Source, Tasks
+from tasks.elsewhere import leaves
+from tasks.own_tasks import said
 
 __all__ = ["context_of", "describe", "run_compare"]
 
@@ -43,6 +46,8 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     }
     context = context_of(config, backbone, info, tasks, device)
     task = describe(config, tasks)
+    for line in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
+        console.print(f"{tasks.source.name}: {line}", soft_wrap=True, markup=False, highlight=False)
     where = environment(device)
     electricity = build(config.energy, "energy", config.allow)
     backbone_name = context.adapter.backbone_name
@@ -53,13 +58,13 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             context,
             experiment=config.name,
             task=task,
-            tasks=config.task.tasks,
+            tasks=task["tasks"],
             device=device,
             environment=where,
             electricity=electricity,
             checkpoint=session.folder / PROGRESS,
             ours=config.ours,
-            progress=progress(f"{config.name}: {config.task.tasks} tasks, {size_text(task)}"),
+            progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
         )
         documents, figures = _write(result, session)
         run.log_comparison(result, files=[*documents, *figures], description=verdict(result))
@@ -121,7 +126,7 @@ def describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
     return {
         "source": tasks.source.name,
         **{name: size if isinstance(size, int) else str(size) for name, size in sizes.items()},
-        "tasks": config.task.tasks,
+        "tasks": check_count(config.task.tasks, tasks),
         **tasks.described,
     }
 

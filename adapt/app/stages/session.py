@@ -15,7 +15,7 @@ from adapt.backbones import BackboneInfo, tokeniser
 from adapt.compare.many import check_count
 from adapt.errors import AdaptError
 from adapt.tracking import DatasetInput, Run, TrackingSettings, track
-from tasks import FunctionSource, GroupSource, Source, Tasks
+from tasks import FunctionSource, GroupSource, Source, Tasks, ValueSource
 from tasks.elsewhere import on_split, with_seed
 
 __all__ = ["Parts", "Session", "distribution", "readable"]
@@ -98,7 +98,7 @@ class Parts:
         if key in self._sources:
             return self._sources[key]
         component = made()
-        if isinstance(component, Source | FunctionSource | GroupSource):
+        if isinstance(component, Source | FunctionSource | GroupSource | ValueSource):
             component = readable(component, self.network[0] if self._reads else None)
             self._sources[key] = component
         elif "seed" in node and hasattr(component, "map"):
@@ -127,6 +127,8 @@ def distribution(
     """
     parts = Parts(config, reads=False) if parts is None else parts
     task = cast(dict[str, Any], OmegaConf.to_container(config.task, resolve=True))
+    if split is None:
+        task = _nothing_held_back(task)
     tasks = build(tasks_of(task), "task", config.allow, parts.make)
     if not hasattr(tasks, "map"):
         raise AdaptError(
@@ -136,6 +138,24 @@ def distribution(
     check_count(config.task.tasks, tasks)
     seed = config.seed if seed is None else seed
     return with_seed(tasks, seed) if split is None else on_split(tasks, split, seed)
+
+
+def _nothing_held_back(node: Any) -> Any:
+    """A task, or what it holds, whose data of one's own are all used: what is held back is for learning or
+    choosing on, and who does that names splits."""
+    if isinstance(node, list):
+        return [_nothing_held_back(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    found = {key: _nothing_held_back(value) for key, value in node.items()}
+    source = found.get("source")
+    if (
+        isinstance(source, dict)
+        and source.get("split_by") == "auto"
+        and found.get("support_split", "") is None
+    ):
+        source["split_by"] = "nothing"
+    return found
 
 
 def readable(source: Any, backbone: nn.Module | None) -> Any:
