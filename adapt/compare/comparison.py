@@ -29,6 +29,10 @@ from adapt.files import read_json, reading
 __all__ = ["Comparison", "Curve", "MethodResult", "check_ours"]
 
 
+#: Of the way from guessing to no errors: less is near chance.
+NEAR_CHANCE = 0.2
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Methods side by side on the same tasks.
@@ -128,6 +132,21 @@ class Comparison:
         return {frozenset((a.name, b.name)): p for (a, b), p in zip(pairs, adjusted, strict=True)}
 
     @property
+    def chance(self) -> float | None:
+        """The accuracy of guessing; None where there is none, or tasks differ in their number of classes."""
+        ways = self.task.get("ways")
+        return 1 / ways if self.metric.share and isinstance(ways, int) and ways > 1 else None
+
+    def learned(self, method: MethodResult) -> bool:
+        """Whether ``method`` got anywhere, so that its time says something: retraining that ends near chance,
+        at less than :data:`NEAR_CHANCE` of the way to no errors, did not, unless it was as good as ours on
+        every task, and is no measure of speed."""
+        if method.role != "retrain" or self.chance is None:
+            return True
+        near = float(np.mean(method.score)) - self.chance < NEAR_CHANCE * (1 - self.chance)
+        return not near or (self.ours is not None and self.failures(method) == 0)
+
+    @property
     def exhausted(self) -> bool:
         """Whether tasks share so many examples that nothing can be shown; see
         :attr:`adapt.compare.examples.Examples.exhausted`."""
@@ -190,7 +209,7 @@ class Comparison:
         """Tasks after which meta-training has paid off against retraining each time; None if unknown or
         never."""
         retrain = self.by_role("retrain")
-        if self.ours is None or retrain is None or self.meta_seconds is None:
+        if self.ours is None or retrain is None or self.meta_seconds is None or not self.learned(retrain):
             return None
         saved = (self.to_target_seconds(retrain) or retrain.adapt_seconds) - self.ours.adapt_seconds
         return self.meta_seconds / saved if saved > 0 else None
@@ -206,6 +225,9 @@ class Comparison:
         timed: tuple[Role, ...] = ("retrain", "finetune", "backprop")
         for role in timed:
             if (other := self.by_role(role)) is not None:
+                if not self.learned(other):
+                    values[f"compare/{role}_near_chance"] = 1.0
+                    continue
                 speedup = self.speedup(other, ours)
                 values[f"compare/speedup_vs_{role}"] = speedup.ratio
                 if speedup.ends is not None:

@@ -12,6 +12,7 @@ from adapt.compare.verdict import (
     money_text,
     per_class,
     ratio_text,
+    retraining,
     seconds_text,
     size_text,
     verdict,
@@ -49,7 +50,7 @@ def _row(comparison: Comparison, method: MethodResult) -> tuple[str, ...]:
     if head is not None and method is not head:
         difference = comparison.metric.difference_text(comparison.difference(method, head))
     speedup = _NONE
-    if retrain is not None and method.role != "retrain":
+    if retrain is not None and method.role != "retrain" and comparison.learned(retrain):
         found = comparison.speedup(retrain, method)
         speedup = ("≥ " if found.bound else "") + ratio_text(found.ratio)
     return (
@@ -207,9 +208,11 @@ def _measured(comparison: Comparison) -> Iterator[str]:
             "Tasks that share examples are no independent evidence: intervals count them as what they are "
             "(Hoeffding 1948), and are about other examples of the same classes."
         )
-    if comparison.by_role("retrain") is not None:
+    if (retrain := comparison.by_role("retrain")) is not None and not comparison.learned(retrain):
+        yield "“vs retraining” is left out: retraining ended near chance, and its time measures nothing."
+    elif retrain is not None:
         yield (
-            "“vs retraining” is the time that retraining from random weights needs to first reach the "
+            f"“vs retraining” is the time that {retraining(retrain)} needs to first reach the "
             f"method's {comparison.metric.noun} on the same task ÷ the method's time (median over tasks); ≥ "
             "marks a lower bound, where it did not get there within its budget on some task. Retraining "
             "learns from all labelled examples of the task's classes, not only from the support set."
