@@ -180,7 +180,9 @@ def _probes(
 ) -> dict[str, Probe]:
     """What one adaptation takes, method by method. Memory of the process comes before that of the tensors:
     the last adaptations leave a heap behind that all methods find grown."""
-    forward_flops = count_flops(lambda: context.backbone(first.support_x))
+    # A network that only scales its inputs has no operations that are counted: one for each feature.
+    features = context.backbone(first.support_x)
+    forward_flops = max(count_flops(lambda: context.backbone(first.support_x)), features.numel())
     found = {}
     for name in adapt:
         once = partial(_once, adapt[name], first)

@@ -18,6 +18,7 @@ from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.state import PROGRESS
 from adapt.app.stages.tracked import tracked
+from adapt.app.stages.values import for_values
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
@@ -41,6 +42,8 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     parts = Parts(config)
     tasks: Tasks = distribution(config, parts)
     backbone, info = parts.network
+    if tasks.regression:
+        config = for_values(config)
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }

@@ -21,6 +21,10 @@ from tasks.elsewhere import on_split, with_seed
 __all__ = ["Parts", "Session", "distribution", "readable"]
 
 
+#: The backbone that takes the number of its columns from the task.
+COLUMNS = "columns"
+
+
 @dataclass
 class Session:
     """What a run is, and what is to be remembered of it.
@@ -83,13 +87,26 @@ class Parts:
     ) -> None:
         self._config, self._network, self._reads = config, network, reads
         self._sources: dict[str, Any] = {}
+        self._shape: tuple[int, ...] = ()
 
     @property
     def network(self) -> tuple[nn.Module, BackboneInfo]:
         """The backbone of the config."""
         if self._network is None:
-            self._network = build(self._config.backbone, "backbone", self._config.allow)
+            self._network = build(self._node(), "backbone", self._config.allow)
         return self._network
+
+    def _node(self) -> Any:
+        """That of the config; of a table's columns there are as many as the task has."""
+        node = self._config.backbone
+        if not isinstance(node, DictConfig) or node.get("name") != COLUMNS:
+            return node
+        if len(self._shape) != 1:
+            raise AdaptError(
+                f"backbone={COLUMNS} reads the columns of a table, and this task has examples of shape "
+                f"{self._shape}: choose a task of a table, or another backbone"
+            )
+        return OmegaConf.merge(node, {"name": f"{COLUMNS}:{self._shape[0]}"})
 
     def make(self, node: Mapping[str, Any], made: Callable[[], Any]) -> Any:
         """The component of ``node``; a source is made once, its texts encoded for the backbone, which comes
@@ -99,6 +116,7 @@ class Parts:
             return self._sources[key]
         component = made()
         if isinstance(component, Source | FunctionSource | GroupSource | ValueSource):
+            self._shape = tuple(component.shape)
             component = readable(component, self.network[0] if self._reads else None)
             self._sources[key] = component
         elif "seed" in node and hasattr(component, "map"):
