@@ -13,7 +13,9 @@ from tasks.source import TaskError
 
 __all__ = ["ENOUGH", "WAYS", "Divided", "Words", "check", "divide"]
 
-WAYS = ("auto", "classes", "examples", "nothing")
+WAYS = ("auto", "classes", "examples", "nothing", "pools")
+#: With these no class is held back.
+WHOLE = ("nothing", "pools")
 SPLITS = ("train", "validation", "test")
 #: Classes from which on `auto` divides them: a fifth, for test, is then five, as many as a usual task has.
 ENOUGH = 25
@@ -82,8 +84,9 @@ def divide(given: Given, split_by: str, seed: int, words: Words) -> Divided:
 
     Args:
         given: split ("" if the data name none) -> class -> rows.
-        split_by: "auto", "classes", "examples" or "nothing"; with the last no class is held back, and splits
-            that the data name of the same classes are a training set and its test set.
+        split_by: "auto", "classes", "examples", "nothing" or "pools"; with the last two no class is held
+            back, and splits that the data name of the same classes are a training set and its test set. Of
+            data that name none, "nothing" divides nothing, and "pools" is "examples".
         seed: of the division.
         words: for messages.
 
@@ -102,6 +105,8 @@ def divide(given: Given, split_by: str, seed: int, words: Words) -> Divided:
     classes, singles = _without_singles(given[""], words, words.place)
     if split_by == "auto":
         split_by = "classes" if len(classes) >= ENOUGH else "examples"
+    if split_by == "pools":
+        split_by = "examples"
     if split_by == "nothing":
         return Divided({"all": _rows(classes)}, f"All {words.many} of all classes are one split.", singles)
     if split_by == "examples":
@@ -133,7 +138,7 @@ def _of_given(given: Given, split_by: str, seed: int, words: Words) -> Divided:
             f"and train for the rest, or {words.anew} to divide the {words.many} anew"
         )
     train, test = parts.get("train", {}), parts[query]
-    either = split_by in ("auto", "nothing")
+    either = split_by in ("auto", *WHOLE)
     if split_by == "classes" or (either and not test.keys() <= train.keys()):
         return _of_classes(parts, seed, words)
     common = sorted(test.keys() & train.keys())
@@ -145,7 +150,7 @@ def _of_given(given: Given, split_by: str, seed: int, words: Words) -> Divided:
         )
     held = {"validation": _rows(parts["validation"])} if {"test", "validation"} <= parts.keys() else {}
     how = f"The data name the splits, of {words.many}: support is train, and query is {query}."
-    published = ("support",) if split_by == "nothing" else ()
+    published = ("support",) if split_by in WHOLE else ()
     members = {"support": _rows(train), **held, "query": _rows({name: test[name] for name in common})}
     return Divided(members, how, published=published)
 
@@ -207,5 +212,5 @@ def _pools(classes: Mapping[str, Sequence[int] | np.ndarray], seed: int) -> dict
     return {"support": support, "query": query}
 
 
-def _rows(classes: Mapping[str, Sequence[int]]) -> Members:
+def _rows(classes: Mapping[str, Sequence[int] | np.ndarray]) -> Members:
     return {name: np.sort(np.array(classes[name], np.int64)) for name in sorted(classes)}

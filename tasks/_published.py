@@ -70,7 +70,9 @@ def names_of(number: int) -> tuple[str, ...]:
 
 
 def tested(
-    training: Sequence[Mapping[str, Sequence[int]]], test: Mapping[str, Sequence[int]], place: Any
+    training: Sequence[Mapping[str, Sequence[int] | np.ndarray]],
+    test: Mapping[str, Sequence[int] | np.ndarray],
+    place: Any,
 ) -> tuple[dict[str, Members], list[str]]:
     """Splits, and sentences on the test examples that no task can ask for.
 
@@ -105,7 +107,7 @@ def tested(
     return splits, notes
 
 
-def _rows(classes: Mapping[str, Sequence[int]]) -> Members:
+def _rows(classes: Mapping[str, Sequence[int] | np.ndarray]) -> Members:
     return {name: np.sort(np.array(classes[name], np.int64)) for name in sorted(classes)}
 
 

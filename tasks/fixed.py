@@ -48,7 +48,7 @@ class FixedTasks(FromSource):
 
     source: Any  # a Source or a ValueSource with published training sets
     seed: int = 0
-    support_split: str | None = None
+    support_split: str = ""
     query_split: str | None = QUERY
     validation: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     #: Says that intervals are about other test examples, for the tasks are no sample of any.
@@ -65,7 +65,7 @@ class FixedTasks(FromSource):
             raise TaskError(
                 f"{self.source.name} names no training set and test set: draw tasks from it instead"
             )
-        if self.support_split not in (None, *published) or self.query_split != QUERY:
+        if self.support_split not in ("", *published) or self.query_split != QUERY:
             raise TaskError(
                 f"{self.source.name} is a training set with its test set, one fixed task, and has no split "
                 f"{self.support_split!r} to draw others from: leave out task.test_file (task.test_root), or "

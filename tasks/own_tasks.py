@@ -187,7 +187,7 @@ def _number(size: Size | None, default: int) -> Any:
 
 
 def said(tasks: Any) -> str:
-    """How large tasks of one's own data are, and why, in a line; empty for other tasks.
+    """How large tasks of one's own data are, and why, in a line; empty for tasks of groups.
 
     Args:
         tasks: that draw from a source themselves.
@@ -195,8 +195,6 @@ def said(tasks: Any) -> str:
     if isinstance(tasks, FixedTasks):
         return tasks.said
     change = "(task.ways, task.shots, task.queries change it)"
-    if ALL not in tasks.source.splits and not getattr(tasks.source, "published", ()):
-        return ""
     if isinstance(tasks, RowTasks):
         return f"{tasks.shots} rows to learn from and {tasks.queries} to predict in each task {change}"
     if not isinstance(tasks, Distribution):

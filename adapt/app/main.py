@@ -184,7 +184,7 @@ def _unknown_option(error: MissingConfigException) -> str | None:
     known = sorted({*(error.options or ()), *(path.stem for path in folder.glob("*.yaml"))})
     close = get_close_matches(option, known, n=1)
     hint = f"did you mean {close[0]}? There" if close else "there"
-    return f"{group}/{option} does not exist: {hint} are {', '.join(known)}"
+    return f"Could not find '{group}/{option}': {hint} are {', '.join(known)}"
 
 
 def _unknown_key(error: OmegaConfBaseException, parent: DictConfig) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "per_class",
     "ratio_text",
     "retraining",
+    "run_title",
     "seconds_text",
     "size_text",
     "verdict",
@@ -214,6 +215,11 @@ def size_text(task: Mapping[str, Any]) -> str:
     """How large a task is: ``5-way 1-shot``, or ``10-shot`` where there are no classes."""
     ways = f"{task['ways']}-way " if per_class(task) else ""
     return f"{ways}{task.get('shots', '?')}-shot"
+
+
+def run_title(task: Mapping[str, Any], seed: int) -> str:
+    """What a run compares on, as its name: ``banking77 · 5-shot · seed 0``."""
+    return f"{task.get('source', '?')} · {task.get('shots', '?')}-shot · seed {seed}"
 
 
 def per_class(task: Mapping[str, Any]) -> bool:

@@ -51,7 +51,8 @@ class ImageFolder(ArraySource):
         size: side of an image in pixels.
         channels: 3 for colour, 1 for grey.
         split_by: "auto", "classes", "examples", or "nothing": all images are then one split, `all`, or a
-            training set and its test set where the folders name them.
+            training set and its test set where the folders name them; "pools" differs from that in dividing
+            the images of folders that name none, as "examples" does.
         seed: decides which class, or which image, goes where.
         licence: of the images, for the card.
         train_root: the folder of a training set, or those of several; see above.

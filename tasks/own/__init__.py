@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from tasks._headers import Header, roles
 from tasks.images._listing import SUFFIXES
-from tasks.own.columns import Header, roles
 from tasks.own.examples import Labelled, Learned, OwnExamples, Reader
 from tasks.own.pictures import Pictures
 from tasks.own.table import Table
@@ -32,7 +32,7 @@ OTHERS = {
 
 
 def kind_of(path: Path, target: str | None = None, text: str | None = None, encoding: str = "utf-8") -> str:
-    """"pictures", "texts" or "table".
+    """ "pictures", "texts" or "table".
 
     Raises:
         TaskError: there is nothing, or something else.
@@ -42,7 +42,9 @@ def kind_of(path: Path, target: str | None = None, text: str | None = None, enco
     if not path.exists():
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         close = get_close_matches(path.name, beside, n=1)
-        hint = f"did you mean {path.parent / close[0]}?" if close else "name a folder of pictures or a CSV file"
+        hint = (
+            f"did you mean {path.parent / close[0]}?" if close else "name a folder of pictures or a CSV file"
+        )
         raise TaskError(f"{path} does not exist: {hint}")
     if path.suffix.lower() in SUFFIXES:
         raise TaskError(f"{path} is one picture: name a folder that holds one folder of pictures per class")

@@ -12,8 +12,8 @@ import numpy as np
 
 from tasks._csv import Table as Cells
 from tasks._csv import columns_of, read_csv
+from tasks._headers import Header, wrong_column
 from tasks._numbers import check_decimal, number
-from tasks.own.columns import Header, wrong_column
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.source import TaskError
 from tasks.tables._columns import Encoding, encode
@@ -88,7 +88,9 @@ class Table:
             else:
                 inputs.append(name)
         if not inputs:
-            raise TaskError(f"{path}: no column is left to predict {target!r} from: {' '.join(notes) or 'add one'}")
+            raise TaskError(
+                f"{path}: no column is left to predict {target!r} from: {' '.join(notes) or 'add one'}"
+            )
         found = encode(table, inputs, rows, named, MOST_CATEGORIES, decimal)
         reader = cls(target, found.encoding, values is not None, encoding)
         y = [labels[row] for row in rows] if values is None else values[rows]
@@ -117,7 +119,11 @@ class Table:
         if not sum(map(len, parts)):
             raise TaskError(f"{', '.join(map(str, paths))}: there are no rows")
         several = len(parts) > 1
-        names = [f"{path}, {name}" if several else name for path, p in zip(paths, parts, strict=True) for name in p.names]
+        names = [
+            f"{path}, {name}" if several else name
+            for path, p in zip(paths, parts, strict=True)
+            for name in p.names
+        ]
         return OwnExamples(np.concatenate([p.x for p in parts]), names, [s for p in parts for s in p.shown])
 
     def request(self, value: Any) -> OwnExamples:
@@ -152,11 +158,17 @@ class Table:
     def _table(self, path: Path) -> Cells:
         return _read(path, self.encoding)
 
-    def _examples(self, table: Cells, rows: Sequence[int] | np.ndarray, notes: tuple[str, ...] = ()) -> OwnExamples:
+    def _examples(
+        self, table: Cells, rows: Sequence[int] | np.ndarray, notes: tuple[str, ...] = ()
+    ) -> OwnExamples:
         rows = [*map(int, rows)]
-        part = Cells(table.path, table.header, [table.rows[row] for row in rows], [table.lines[row] for row in rows])
+        part = Cells(
+            table.path, table.header, [table.rows[row] for row in rows], [table.lines[row] for row in rows]
+        )
         shown = [
-            ", ".join(f"{name}={cell}" for name, cell in zip(table.header, row, strict=True) if name != self.target)
+            ", ".join(
+                f"{name}={cell}" for name, cell in zip(table.header, row, strict=True) if name != self.target
+            )
             for row in part.rows
         ]
         return OwnExamples(self.columns.apply(part), [f"line {line}" for line in part.lines], shown, notes)
@@ -175,7 +187,9 @@ def _useless(table: Cells, name: str, rows: np.ndarray, categorical: bool, decim
         steps = np.diff(np.array(values, np.float64))
         if (steps == 1).all():
             return "it numbers the rows"
-    elif len({*given}) > MOST_CATEGORIES and (categorical or sum(v is None for v in values) * 2 > len(values)):
+    elif len({*given}) > MOST_CATEGORIES and (
+        categorical or sum(v is None for v in values) * 2 > len(values)
+    ):
         return f"it has {len({*given})} different names"
     return ""
 

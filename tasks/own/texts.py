@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.own.columns import Header, wrong_column
+from tasks._headers import Header, wrong_column
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.source import TaskError
 from tasks.text._clean import Notes, cleaned
@@ -72,7 +72,9 @@ class Texts:
                 # Which column the labels are in does not matter, nor whether there is one.
                 other = next((name for name in header.names if name != self.text), None)
                 if other is None:
-                    found = [(n, line) for n, line in enumerate(header.content.splitlines()[1:], 2) if line.strip()]
+                    found = [
+                        (n, line) for n, line in enumerate(header.content.splitlines()[1:], 2) if line.strip()
+                    ]
                 else:
                     found = [(row.line, row.text) for row in self._rows(path, other)]
             else:
@@ -126,5 +128,6 @@ class Texts:
     def _labelled(rows: Sequence[Row], notes: tuple[str, ...] = ()) -> Labelled:
         texts = [row.text for row in rows]
         return Labelled(
-            OwnExamples(texts, [f"line {row.line}" for row in rows], texts, notes), [row.label.strip() for row in rows]
+            OwnExamples(texts, [f"line {row.line}" for row in rows], texts, notes),
+            [row.label.strip() for row in rows],
         )

@@ -36,7 +36,7 @@ from tasks.values import ValueArrays
 
 __all__ = ["label_values", "table_file"]
 
-SPLIT_BY = ("auto", "nothing")
+SPLIT_BY = ("auto", "nothing", "pools")
 KINDS = ("auto", "classes", "values")
 SPLIT_SEED = 0
 SHARES = (0.6, 0.2)  # for training and validation; the rest is for testing
@@ -74,7 +74,7 @@ def table_file(
         encoding, delimiter: of the file.
         decimal: the mark of decimals in it, "." or ",". Numbers in other forms (thousands, per cent, money,
             dates) are refused, not taken for categories.
-        split_by: "auto", as in the table above, or "nothing".
+        split_by: "auto", as in the table above; or "nothing", which "pools" is here, too.
         train_file: path of a training file, or of several; `file` is one, too.
         test_file: path of the test file.
 
@@ -120,14 +120,14 @@ def table_file(
     def encoded(training: np.ndarray) -> Encoded:
         return encode(table, inputs, training, named, most_categories, decimal)
 
-    if groups is None and (places.test is not None or split_by == "nothing"):
+    if groups is None and (places.test is not None or split_by != "auto"):
         name = called(table.path) if places.test is not None else table.path.stem
 
-        def card(found: Encoded, said: list[str], classes: int) -> Card:
+        def sheet(found: Encoded, said: list[str], classes: int) -> Card:
             counts = {"classes": classes} if classes else {}
             return _card(table, rows, found, [*notes, *said], name, **counts)
 
-        columns = Columns(table, label, labels, rows, values, encoded, card)
+        columns = Columns(table, label, labels, rows, values, encoded, sheet)
         return of_rows(columns) if places.test is None else of_files(columns, parts, Path(places.test))
 
     if groups is None and values is None:
@@ -144,7 +144,7 @@ def table_file(
         assert groups is not None
         members, dropped = _class_members(table, labels, groups, rows)
         notes += dropped
-    if split_by == "nothing":
+    if split_by != "auto":
         members = {"all": {name: classes for part in members.values() for name, classes in part.items()}}
     first = members.get("train", members.get("all", {}))
     training = np.concatenate([r for by in first.values() for r in by.values()])

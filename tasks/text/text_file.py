@@ -105,7 +105,8 @@ class TextFile(TextSource):
         two = at_least(2, "a class needs one text to learn and one to ask: least>=2")
         check_setting("task.source.least", least, two)
         path = Path(places.training[0]).expanduser()
-        columns = Columns(*text_columns(path, text_column, label_column, encoding), split_column)
+        text, label, meant = text_columns(path, text_column, label_column, encoding)
+        columns = Columns(text, label, split_column, meant)
         notes = Notes()
 
         def read(place: Path) -> list[Row]:

@@ -61,7 +61,10 @@ def pictures(folder: Path, classes: int, each: int, start: int = 0) -> str:
 
 def built(*overrides: str) -> Any:
     """The tasks of a config; texts are read by a small network."""
-    config = compose("config", [*overrides])
+    found = ["task.source.text_column=null", "task.source.label_column=null"]
+    config = compose(
+        "config", [*overrides[:1], *(found if overrides[0] == "task=text_file" else ()), *overrides[1:]]
+    )
     reader: Any = Reader() if "task=text_file" in overrides else None
     parts = Parts(config, (reader, None), reads=True) if reader is not None else None  # type: ignore[arg-type]
     return distribution(config, parts)
@@ -167,7 +170,11 @@ def test_rows_of_values_are_divided_anew(write: Write) -> None:
 MISTAKES = {
     "all limits at once": (
         ["task.ways=9", "task.shots=9", "task.queries=9"],
-        r"ways<=3; and .*at most 6 tog",
+        r"ways<=3; and .*shots<=4; and .*queries<=2",
+    ),
+    "columns of other names": (
+        ["task.source.text_column=text", "task.source.label_column=label"],
+        "no column 'text' .*task.source.text_column=utterance task.source.label_column=intent, or",
     ),
     "no such column": (["task.source.label_column=intnt"], "no column 'intnt' .*did you mean 'intent'"),
     "no training file": (["task.file=null", "task.test_file=x.csv"], "task.train_file is not"),

@@ -18,13 +18,13 @@ from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.state import PROGRESS
 from adapt.app.stages.tracked import tracked
-from adapt.app.stages.values import for_values
+from adapt.app.stages.values import OWN, for_values
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
 from adapt.compare.many import check_count
 from adapt.compare.markdown import comparison_markdown
-from adapt.compare.verdict import size_text, verdict
+from adapt.compare.verdict import run_title, size_text
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
 from tasks import Source, Tasks
@@ -49,8 +49,10 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     }
     context = context_of(config, backbone, info, tasks, device)
     task = describe(config, tasks)
-    for line in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
-        console.print(f"{tasks.source.name}: {line}", soft_wrap=True, markup=False, highlight=False)
+    session.title = run_title(task, config.seed)
+    if OWN in str(config.task):
+        for line in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
+            console.print(f"{tasks.source.name}: {line}", soft_wrap=True, markup=False, highlight=False)
     where = environment(device)
     electricity = build(config.energy, "energy", config.allow)
     backbone_name = context.adapter.backbone_name
@@ -70,7 +72,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
         )
         documents, figures = _write(result, session)
-        run.log_comparison(result, files=[*documents, *figures], description=verdict(result))
+        run.log_comparison(result, files=[*documents, *figures], title=session.title)
     session.metric = result.metric.name
     show(result, figure=figures[1], folder=session.folder, ui=run.ui_hint, console=console)
     best = result.ours or next(iter(result.methods.values()))

@@ -37,6 +37,7 @@ class Session:
         label: what tells it from the other runs of the sweep.
         run_id: MLflow run of this one, set by :meth:`track`; before, that of an earlier try that goes on.
         metric: name of the score that the stage returns, set by the stage.
+        title: what the run does, as its name in MLflow, set by the stage; empty: the name of the experiment.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Session:
     label: str = ""
     run_id: str | None = None
     metric: str | None = None
+    title: str = ""
 
     @contextmanager
     def track(
@@ -66,8 +68,9 @@ class Session:
                 keep=True,
                 run_id=self.run_id,
             ) as run:
-                if self.label:
-                    run.log_tags({"mlflow.runName": f"{self.config['name']} {self.label}"})
+                name = f"{self.config['name']} {self.label}" if self.label else self.title
+                if name:
+                    run.log_tags({"mlflow.runName": name})
                 yield run
         finally:
             self.run_id = None if run is None else run.run_id
@@ -159,20 +162,19 @@ def distribution(
 
 
 def _nothing_held_back(node: Any) -> Any:
-    """A task, or what it holds, whose data of one's own are all used: what is held back is for learning or
-    choosing on, and who does that names splits."""
+    """A task, or what it holds, of which no class is set aside: that is for learning or choosing on, and who
+    does it names splits. Without a size every task divides all examples anew; of given sizes it draws from a
+    pool of supports and one of queries."""
     if isinstance(node, list):
         return [_nothing_held_back(value) for value in node]
     if not isinstance(node, Mapping):
         return node
     found = {key: _nothing_held_back(value) for key, value in node.items()}
     source = found.get("source")
-    if (
-        isinstance(source, dict)
-        and source.get("split_by") == "auto"
-        and found.get("support_split", "") is None
-    ):
-        source["split_by"] = "nothing"
+    plain = found.get("_target_") == "tasks.own_tasks" and found.get("support_split") is None
+    if plain and isinstance(source, dict) and source.get("split_by") == "auto":
+        given = [found.get(size) for size in ("ways", "shots", "queries", "sizes")]
+        source["split_by"] = "pools" if any(size is not None for size in given) else "nothing"
     return found
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from adapt.app.components import COMPONENTS
 from adapt.app.progress import console
 
-__all__ = ["for_values"]
+__all__ = ["OWN", "for_values"]
 
 #: Which data it is about: an experiment that is written for numbers names its own heads.
 OWN = "tasks.own_tasks"

@@ -69,7 +69,9 @@ class Header:
         # Tolerant: whoever reads the whole says what is wrong with a line.
         lines = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
         try:
-            rows = [row for row in islice((row for row in lines if row), 1, 1 + SAMPLE) if len(row) == len(names)]
+            rows = [
+                row for row in islice((row for row in lines if row), 1, 1 + SAMPLE) if len(row) == len(names)
+            ]
         except csv.Error:
             rows = []
         sample = {name: [row[i].strip() for row in rows] for i, name in enumerate(names)}
@@ -118,7 +120,8 @@ def roles(header: Header, target: str | None, text: str | None) -> Roles:
             raise wrong_column(header.path, name, header.names, f"the column that {what} names")
     if len(header.names) < 2:
         raise TaskError(
-            f"{header.path} has one column, {header.names[0]!r}: it should have one of labels beside those to "
+            f"{header.path} has one column, {header.names[0]!r}: it should have one of labels beside those "
+            "to "
             "learn from, and their names in its first line"
         )
     texts = [text] if text else [name for name in header.names if name != target and _is_text(header, name)]
@@ -154,7 +157,8 @@ def _label(header: Header, texts: Sequence[str]) -> str:
         return rest[0]
     found = f"{few(named)} all look like it" if named else "no name says so"
     raise TaskError(
-        f"{header.path}: which column is to be predicted? {found}: name it (--target, target= in Python), one "
+        f"{header.path}: which column is to be predicted? {found}: name it (--target, target= in Python), "
+        "one "
         f"of {few(header.names)}"
     )
 
