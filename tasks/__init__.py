@@ -12,6 +12,7 @@ from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum
 from .distribution import Distribution, Episode, EpisodeMeta
+from .fixed import FixedTasks
 from .from_source import from_source
 from .functions import FunctionSource, FunctionTasks, Tasks
 from .grouped import GroupArrays, GroupDraw, GroupedTasks, GroupSource
@@ -26,6 +27,7 @@ from .label_noise import NoisyLabels
 from .meta_dataset import MetaDataset
 from .mixture import Combined, Mixture
 from .outside import auroc
+from .own_tasks import own_tasks
 from .regression.series import SeriesFile
 from .regression.sinusoid import Sinusoid
 from .regression.vehicle_dynamics import VehicleDynamics
@@ -40,6 +42,7 @@ from .text.fewrel import FewRel
 from .text.source import TextSource, TokenSource
 from .text.text_file import TextFile
 from .transforms import Style, Transform
+from .values import RowTasks, ValueArrays, ValueSource
 
 #: Every source, by the name of its option of `task`. What a config or a file may name, what is audited and
 #: what is exported are read from here and from the two tables below: a new source is a file, a row, a config.
@@ -71,11 +74,14 @@ DISTRIBUTIONS: dict[str, Callable[..., Tasks]] = {
     "corrupted": Corrupted,
     "curriculum": Curriculum,
     "distribution": Distribution,
+    "fixed_tasks": FixedTasks,
     "from_source": from_source,
     "function_tasks": FunctionTasks,
     "grouped_tasks": GroupedTasks,
     "mixture": Mixture,
     "noisy_labels": NoisyLabels,
+    "own_tasks": own_tasks,
+    "row_tasks": RowTasks,
 }
 
 #: What distributions have settings of: sizes and transforms.
@@ -107,6 +113,8 @@ __all__ = [
     "TextSource",
     "TokenSource",
     "Transform",
+    "ValueArrays",
+    "ValueSource",
     "auroc",
     "from_arrays",
     "from_hugging_face",

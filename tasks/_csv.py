@@ -27,12 +27,14 @@ class Table:
         header: names of the columns.
         rows: n rows of cells.
         lines: the line of the file that each row begins on.
+        files: the file of each row, where they are of several.
     """
 
     path: Path
     header: list[str]
     rows: list[list[str]]
     lines: list[int]
+    files: tuple[Path, ...] = ()
 
     def column(self, name: str, setting: str) -> list[str]:
         """The cells [n] of a column that `setting` asks for; `TaskError` if there is none."""
@@ -53,7 +55,7 @@ class Table:
 
     def at(self, row: int) -> str:
         """Where a row is, for messages."""
-        return f"{self.path}, line {self.lines[row]}"
+        return f"{self.files[row] if self.files else self.path}, line {self.lines[row]}"
 
 
 def read_csv(file: str, encoding: str = "utf-8", delimiter: str = ",") -> Table:

@@ -13,7 +13,9 @@ from tasks.source import TaskError
 
 __all__ = ["ENOUGH", "WAYS", "Divided", "Words", "check", "divide"]
 
-WAYS = ("auto", "classes", "examples")
+WAYS = ("auto", "classes", "examples", "nothing", "pools")
+#: With these no class is held back.
+WHOLE = ("nothing", "pools")
 SPLITS = ("train", "validation", "test")
 #: Classes from which on `auto` divides them: a fifth, for test, is then five, as many as a usual task has.
 ENOUGH = 25
@@ -50,11 +52,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Divided:
-    """Splits; a sentence on how they were made; the classes left out for having a single example."""
+    """Splits; a sentence on how they were made; the classes left out for having a single example; and which
+    splits are training sets as the data have them (`tasks.FixedTasks`)."""
 
     members: dict[str, Members]
     how: str
     singles: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
 
 
 def check(split_by: str, seed: int) -> None:
@@ -65,7 +69,8 @@ def check(split_by: str, seed: int) -> None:
 
 
 def divide(given: Given, split_by: str, seed: int, words: Words) -> Divided:
-    """Splits of which `support` and `query` are always two: they share classes, not examples.
+    """Splits of which `support` and `query` are two: they share classes, not examples. Only where `split_by`
+    is "nothing", and the data name no splits, all examples are one split, `all`.
 
     Data that name no splits, `given` as `{"": classes}`: 60, 20 and 20 of 100 classes are `train`,
     `validation` and test if `split_by` is "classes", and all are test if it is "examples"; "auto" is classes
@@ -79,7 +84,9 @@ def divide(given: Given, split_by: str, seed: int, words: Words) -> Divided:
 
     Args:
         given: split ("" if the data name none) -> class -> rows.
-        split_by: "auto", "classes" or "examples".
+        split_by: "auto", "classes", "examples", "nothing" or "pools"; with the last two no class is held
+            back, and splits that the data name of the same classes are a training set and its test set. Of
+            data that name none, "nothing" divides nothing, and "pools" is "examples".
         seed: of the division.
         words: for messages.
 
@@ -98,6 +105,10 @@ def divide(given: Given, split_by: str, seed: int, words: Words) -> Divided:
     classes, singles = _without_singles(given[""], words, words.place)
     if split_by == "auto":
         split_by = "classes" if len(classes) >= ENOUGH else "examples"
+    if split_by == "pools":
+        split_by = "examples"
+    if split_by == "nothing":
+        return Divided({"all": _rows(classes)}, f"All {words.many} of all classes are one split.", singles)
     if split_by == "examples":
         how = f"Support and query share their classes: 60 and 40 of 100 {words.many} of each, by the seed."
         return Divided(_pools(classes, seed), how, singles)
@@ -127,7 +138,8 @@ def _of_given(given: Given, split_by: str, seed: int, words: Words) -> Divided:
             f"and train for the rest, or {words.anew} to divide the {words.many} anew"
         )
     train, test = parts.get("train", {}), parts[query]
-    if split_by == "classes" or (split_by == "auto" and not test.keys() <= train.keys()):
+    either = split_by in ("auto", *WHOLE)
+    if split_by == "classes" or (either and not test.keys() <= train.keys()):
         return _of_classes(parts, seed, words)
     common = sorted(test.keys() & train.keys())
     if len(common) < 2:
@@ -138,9 +150,9 @@ def _of_given(given: Given, split_by: str, seed: int, words: Words) -> Divided:
         )
     held = {"validation": _rows(parts["validation"])} if {"test", "validation"} <= parts.keys() else {}
     how = f"The data name the splits, of {words.many}: support is train, and query is {query}."
-    return Divided(
-        {"support": _rows(train), **held, "query": _rows({name: test[name] for name in common})}, how
-    )
+    published = ("support",) if split_by in WHOLE else ()
+    members = {"support": _rows(train), **held, "query": _rows({name: test[name] for name in common})}
+    return Divided(members, how, published=published)
 
 
 def _of_classes(parts: Given, seed: int, words: Words) -> Divided:
@@ -200,5 +212,5 @@ def _pools(classes: Mapping[str, Sequence[int] | np.ndarray], seed: int) -> dict
     return {"support": support, "query": query}
 
 
-def _rows(classes: Mapping[str, Sequence[int]]) -> Members:
+def _rows(classes: Mapping[str, Sequence[int] | np.ndarray]) -> Members:
     return {name: np.sort(np.array(classes[name], np.int64)) for name in sorted(classes)}

@@ -43,6 +43,7 @@ class EpisodeMeta:
         clean_y: int64 [n], the labels of the support before some were replaced; None: none were.
         group: name of the group that the task is of (`GroupedTasks`); None: it is no group.
         domain: name of the component that the task is of (`Mixture`); None: there is one domain.
+        whole: whether the task is a training set with its test set (`FixedTasks`), and nothing was drawn.
 
     In regression there are neither classes nor indices: they are empty.
     """
@@ -58,6 +59,7 @@ class EpisodeMeta:
     clean_y: torch.Tensor | None = None
     group: str | None = None
     domain: str | None = None
+    whole: bool = False
 
 
 class Episode(NamedTuple):

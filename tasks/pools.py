@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from .sizes import Size, most
 from .source import Source, TaskError
 
-__all__ = ["Asked", "Pools", "check_outside", "check_sizes", "common_classes", "outside_indices"]
+__all__ = ["Asked", "Pools", "beyond", "check_outside", "check_sizes", "common_classes", "outside_indices"]
 
 #: Class name -> (indices for supports, indices for queries); one array twice if the splits are equal.
 Pools = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -67,29 +67,36 @@ def common_classes(source: Source, support_split: str, query_split: str | None) 
 
 def check_sizes(pools: Pools, tasks: Asked) -> None:
     """Raise if the largest task that may be drawn asks for more classes or examples than there are."""
+    for limit in beyond(pools, tasks):
+        raise TaskError(limit)
+
+
+def beyond(pools: Pools, tasks: Asked) -> Iterator[str]:
+    """Every limit that is passed, in a sentence each: whoever mends one should know of the others."""
     assert tasks.ways is not None
     name, split = tasks.source.name, tasks.support_split
     if most(tasks.ways) > len(pools):
         where = f"in split {split!r}"
         if len(pools) < len(tasks.source.classes(split)):
             where = f"common to splits {split!r} and {tasks.query_split!r}"
-        raise TaskError(
-            f"task.ways={tasks.ways} but {name} has {len(pools)} classes {where}: use task.ways<={len(pools)}"
-        )
+        asked_ways = f"task.ways={tasks.ways} but {name} has {len(pools)} classes {where}"
+        yield f"{asked_ways}: use task.ways<={len(pools)}"
     shots, queries = most(tasks.shots), most(tasks.queries)
     if tasks.query_split not in (None, split):
         fewest = (1, 1) if tasks.replace else (shots, queries)
         asked = (f"task.shots={tasks.shots}", f"task.queries={tasks.queries}")
-        _check_smallest(pools, tasks, 0, fewest[0], asked[0], "use task.shots<={}")
-        _check_smallest(pools, tasks, 1, fewest[1], asked[1], "use task.queries<={}")
+        yield from _smallest(pools, tasks, 0, fewest[0], asked[0], "use task.shots<={}")
+        yield from _smallest(pools, tasks, 1, fewest[1], asked[1], "use task.queries<={}")
     else:
         both = shots + queries
         together = f"task.shots={tasks.shots} and task.queries={tasks.queries} need {both} examples per class"
-        _check_smallest(pools, tasks, 0, 2 if tasks.replace else both, together, "use at most {} together")
+        yield from _smallest(
+            pools, tasks, 0, 2 if tasks.replace else both, together, "use at most {} together"
+        )
 
 
-def _check_smallest(pools: Pools, tasks: Asked, side: int, fewest: int, asked: str, fix: str) -> None:
-    """Raise if a class has less than `fewest` examples for supports (side 0) or queries (side 1)."""
+def _smallest(pools: Pools, tasks: Asked, side: int, fewest: int, asked: str, fix: str) -> Iterator[str]:
+    """A sentence if a class has less than `fewest` examples for supports (side 0) or queries (side 1)."""
     smallest = min(pools, key=lambda name: len(pools[name][side]))
     have = len(pools[smallest][side])
     if have >= fewest:
@@ -100,7 +107,7 @@ def _check_smallest(pools: Pools, tasks: Asked, side: int, fewest: int, asked: s
         fix += ", or task.replace=true"
     split = tasks.query_split if side else tasks.support_split
     place = f"class {smallest!r} of {tasks.source.name} has {have} in split {split!r}"
-    raise TaskError(f"{asked} but {place}: {fix.format(have)}")
+    yield f"{asked} but {place}: {fix.format(have)}"
 
 
 def check_outside(pools: Pools, tasks: Asked) -> None:

@@ -109,7 +109,13 @@ class ArraySource:
 
     Raises:
         TaskError: if `members` is empty or an index lies outside `examples`.
+
+    Attributes:
+        published: names of the splits that are training sets as somebody published them, whose test set is
+            the split "query"; empty where there are none (:class:`tasks.FixedTasks`).
     """
+
+    published: tuple[str, ...] = ()
 
     def __init__(
         self, card: Card, examples: np.ndarray, members: Mapping[str, Mapping[str, np.ndarray]]

@@ -44,12 +44,14 @@ class Support(NamedTuple):
         y: int64 labels ``[n]``, or of a regression float values ``[n, C]``.
         classes: their names in label order; empty for a regression.
         reserved: rows of the source that the queries are: a pool of the same split leaves them out.
+        whole: whether these are all training examples that the task has, and no pool holds more.
     """
 
     x: Tensor
     y: Tensor
     classes: tuple[str, ...]
     reserved: tuple[int, ...] = ()
+    whole: bool = False
 
     @property
     def ways(self) -> int:
@@ -98,7 +100,7 @@ class Context(NamedTuple):
     seed: int = 0
 
 
-Role = Literal["forward", "head", "backprop", "finetune", "retrain"]
+Role = Literal["forward", "head", "backprop", "finetune", "retrain", "rival"]
 #: Called by an iterative method with its present predictor, so that a comparison can draw its score
 #: against seconds. The predictor is used before the call returns, while the clock stands still: it may share
 #: whatever the method goes on to change, and shall do nothing before it is used. A method that shows itself
@@ -125,7 +127,7 @@ class Method(Protocol):
     Attributes:
         max_tasks: a costly method runs on the first so many tasks of a comparison; None = all.
         role: what the comparison holds it against: ``forward`` is ours, ``head`` adapts nothing but a head on
-            frozen features, and so on.
+            frozen features, ``rival`` a model without any network, and so on.
         keeps_backbone: claims that the pretrained weights are untouched (verified by hash).
     """
 

@@ -25,6 +25,7 @@ SCALARS = (bool, int, float, str)
 #: Keys of a node that are not arguments; the last two, of Hydra's, change nothing here. Arguments have names:
 #: what counts only when it is typed is known by its name (:mod:`adapt.app.trust`).
 OF_A_NODE = ("_target_", "_partial_", "_recursive_", "_convert_")
+LISTS = (Sequence, list, tuple)
 
 
 #: Of a node (plain containers) and what makes its component: that component.
@@ -205,6 +206,7 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
         fits = isinstance(value, tuple(scalars)) or (
             len(scalars) < len(options) and isinstance(value, Mapping)
         )
+        fits = fits or (isinstance(value, list) and any(typing.get_origin(o) in LISTS for o in options))
     if not fits:
         kinds = [option for option in options if isinstance(option, type) and option is not types.NoneType]
         raise AdaptError(f"{where}={value} should be {' or '.join(k.__name__ for k in kinds)}")

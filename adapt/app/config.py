@@ -28,8 +28,13 @@ class Stage(Enum):
 #: the component that ``task`` is, or of those that it holds.
 #:
 #: tasks: how many; costly_tasks: of these, how many a costly method (full fine-tuning) runs on; root, file:
-#: the folder, or the file, of one's own, which options refer to as ${task.root} and ${task.file}.
-OF_THE_RUN: dict[Any, Any] = {"tasks": 100, "costly_tasks": 20, "root": None, "file": None}
+#: the folder, or the file, of one's own, which options refer to as ${task.root} and ${task.file}; train_root,
+#: test_root, train_file, test_file: those of a training set, or of several, and of their test set.
+OF_THE_RUN: dict[Any, Any] = {
+    "tasks": 100,
+    "costly_tasks": 20,
+    **dict.fromkeys(("root", "train_root", "test_root", "file", "train_file", "test_file")),
+}
 
 #: What ``task`` is where an option does not say.
 ANY_TASKS = "tasks.from_source"

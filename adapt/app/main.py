@@ -163,6 +163,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(LAUNCHER):
         name = str(error.missing_cfg_file).removeprefix(LAUNCHER)
         return f'Hydra\'s launcher {name} is not installed: pip install "adaptive-behavior[sweeps]"'
+    if isinstance(error, MissingConfigException) and (line := _unknown_option(error)) is not None:
+        return line
     for earlier, now in RENAMED.items():
         if isinstance(error, InstantiationException) and f"'{earlier}'" in str(error):
             return f"_target_={earlier} is now called {now}"
@@ -172,6 +174,18 @@ def _one_line(error: Exception) -> str:
     messages = [str(error), str(cause)] if isinstance(cause, OmegaConfBaseException) else [str(error)]
     texts = [_without_footers(message) for message in messages]
     return ": ".join(filter(None, texts)) or type(error).__name__
+
+
+def _unknown_option(error: MissingConfigException) -> str | None:
+    """Hydra would say where it looked, and of some not what there is; None where it says something else."""
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    folder = config_folder() / group
+    if not group or not folder.is_dir():
+        return None
+    known = sorted({*(error.options or ()), *(path.stem for path in folder.glob("*.yaml"))})
+    close = get_close_matches(option, known, n=1)
+    hint = f"did you mean {close[0]}? There" if close else "there"
+    return f"Could not find '{group}/{option}': {hint} are {', '.join(known)}"
 
 
 def _unknown_key(error: OmegaConfBaseException, parent: DictConfig) -> str:

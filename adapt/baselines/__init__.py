@@ -1,12 +1,16 @@
 """What users would otherwise do, as methods that a comparison can run beside ours: heads, backpropagation
-(written here, learn2learn's, higher's), fine-tuning (of all weights, PEFT's LoRA, SetFit), retraining."""
+(written here, learn2learn's, higher's), fine-tuning (of all weights, PEFT's LoRA, SetFit), retraining from
+random and from pretrained weights, and models of scikit-learn on the inputs as they are."""
 
 from adapt.adapter import Method
 from adapt.baselines.backprop import Backprop
+from adapt.baselines.boosting import Boosting
 from adapt.baselines.finetune import Finetune
+from adapt.baselines.finetune_all import FinetuneAll
 from adapt.baselines.head import HeadOnly
 from adapt.baselines.higher import Higher
 from adapt.baselines.learn2learn import Learn2Learn
+from adapt.baselines.linear import LinearModel
 from adapt.baselines.peft_lora import PeftLora
 from adapt.baselines.retrain import Retrain
 from adapt.baselines.setfit import SetFit
@@ -15,10 +19,13 @@ from adapt.baselines.setfit import SetFit
 #: row here, and a config.
 BASELINES: dict[str, type[Method]] = {
     "backprop": Backprop,
+    "boosting": Boosting,
     "finetune": Finetune,
+    "finetune_all": FinetuneAll,
     "head": HeadOnly,
     "higher": Higher,
     "learn2learn": Learn2Learn,
+    "linear": LinearModel,
     "peft_lora": PeftLora,
     "retrain": Retrain,
     "setfit": SetFit,

@@ -11,6 +11,7 @@ of an adapted model (time to accuracy), at no cost to its clock.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from adapt.baselines._module import trainable_copy, trained
 from adapt.checks import STEPS, WIDTH, between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 
-__all__ = ["Retrain"]
+__all__ = ["Retrain", "Training", "check_classes", "pool_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -54,31 +55,80 @@ class Retrain:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            if support.regression:
-                raise AdaptError(
-                    "retrain: a regression task has no classes, and so no pool of their training examples "
-                    "to retrain on: leave retrain out of method="
-                )
-            x, y = context.pool(support.classes, support.reserved)
+            check_classes(support, "retrain")
+            x, y = pool_of(context, support)
             x = examples_for(context.backbone, x)
             generator = torch.Generator().manual_seed(context.seed)
             network = _fresh(context.backbone, support.ways, x, generator)
-            optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-            steps = self.epochs * max(len(x) // self.batch, 1)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, self.lr, total_steps=steps, pct_start=0.3
-            )
-            for step, rows in zip(range(1, steps + 1), _batches(len(x), self.batch, generator), strict=False):
-                loss = nn.functional.cross_entropy(plain_call(network.train(), x[rows]), y[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                if step % self.watch_every == 0:
-                    watch(partial(plain_call, network.eval()))
-            return partial(plain_call, network.eval())
+            groups = [{"params": [*network.parameters()], "lr": self.lr}]
+            training = Training(self.epochs, self.batch, self.weight_decay, self.watch_every)
+            return train(network, groups, x, y, training, generator, watch)
 
         return adapt
+
+
+class Training(NamedTuple):
+    """How a network is trained: passes over the data, examples of a step, steps between looks, and the share
+    of steps in which the rate rises."""
+
+    epochs: int
+    batch: int
+    weight_decay: float
+    watch_every: int
+    pct_start: float = 0.3
+
+
+def train(
+    network: nn.Module,
+    groups: list[dict[str, Any]],
+    x: Tensor,
+    y: Tensor,
+    training: Training,
+    generator: torch.Generator,
+    watch: Watch,
+) -> Predictor:
+    """Minimise the cross-entropy of ``network`` by AdamW with a one-cycle schedule.
+
+    Args:
+        groups: parameters with their peak rates ``lr``.
+        x, y: all training examples.
+        generator: of the order of examples.
+    """
+    optimizer = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
+    steps = training.epochs * max(len(x) // training.batch, 1)
+    peaks = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, peaks, total_steps=steps, pct_start=training.pct_start
+    )
+    for step, rows in zip(range(1, steps + 1), _batches(len(x), training.batch, generator), strict=False):
+        loss = nn.functional.cross_entropy(plain_call(network.train(), x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % training.watch_every == 0:
+            watch(partial(plain_call, network.eval()))
+    return partial(plain_call, network.eval())
+
+
+def check_classes(support: Support, method: str) -> None:
+    """Refuse a regression.
+
+    Raises:
+        AdaptError: there are no classes.
+    """
+    if support.regression:
+        raise AdaptError(
+            f"{method}: a regression task has no classes, and so no pool of their training examples "
+            f"to retrain on: leave {method} out of method="
+        )
+
+
+def pool_of(context: Context, support: Support) -> tuple[Tensor, Tensor]:
+    """All training examples of the task's classes."""
+    if support.whole:
+        return support.x, support.y
+    return context.pool(support.classes, support.reserved)
 
 
 def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

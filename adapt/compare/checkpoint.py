@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import torch
 
 from adapt.adapter import Context, Method
-from adapt.compare.comparison import Curve
 from adapt.compare.examples import Examples
 from adapt.compare.meters import Meter
 from adapt.compare.metric import Metric
+from adapt.compare.result import Curve, from_text, in_text
 from adapt.errors import AdaptError
 from adapt.files import parse_json, reading
 from tasks import Episode
@@ -36,11 +36,13 @@ HASH = "sha256"
 
 
 class Result(NamedTuple):
-    """One method on one task: score on the queries, seconds to adapt, the curve between if it was watched."""
+    """One method on one task: score on the queries, seconds to adapt, the curve between if it was watched,
+    and of a fixed task the score of each query."""
 
     score: float
     seconds: float
     curve: Curve | None = None
+    queries: tuple[float, ...] = ()
 
 
 class Probe(NamedTuple):
@@ -241,14 +243,16 @@ def _damaged(path: Path, number: int) -> AdaptError:
 
 def _plain(result: Result) -> dict[str, Any]:
     curve = result.curve and {"seconds": result.curve.seconds, "score": result.curve.score}
-    return {"score": result.score, "seconds": result.seconds, "curve": curve}
+    kept = {"queries": in_text(result.queries)} if result.queries else {}
+    return {"score": result.score, "seconds": result.seconds, "curve": curve, **kept}
 
 
 def _result(entry: Mapping[str, Any]) -> Result:
     curve = entry["curve"] and Curve(
         *(tuple(_number(value) for value in entry["curve"][name]) for name in ("seconds", "score"))
     )
-    return Result(_number(entry["score"]), _number(entry["seconds"]), curve or None)
+    queries = from_text(entry.get("queries", ""))
+    return Result(_number(entry["score"]), _number(entry["seconds"]), curve or None, queries)
 
 
 def _probe(entry: Mapping[str, Any]) -> Probe:

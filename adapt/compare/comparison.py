@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from adapt.adapter import Role
+from adapt.compare.bootstrap import RESAMPLES, Resampled, resampled_difference
 from adapt.compare.examples import Examples
 from adapt.compare.metric import ACCURACY, METRICS, Metric
+from adapt.compare.result import Curve, MethodResult, in_text, method_of
 from adapt.compare.statistics import (
     LEVEL,
     Estimate,
@@ -19,7 +21,6 @@ from adapt.compare.statistics import (
     Speedup,
     difference_of,
     holm,
-    mean_interval,
     ratio_interval,
 )
 from adapt.errors import AdaptError
@@ -28,75 +29,8 @@ from adapt.files import read_json, reading
 __all__ = ["Comparison", "Curve", "MethodResult", "check_ours"]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Score on the queries of one task against seconds of adaptation, increasing."""
-
-    seconds: tuple[float, ...]
-    score: tuple[float, ...]
-
-    def first_reach(self, target: float, metric: Metric) -> float | None:
-        """Seconds at which the score was first as good as ``target``, or None."""
-        looks = zip(self.seconds, self.score, strict=True)
-        return next((seconds for seconds, score in looks if metric.reached(score, target)), None)
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """One method on the first ``n`` tasks of a comparison.
-
-    Attributes:
-        name: its key in the config.
-        role: see :class:`adapt.adapter.Method`.
-        score: on each task's queries, ``[n]``: accuracy (0 … 1) or mean squared error, as
-            :attr:`Comparison.metric` says.
-        seconds: to adapt to each task, ``[n]``.
-        forward_equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set.
-        peak_mb: peak memory of the tensors of one adaptation, MB.
-        curves: one per task if the method was watched, else empty.
-        energy_wh: electricity of one adaptation, watt-hours, mean over tasks; None if it is not known.
-        co2_g: emissions of that electricity, grams.
-        usd: price of one adaptation: electricity, or the machine by the hour, as the config says.
-        process_mb: the most memory that the process held beyond what it held before, MB; None: not sampled.
-        examples: what the tasks were drawn from; the comparison that the result is part of sets it. None: not
-            known.
-        share: whether scores are shares of the queries; the comparison sets it too.
-    """
-
-    name: str
-    role: Role
-    score: tuple[float, ...]
-    seconds: tuple[float, ...]
-    forward_equivalents: float
-    peak_mb: float
-    curves: tuple[Curve, ...] = ()
-    energy_wh: float | None = None
-    co2_g: float | None = None
-    usd: float | None = None
-    process_mb: float | None = None
-    examples: Examples | None = field(default=None, repr=False, compare=False)
-    share: bool = field(default=False, repr=False, compare=False)
-
-    @property
-    def n(self) -> int:
-        """Number of tasks."""
-        return len(self.score)
-
-    @property
-    def mean_score(self) -> Interval:
-        """Over tasks; see :func:`adapt.compare.statistics.estimate`."""
-        return mean_interval(self.score, self.examples, shares=self.share)
-
-    @property
-    def adapt_seconds(self) -> float:
-        """Median over tasks: a user waits for one task, and single tasks are disturbed by whatever else the
-        machine does."""
-        return float(np.median(self.seconds))
-
-    @property
-    def watts(self) -> float | None:
-        """Mean power while adapting; None if energy is not known."""
-        return None if self.energy_wh is None else 3600 * self.energy_wh / float(np.mean(self.seconds))
+#: Of the way from guessing to no errors: less is near chance.
+NEAR_CHANCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -175,7 +109,9 @@ class Comparison:
         adjusted for how many differences there are; :meth:`p` is."""
         return self._difference(method, reference).interval
 
-    def _difference(self, method: MethodResult, reference: MethodResult) -> Estimate:
+    def _difference(self, method: MethodResult, reference: MethodResult) -> Estimate | Resampled:
+        if method.queries and reference.queries:
+            return resampled_difference(method.queries, reference.queries, method.supports)
         return difference_of(method.score, reference.score, self.examples, shares=self.metric.share)
 
     def p(self, method: MethodResult, reference: MethodResult) -> float:
@@ -196,10 +132,39 @@ class Comparison:
         return {frozenset((a.name, b.name)): p for (a, b), p in zip(pairs, adjusted, strict=True)}
 
     @property
+    def chance(self) -> float | None:
+        """The accuracy of guessing; None where there is none, or tasks differ in their number of classes."""
+        ways = self.task.get("ways")
+        return 1 / ways if self.metric.share and isinstance(ways, int) and ways > 1 else None
+
+    def learned(self, method: MethodResult) -> bool:
+        """Whether ``method`` got anywhere, so that its time says something: retraining that ends near chance,
+        at less than :data:`NEAR_CHANCE` of the way to no errors, did not, unless it was as good as ours on
+        every task, and is no measure of speed."""
+        if method.role != "retrain" or self.chance is None:
+            return True
+        near = float(np.mean(method.score)) - self.chance < NEAR_CHANCE * (1 - self.chance)
+        return not near or (self.ours is not None and self.failures(method) == 0)
+
+    @property
     def exhausted(self) -> bool:
         """Whether tasks share so many examples that nothing can be shown; see
         :attr:`adapt.compare.examples.Examples.exhausted`."""
-        return self.examples is not None and self.examples.exhausted
+        return self.test_examples == 0 and self.examples is not None and self.examples.exhausted
+
+    @property
+    def test_examples(self) -> int:
+        """Of fixed tasks, how many examples intervals are drawn from; 0: tasks were drawn, and intervals are
+        about other tasks."""
+        return max((len(task) for method in self.methods.values() for task in method.queries), default=0)
+
+    @property
+    def interval(self) -> str:
+        """What the intervals of means and differences are, in words."""
+        if not self.test_examples:
+            return f"Student's t over {self.task.get('tasks', 'the')} tasks"
+        drawn = f"{self.test_examples:,} test examples, {RESAMPLES:,} resamples"
+        return f"bootstrap over {drawn}, the same for all methods"
 
     def speedup(self, other: MethodResult, ours: MethodResult) -> Speedup:
         """Seconds(other) ÷ seconds(ours), task by task; see :class:`Speedup`.
@@ -244,7 +209,7 @@ class Comparison:
         """Tasks after which meta-training has paid off against retraining each time; None if unknown or
         never."""
         retrain = self.by_role("retrain")
-        if self.ours is None or retrain is None or self.meta_seconds is None:
+        if self.ours is None or retrain is None or self.meta_seconds is None or not self.learned(retrain):
             return None
         saved = (self.to_target_seconds(retrain) or retrain.adapt_seconds) - self.ours.adapt_seconds
         return self.meta_seconds / saved if saved > 0 else None
@@ -260,6 +225,9 @@ class Comparison:
         timed: tuple[Role, ...] = ("retrain", "finetune", "backprop")
         for role in timed:
             if (other := self.by_role(role)) is not None:
+                if not self.learned(other):
+                    values[f"compare/{role}_near_chance"] = 1.0
+                    continue
                 speedup = self.speedup(other, ours)
                 values[f"compare/speedup_vs_{role}"] = speedup.ratio
                 if speedup.ends is not None:
@@ -283,6 +251,8 @@ class Comparison:
     def evidence(self) -> dict[str, float]:
         """How many different support sets, query sets and examples there were, and the independent tasks that
         carry at least as much evidence (``compare/effective_tasks``); empty where it is not recorded."""
+        if self.test_examples:
+            return {"compare/test_examples": float(self.test_examples)}
         if self.examples is None:
             return {}
         found = self.examples.counts
@@ -321,11 +291,12 @@ class Comparison:
         plain = asdict(replace(self, examples=None))  # which takes them from the methods as well
         for method in plain["methods"].values():
             del method["examples"], method["share"]
+            method["queries"] = [*map(in_text, method["queries"])]
         kept = None
         if self.examples is not None:
             counts, effective = self.examples.counts._asdict(), self.examples.effective_tasks
             kept = {"counts": {**counts, "effective_tasks": effective}, **self.examples.to_dict()}
-        return {**plain, "metric": self.metric.name, "examples": kept}
+        return {**plain, "metric": self.metric.name, "examples": kept, "interval": self.interval}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Comparison":
@@ -339,9 +310,12 @@ class Comparison:
             raise AdaptError(
                 f"a comparison by '{name}', which this version does not know: known are {', '.join(METRICS)}"
             )
-        methods = {method: _method(result) for method, result in value["methods"].items()}
+        methods = {method: method_of(result) for method, result in value["methods"].items()}
         kept = value.get("examples")
         examples = None if kept is None else Examples.from_dict(kept)
+        value = {
+            key: entry for key, entry in value.items() if key != "interval"
+        }  # which follows from the rest
         return cls(**{**value, "methods": methods, "metric": METRICS[name], "examples": examples})
 
     @classmethod
@@ -366,14 +340,3 @@ def check_ours(name: str, roles: Mapping[str, Role]) -> None:
     if name not in forward:
         there = f"there are {', '.join(forward)}" if forward else "there is none"
         raise AdaptError(f"ours={name}: no forward method of that name takes part; {there}")
-
-
-def _method(result: Mapping[str, Any]) -> MethodResult:
-    curves = tuple(Curve(tuple(c["seconds"]), _score(c)) for c in result["curves"])
-    lists = {"score": _score(result), "seconds": tuple(result["seconds"]), "curves": curves}
-    return MethodResult(**{**{key: result[key] for key in result if key != "accuracy"}, **lists})
-
-
-def _score(entry: Mapping[str, Any]) -> tuple[float, ...]:
-    """Files from before there was a second metric say ``accuracy``."""
-    return tuple(entry["score"] if "score" in entry else entry["accuracy"])

@@ -1,8 +1,9 @@
 """What tasks were drawn from, counted once, in words."""
 
+from adapt.compare.comparison import Comparison
 from adapt.compare.examples import Examples
 
-__all__ = ["evidence_line", "evidence_text"]
+__all__ = ["comparison_evidence", "evidence_line", "evidence_text"]
 
 
 def evidence_text(examples: Examples) -> str:
@@ -26,6 +27,19 @@ def evidence_line(examples: Examples | None) -> str:
     if examples.exhausted:
         return f"{text}: less evidence than two independent tasks, so there are no intervals."
     return f"{text}: evidence of at least {effective:,.3g} independent tasks."
+
+
+def comparison_evidence(comparison: Comparison) -> str:
+    """The same of a comparison, whose tasks may be fixed."""
+    examples = comparison.examples
+    if comparison.test_examples:
+        sets = 1 if examples is None else examples.counts.support_sets
+        given = "as it is" if sets == 1 else "drawn again, too"
+        return (
+            f"{_several(sets, 'training set')}, {given}, and {comparison.test_examples:,} test examples: "
+            "intervals are a bootstrap over these, the same resamples for all methods."
+        )
+    return evidence_line(examples)
 
 
 def _several(number: int, one: str) -> str:

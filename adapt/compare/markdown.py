@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
-from adapt.compare.evidence import evidence_line
+from adapt.compare.evidence import comparison_evidence
 from adapt.compare.verdict import (
     energy_text,
     label,
@@ -12,6 +12,7 @@ from adapt.compare.verdict import (
     money_text,
     per_class,
     ratio_text,
+    retraining,
     seconds_text,
     size_text,
     verdict,
@@ -50,7 +51,7 @@ def _row(comparison: Comparison, method: MethodResult) -> tuple[str, ...]:
     if head is not None and method is not head:
         difference = comparison.metric.difference_text(comparison.difference(method, head))
     speedup = _NONE
-    if retrain is not None and method.role != "retrain":
+    if retrain is not None and method.role != "retrain" and comparison.learned(retrain):
         found = comparison.speedup(retrain, method)
         speedup = ("≥ " if found.bound else "") + ratio_text(found.ratio)
     return (
@@ -114,7 +115,7 @@ def difference_rows(comparison: Comparison) -> Rows:
         f"{ours.name} −",
         f"difference, {metric.difference_unit}",
         "p, adjusted",
-        "tasks",
+        "test examples" if comparison.test_examples else "tasks",
     )
     rows: list[tuple[str, ...]] = []
     for other in comparison.methods.values():
@@ -141,7 +142,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         _task(comparison.task, comparison.seed),
         _table(table_rows(comparison)),
         f"**{inline(verdict(comparison))}**",
-        *([evidence] if (evidence := evidence_line(comparison.examples)) else []),
+        *([evidence] if (evidence := comparison_evidence(comparison)) else []),
         *(["## Differences", _table(differences), _evidence(comparison)] if differences[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
@@ -160,6 +161,14 @@ def _task(task: Mapping[str, Any], seed: int) -> str:
     """Known keys as a sentence, whatever else there is as a list."""
     rest = dict(task)
     source, _, _, queries, tasks = (rest.pop(key, "?") for key in _KNOWN)
+    if "test examples" in rest:
+        sets, asked = rest.pop("training examples"), rest.pop("test examples")
+        several = "One fixed task" if tasks == 1 else f"{tasks} fixed tasks, one for each training set,"
+        classes = f"{task['ways']} classes, " if per_class(task) else ""
+        drawn = f"{classes}{sets} training examples, {asked:,} test examples, seed {seed}"
+        return (
+            f"{several} from {source}: {drawn}{''.join(f', {key} {value}' for key, value in rest.items())}."
+        )
     episode = f"{size_text(task)}, {queries} queries{' per class' if per_class(task) else ''}"
     seeds = rest.pop("seeds", None)  # of a pooled comparison
     drawn = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {seed}"
@@ -185,26 +194,26 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         "rotating order in one process, after an untimed warm-up; time is the wall clock of one adaptation, "
         "median over tasks."
     )
-    yield (
-        "± is a 95 % interval (Student's t) of one mean, not adjusted for how many there are. Differences "
-        "are paired: taken task by task, on the tasks that both methods ran (the last column says how many "
-        "each did)."
-    )
+    yield _intervals(comparison)
     if (head := comparison.best_head) is not None:
         yield (
             f"The first table gives them relative to {label(head)}, chosen as the best on these very tasks, "
             "which favours it."
         )
-    if comparison.examples is None:
+    if comparison.test_examples:
+        pass
+    elif comparison.examples is None:
         yield "It was not recorded which tasks share examples: intervals take all tasks for independent."
     elif comparison.examples.effective_tasks < len(comparison.examples) - 0.5:
         yield (
             "Tasks that share examples are no independent evidence: intervals count them as what they are "
             "(Hoeffding 1948), and are about other examples of the same classes."
         )
-    if comparison.by_role("retrain") is not None:
+    if (retrain := comparison.by_role("retrain")) is not None and not comparison.learned(retrain):
+        yield "“vs retraining” is left out: retraining ended near chance, and its time measures nothing."
+    elif retrain is not None:
         yield (
-            "“vs retraining” is the time that retraining from random weights needs to first reach the "
+            f"“vs retraining” is the time that {retraining(retrain)} needs to first reach the "
             f"method's {comparison.metric.noun} on the same task ÷ the method's time (median over tasks); ≥ "
             "marks a lower bound, where it did not get there within its budget on some task. Retraining "
             "learns from all labelled examples of the task's classes, not only from the support set."
@@ -223,6 +232,24 @@ def _measured(comparison: Comparison) -> Iterator[str]:
         yield _energy(energy)
     where = ", ".join(f"{key} {_plain(value)}" for key, value in environment.items())
     yield f"Device: {comparison.device}{f' ({where})' if where else ''}."
+
+
+def _intervals(comparison: Comparison) -> str:
+    """What ± means."""
+    if comparison.test_examples:
+        return (
+            f"± is a 95 % interval of one mean ({comparison.interval}: Efron 1979), not adjusted for how "
+            "many "
+            "there are. Differences are paired, test example by test example. Intervals are about other test "
+            "examples of the same kind: with another training set methods may differ otherwise, unless "
+            "several "
+            "were given."
+        )
+    return (
+        "± is a 95 % interval (Student's t) of one mean, not adjusted for how many there are. Differences "
+        "are paired: taken task by task, on the tasks that both methods ran (the last column says how many "
+        "each did)."
+    )
 
 
 def _energy(energy: Mapping[str, Any]) -> str:

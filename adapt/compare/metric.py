@@ -23,7 +23,8 @@ class Metric:
         name: in JSON, MLflow and file names.
         noun: in sentences.
         higher_is_better: the direction.
-        measure: ``(outputs [m, C], targets) → score``; targets are labels ``[m]`` or values ``[m, C]``.
+        each: ``(outputs [m, C], targets) → [m]``, float64, a score for each query; targets are labels ``[m]``
+            or values ``[m, C]``.
         most: the largest score there is.
         scale: what is shown ÷ what is stored.
         unit: after a shown score; empty: the noun stands before it instead.
@@ -36,7 +37,7 @@ class Metric:
     name: str
     noun: str
     higher_is_better: bool
-    measure: Callable[[Tensor, Tensor], float]
+    each: Callable[[Tensor, Tensor], Tensor]
     most: float
     scale: float
     unit: str
@@ -44,6 +45,10 @@ class Metric:
     decimals: tuple[int, int] | None
     log_axis: bool
     share: bool
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> float:
+        """The score of a task: the mean of :attr:`each`."""
+        return float(self.each(outputs, targets).mean())
 
     def gain(self, difference: float) -> float:
         """``difference`` of scores (or a score), with the sign that makes more better."""
@@ -91,25 +96,25 @@ class Metric:
         return f"{text} ± {ci95 / 10.0**power:.{decimals}f}{end}"
 
 
-def _accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """The share of queries whose largest output is that of their class, 0 … 1."""
-    return float((outputs.argmax(-1) == targets).double().mean())
+def _right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 for queries whose largest output is that of their class, else 0."""
+    return (outputs.argmax(-1) == targets).double()
 
 
-def _mse(outputs: Tensor, targets: Tensor) -> float:
-    """The squared error, mean over queries and outputs."""
+def _squares(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The squared error of each query, mean over outputs."""
     if outputs.shape != targets.shape:  # they would broadcast to a number that means nothing
         raise AdaptError(
             f"a method predicts values of shape {tuple(outputs.shape)} where the queries' are "
             f"{tuple(targets.shape)}: predict one row per query and one column per output"
         )
-    return float((outputs.double() - targets.double()).square().mean())
+    return (outputs.double() - targets.double()).square().flatten(1).mean(1)
 
 
 ACCURACY = Metric(
-    "accuracy", "accuracy", True, _accuracy, 1.0, 100, "%", "points", (1, 2), log_axis=False, share=True
+    "accuracy", "accuracy", True, _right, 1.0, 100, "%", "points", (1, 2), log_axis=False, share=True
 )
-MSE = Metric("mse", "MSE", False, _mse, math.inf, 1, "", "MSE", None, log_axis=True, share=False)
+MSE = Metric("mse", "MSE", False, _squares, math.inf, 1, "", "MSE", None, log_axis=True, share=False)
 
 #: By name, as ``comparison.json`` says it.
 METRICS = {metric.name: metric for metric in (ACCURACY, MSE)}

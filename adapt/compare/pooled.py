@@ -107,6 +107,7 @@ def _pooled(results: Sequence[MethodResult]) -> MethodResult:
         score=_in_turn([result.score for result in results]),
         seconds=_in_turn([result.seconds for result in results]),
         curves=_in_turn([result.curves for result in results]),
+        queries=_in_turn([result.queries for result in results]),
         forward_equivalents=float(np.mean([result.forward_equivalents for result in results])),
         peak_mb=max(result.peak_mb for result in results),
         energy_wh=merged("energy_wh", np.mean),

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.adapter.method import Adapt, Unfinished
@@ -21,13 +22,14 @@ from adapt.compare.many import check_count
 from adapt.compare.measure import ProcessPeak, Stopwatch, count_flops, peak_megabytes
 from adapt.compare.meters import Meter, find_meter
 from adapt.compare.metric import Metric, metric_of
+from adapt.compare.queries import predicted
 from adapt.errors import AdaptError
 from tasks import Episode, Tasks
 
 __all__ = ["compare"]
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-Judge = Callable[[Predictor, Episode], float]
+Judge = Callable[[Predictor, Episode], Tensor]
 
 
 def compare(
@@ -94,7 +96,8 @@ def compare(
         else:
             for name in methods:
                 _once(adapt[name], first)  # warms up
-        judges = {name: partial(_on_queries, name, metric) for name in methods}
+        pad = getattr(context.backbone, "pad", None)
+        judges = {name: partial(_on_queries, name, metric, pad) for name in methods}
         for index in progress(range(resumed, tasks)):
             episode = _to(distribution.episode(index), device)
             running = [
@@ -159,6 +162,7 @@ def _result(
         forward_equivalents=probe.forward_equivalents,
         peak_mb=probe.peak_mb,
         curves=_curves(found),
+        queries=tuple(result.queries for result in found) if all(result.queries for result in found) else (),
         process_mb=probe.process_mb,
         **cost._asdict(),
     )
@@ -176,7 +180,9 @@ def _probes(
 ) -> dict[str, Probe]:
     """What one adaptation takes, method by method. Memory of the process comes before that of the tensors:
     the last adaptations leave a heap behind that all methods find grown."""
-    forward_flops = count_flops(lambda: context.backbone(first.support_x))
+    # A network that only scales its inputs has no operations that are counted: one for each feature.
+    features = context.backbone(first.support_x)
+    forward_flops = max(count_flops(lambda: context.backbone(first.support_x)), features.numel())
     found = {}
     for name in adapt:
         once = partial(_once, adapt[name], first)
@@ -199,7 +205,8 @@ def _once(adapt: Adapt, episode: Episode) -> Predictor:
 
 
 def _score(adapt: Adapt, episode: Episode, judge: Judge, device: torch.device) -> Result:
-    """Adapt with the clock running, which stands still whenever the method shows how far it is."""
+    """Adapt with the clock running, which stands still whenever the method shows how far it is; of a
+    ``fixed`` task the score of each query is kept."""
     watch = Stopwatch(device)
     points: list[tuple[float, float]] = []
 
@@ -209,17 +216,18 @@ def _score(adapt: Adapt, episode: Episode, judge: Judge, device: torch.device) -
             finishing = Stopwatch(device).start()
             predictor = predictor.finish()
             seconds += finishing.stop()
-        points.append((_later(seconds, points), judge(predictor, episode)))
+        points.append((_later(seconds, points), float(judge(predictor, episode).mean())))
         watch.start()
 
     watch.start()
     predictor = adapt(_support(episode), look)
     seconds = watch.stop()
-    score = judge(predictor, episode)
+    each = judge(predictor, episode)
+    score, queries = float(each.mean()), tuple(each.tolist()) if episode.meta.whole else ()
     if not points:
-        return Result(score, seconds)
+        return Result(score, seconds, None, queries)
     points.append((_later(seconds, points), score))
-    return Result(score, seconds, Curve(*zip(*points, strict=True)))
+    return Result(score, seconds, Curve(*zip(*points, strict=True)), queries)
 
 
 def _later(seconds: float, points: list[tuple[float, float]]) -> float:
@@ -228,20 +236,22 @@ def _later(seconds: float, points: list[tuple[float, float]]) -> float:
     return max(seconds, points[-1][0]) if points else seconds
 
 
-def _on_queries(name: str, metric: Metric, predictor: Predictor, episode: Episode) -> float:
+def _on_queries(name: str, metric: Metric, pad: int | None, predictor: Predictor, episode: Episode) -> Tensor:
+    """The score of each query."""
     with torch.no_grad():
-        score = metric.measure(predictor(episode.query_x), episode.query_y)
-    if not math.isfinite(score):
+        each = metric.each(predicted(predictor, episode.query_x, pad), episode.query_y)
+    if not math.isfinite(score := float(each.mean())):
         raise AdaptError(
             f"{name} diverged on task {episode.meta.index} ({metric.noun} {score}): smaller steps may help, "
             "or leave it out"
         )
-    return score
+    return each
 
 
 def _support(episode: Episode) -> Support:
     meta = episode.meta
-    return Support(episode.support_x, episode.support_y, meta.classes, tuple(meta.query_indices.tolist()))
+    reserved = tuple(meta.query_indices.tolist())
+    return Support(episode.support_x, episode.support_y, meta.classes, reserved, meta.whole)
 
 
 def _to(episode: Episode, device: torch.device) -> Episode:

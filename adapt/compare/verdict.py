@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from adapt.adapter import Role
 from adapt.compare.comparison import Comparison, MethodResult
 from adapt.compare.evidence import evidence_text
@@ -17,13 +19,15 @@ __all__ = [
     "money_text",
     "per_class",
     "ratio_text",
+    "retraining",
+    "run_title",
     "seconds_text",
     "size_text",
     "verdict",
 ]
 
 #: What one can choose from a support set.
-ROLES: tuple[Role, ...] = ("head", "forward", "backprop", "finetune")
+ROLES: tuple[Role, ...] = ("head", "forward", "backprop", "finetune", "rival")
 #: With fewer tasks the mean of scores that have a largest value is still far from normal, which t assumes.
 FEW_TASKS = 30
 
@@ -57,9 +61,15 @@ def verdict(comparison: Comparison) -> str:
         text = f"Only {name} adapts here, so there is nothing to choose from: {result(chosen)}"
     else:
         text = f"Use {name}: {result(chosen)}"
-    if retrain is not None:
-        text += _against_retraining(comparison.speedup(retrain, chosen), metric if retrain.curves else None)
+    if retrain is not None and comparison.learned(retrain):
+        text += _against_retraining(
+            comparison.speedup(retrain, chosen),
+            metric if retrain.curves else None,
+            retraining(retrain, short=True),
+        )
     text += _energy_saved(comparison, chosen)
+    if retrain is not None and not comparison.learned(retrain):
+        text += f". {_what_it_needs(comparison, retrain)}"
     if reasons := "; ".join(_reasons(comparison, chosen, candidates)):
         text += f". {reasons[0].upper()}{reasons[1:]}"
     return f"{text}{_named(comparison)}{_caution(comparison, chosen)}."
@@ -92,6 +102,12 @@ def _caution(comparison: Comparison, chosen: MethodResult) -> str:
             "independent tasks, so that no difference can be called significant; more examples are needed, "
             "not more tasks"
         )
+    if comparison.test_examples:
+        few = comparison.test_examples < FEW_TASKS
+        n = comparison.test_examples
+        return (
+            f". With only {n} test example{'s' if n > 1 else ''} this is a hint, not a finding" if few else ""
+        )
     if chosen.n < FEW_TASKS:
         return f". With only {chosen.n} task{'s' if chosen.n > 1 else ''} this is a hint, not a finding"
     return ""
@@ -119,10 +135,11 @@ def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[Meth
     if (retrain := comparison.by_role("retrain")) is not None:
         difference = comparison.difference(retrain, chosen)
         if comparison.better(retrain, chosen):
+            name = retraining(retrain, short=True)
             more = metric.difference_text(difference).replace("+", "").replace("−", "")
             amount = f"{more} {metric.difference_unit} {'higher' if metric.higher_is_better else 'lower'}"
             seconds = seconds_text(retrain.adapt_seconds)
-            yield f"retraining on all training data ends {amount} after {seconds}"
+            yield f"{name} on all training data ends {amount} after {seconds}"
 
 
 def _price(comparison: Comparison, ours: MethodResult) -> str:
@@ -136,27 +153,52 @@ def _price(comparison: Comparison, ours: MethodResult) -> str:
     return text if tasks is None else f"{text} (paid off against retraining after {math.ceil(tasks):,} tasks)"
 
 
-def _against_retraining(speedup: Speedup, watched: Metric | None) -> str:
+def retraining(method: MethodResult, *, short: bool = False) -> str:
+    """What a method that learns from all training data does: ``retraining from random weights``, or its
+    name."""
+    if not method.name.startswith("retrain"):
+        return method.name
+    return "retraining" if short else "retraining from random weights"
+
+
+def _what_it_needs(comparison: Comparison, retrain: MethodResult) -> str:
+    """Why no speed-up is claimed, and what retraining would need to be a rival."""
+    chance = comparison.chance or 0.0
+    curves = [curve.score for curve in retrain.curves if len(curve.score) > 3]
+    rise = [score[-1] - score[-1 - len(score) // 4] for score in curves]
+    rising = bool(rise) and float(np.mean(rise)) > 0.1 * max(float(np.mean(retrain.score)) - chance, 0.01)
+    needs = (
+        "was still learning, and would need more passes" if rising else "would need more labelled examples"
+    )
+    return (
+        f"No speed-up is claimed against {retraining(retrain)}, which ends near chance "
+        f"({comparison.metric.phrase(retrain.mean_score)}, guessing: {100 * chance:.1f} %) after "
+        f"{seconds_text(retrain.adapt_seconds)}: it {needs}, or pretrained weights"
+    )
+
+
+def _against_retraining(speedup: Speedup, watched: Metric | None, name: str = "retraining") -> str:
     """Speed-up as the end of a sentence that praises a method; honest where there is none. ``watched`` is the
     metric that retraining was watched by, None if it was not."""
     if watched is None:
-        return f", {ratio_text(speedup.ratio)} the speed of full retraining"
+        full = "full retraining" if name == "retraining" else name
+        return f", {ratio_text(speedup.ratio)} the speed of {full}"
     if speedup.bound:
         missed = f"which did not get there within its budget on {speedup.never} of {speedup.n} tasks"
-        return f", at least {ratio_text(speedup.ratio)} as fast as retraining, {missed}"
-    return f", {ratio_text(speedup.ratio)} as fast as retraining to the same {watched.noun}"
+        return f", at least {ratio_text(speedup.ratio)} as fast as {name}, {missed}"
+    return f", {ratio_text(speedup.ratio)} as fast as {name} to the same {watched.noun}"
 
 
 def _energy_saved(comparison: Comparison, chosen: MethodResult) -> str:
     """The share of energy that ``chosen`` takes, as the end of a sentence; empty where it is not known, or
     chosen itself is what one would compare with."""
     other = comparison.by_role("retrain") or comparison.by_role("backprop")
-    if other is None or other is chosen:
+    if other is None or other is chosen or not comparison.learned(other):
         return ""
     ratio = comparison.energy_ratio(other, chosen)
     if ratio is None:
         return ""
-    name = "retraining" if other.role == "retrain" else label(other)
+    name = retraining(other, short=True) if other.role == "retrain" else label(other)
     bound = "at most " if ratio.bound else ""
     source = " (estimated)" if comparison.energy_source == "estimated" else ""
     return f", for {bound}{_significant(100 / ratio.ratio)} % of the energy of {name}{source}"
@@ -173,6 +215,11 @@ def size_text(task: Mapping[str, Any]) -> str:
     """How large a task is: ``5-way 1-shot``, or ``10-shot`` where there are no classes."""
     ways = f"{task['ways']}-way " if per_class(task) else ""
     return f"{ways}{task.get('shots', '?')}-shot"
+
+
+def run_title(task: Mapping[str, Any], seed: int) -> str:
+    """What a run compares on, as its name: ``banking77 · 5-shot · seed 0``."""
+    return f"{task.get('source', '?')} · {task.get('shots', '?')}-shot · seed {seed}"
 
 
 def per_class(task: Mapping[str, Any]) -> bool:

@@ -93,24 +93,27 @@ def comparison_operations(
     *,
     files: Sequence[Path],
     note: str,
+    title: str,
     tags: Mapping[str, str],
     config: Mapping[str, Any],
     datasets: Sequence[DatasetInput],
 ) -> Iterator[Operation]:
     """Metrics, description and files of the run, and one finished child per method."""
-    found = {"device": comparison.device, "seed": str(comparison.seed)}
+    found = {"device": comparison.device, "seed": str(comparison.seed), "interval": comparison.interval}
     if comparison.energy_source is not None:
         found["energy_source"] = comparison.energy_source
     yield {"do": "metrics", "run": "", "points": points(comparison.metrics())}
     yield {"do": "tags", "run": "", "tags": {**found, "mlflow.note.content": harmless(note)}}
     yield {"do": "files", "run": "", "paths": [str(path.resolve()) for path in files]}
     for method in comparison.methods.values():
-        yield from _child(comparison, method, {**tags, **found}, config, datasets)
+        name = f"{title} · {method.name}" if title else method.name
+        yield from _child(comparison, method, name, {**tags, **found}, config, datasets)
 
 
 def _child(
     comparison: Comparison,
     method: MethodResult,
+    name: str,
     tags: Mapping[str, str],
     config: Mapping[str, Any],
     datasets: Sequence[DatasetInput],
@@ -118,7 +121,7 @@ def _child(
     """A finished run below the run: tags, parameters, metrics, curve, data."""
     start, run = milliseconds(), f"method:{method.name}"
     own = {**tags, "method": method.name, "role": method.role}
-    yield {"do": "child", "run": run, "name": method.name, "tags": own, "time": start}
+    yield {"do": "child", "run": run, "name": name, "tags": own, "time": start}
     values = [*points(comparison.method_metrics(method), start), *_curve(comparison, method, start)]
     yield {"do": "metrics", "run": run, "points": values}
     yield {"do": "params", "run": run, "params": flatten(method_config(config, method.name))}

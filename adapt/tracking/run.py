@@ -140,7 +140,12 @@ class Run:
         self._safely(lambda: [{"do": "tags", "run": "", "tags": {k: str(v) for k, v in tags.items()}}])
 
     def log_comparison(
-        self, comparison: Comparison, *, files: Sequence[Path] = (), description: str | None = None
+        self,
+        comparison: Comparison,
+        *,
+        files: Sequence[Path] = (),
+        description: str | None = None,
+        title: str = "",
     ) -> None:
         """The tree: a child run per method; on this run ``compare/…`` metrics, the files, and a description.
 
@@ -150,6 +155,7 @@ class Run:
             comparison: what was measured.
             files: ``comparison.json``, ``comparison.md``, figures …, as they are on disk.
             description: shown above the run; default: the verdict.
+            title: begins the names of the children, before the method; empty: they are called as the methods.
         """
 
         def operations() -> Iterable[Operation]:
@@ -159,6 +165,7 @@ class Run:
                 comparison,
                 files=files,
                 note=description or verdict(comparison),
+                title=title,
                 tags=self._tags,
                 config=self._config,
                 datasets=self._datasets,

@@ -8,6 +8,7 @@ import re
 import shlex
 import sqlite3
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from adapt.tracking.database import ensure, file_of
 from adapt.tracking.locks import exclusive
 from adapt.tracking.relocate import relocate
 from adapt.tracking.settings import TrackingSettings
+from adapt.tracking.view import view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -105,12 +107,13 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what it is
+        # Without a kind the UI asks what it is.
+        tags = {"mlflow.experimentKind": "custom_model_development", **view_tag(int(time.time() * 1000))}
         location = None
         if artifacts is not None:
             location = (artifacts.resolve() / artifact_folder(name)).as_uri()
         try:
-            return client.create_experiment(name, location, kind)
+            return client.create_experiment(name, location, tags)
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from tasks._headers import Header, roles
 from tasks.images._listing import SUFFIXES
-from tasks.own.columns import Header, roles
 from tasks.own.examples import Labelled, Learned, OwnExamples, Reader
 from tasks.own.pictures import Pictures
 from tasks.own.table import Table

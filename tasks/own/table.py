@@ -12,8 +12,8 @@ import numpy as np
 
 from tasks._csv import Table as Cells
 from tasks._csv import columns_of, read_csv
+from tasks._headers import Header, wrong_column
 from tasks._numbers import check_decimal, number
-from tasks.own.columns import Header, wrong_column
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.source import TaskError
 from tasks.tables._columns import Encoding, encode

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.own.columns import Header, wrong_column
+from tasks._headers import Header, wrong_column
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.source import TaskError
 from tasks.text._clean import Notes, cleaned

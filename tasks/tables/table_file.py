@@ -8,25 +8,35 @@ from pools of rows.
 |---------|--------------------|------------------------------------------------------------|
 | classes | `GroupArrays`      | `ArraySource`: splits "support" and "query", same classes  |
 | values  | `GroupArrays`      | `GroupArrays` with one group of rows per split             |
+
+Where nothing is held back for training (`split_by="nothing"`), all rows, or groups, are one split, `all`; and
+`train_file` with `test_file` are a training set, or several, with a test set (`tasks.FixedTasks`). Values
+without groups are then `ValueArrays`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tasks._csv import Table, columns_of, read_csv
+from tasks._found_columns import label_column
 from tasks._numbers import PADDED, check_decimal, number, odd_way, written_otherwise
+from tasks._published import called, places_of
 from tasks._settings import check_setting, least
 from tasks.functions import SPLITS
 from tasks.grouped import GroupArrays
 from tasks.source import ArraySource, Card, TaskError, TaskWarning
 from tasks.tables._columns import Encoded, encode
+from tasks.tables._whole import Columns, joined, of_files, of_rows, standardised
+from tasks.values import ValueArrays
 
 __all__ = ["label_values", "table_file"]
 
+SPLIT_BY = ("auto", "nothing", "pools")
 KINDS = ("auto", "classes", "values")
 SPLIT_SEED = 0
 SHARES = (0.6, 0.2)  # for training and validation; the rest is for testing
@@ -36,8 +46,8 @@ Members = dict[str, dict[str, dict[str, np.ndarray]]]
 
 
 def table_file(
-    file: str,
-    label: str = "label",
+    file: str | None = None,
+    label: str | None = "label",
     group: str | None = None,
     kind: str = "auto",
     categorical: Sequence[str] = (),
@@ -46,12 +56,15 @@ def table_file(
     encoding: str = "utf-8",
     delimiter: str = ",",
     decimal: str = ".",
-) -> ArraySource | GroupArrays:
+    split_by: str = "auto",
+    train_file: str | Sequence[str] | None = None,
+    test_file: str | None = None,
+) -> ArraySource | GroupArrays | ValueArrays:
     """The rows of `file` as a source, columns as numbers (`tasks/tables/_columns.py`).
 
     Args:
         file: the path.
-        label: column of what is to be predicted; rows without it are left out.
+        label: column of what is to be predicted; rows without it are left out. None: found by its name.
         group: column that makes tasks.
         kind: "classes", "values" (regression; in units of their standard deviation in the training rows), or
             "auto": values if there are more than 20 and all are numbers.
@@ -61,6 +74,9 @@ def table_file(
         encoding, delimiter: of the file.
         decimal: the mark of decimals in it, "." or ",". Numbers in other forms (thousands, per cent, money,
             dates) are refused, not taken for categories.
+        split_by: "auto", as in the table above; or "nothing", which "pools" is here, too.
+        train_file: path of a training file, or of several; `file` is one, too.
+        test_file: path of the test file.
 
     Raises:
         TaskError: a file that cannot be used; the message names line or column, and the fix.
@@ -78,7 +94,19 @@ def table_file(
         raise TaskError(f"table_file: kind={kind} is unknown: use one of {', '.join(KINDS)}")
     check_decimal(decimal)
     check_setting("table_file: most_categories", most_categories, least(1))
-    table = read_csv(file, encoding, delimiter)
+    if split_by not in SPLIT_BY:
+        raise TaskError(f"table_file: split_by={split_by} is unknown: use one of {', '.join(SPLIT_BY)}")
+    places = places_of("file", file, train_file, test_file)
+    if not places.training:
+        raise TaskError(
+            "task.source.file has no value yet: set task.source.file=…, or task.file=…, the path of a CSV "
+            "file"
+        )
+    if places.test is not None and group is not None:
+        raise TaskError("task.source.group makes tasks of one file: leave it out, or task.test_file")
+    tests = () if places.test is None else (places.test,)
+    table, parts = joined([read_csv(str(path), encoding, delimiter) for path in (*places.training, *tests)])
+    label = label_column(table.path, label, encoding)
     named, left = columns_of(categorical, table, "categorical"), columns_of(ignore, table, "ignore")
     labels = table.column(label, "label")
     groups = None if group is None else table.column(group, "group")
@@ -91,6 +119,16 @@ def table_file(
 
     def encoded(training: np.ndarray) -> Encoded:
         return encode(table, inputs, training, named, most_categories, decimal)
+
+    if groups is None and (places.test is not None or split_by != "auto"):
+        name = called(table.path) if places.test is not None else table.path.stem
+
+        def sheet(found: Encoded, said: list[str], classes: int) -> Card:
+            counts = {"classes": classes} if classes else {}
+            return _card(table, rows, found, [*notes, *said], name, **counts)
+
+        columns = Columns(table, label, labels, rows, values, encoded, sheet)
+        return of_rows(columns) if places.test is None else of_files(columns, parts, Path(places.test))
 
     if groups is None and values is None:
         pools = _pools(table, label, labels, rows)
@@ -106,15 +144,15 @@ def table_file(
         assert groups is not None
         members, dropped = _class_members(table, labels, groups, rows)
         notes += dropped
-    training = np.concatenate([r for by in members["train"].values() for r in by.values()])
+    if split_by != "auto":
+        members = {"all": {name: classes for part in members.values() for name, classes in part.items()}}
+    first = members.get("train", members.get("all", {}))
+    training = np.concatenate([r for by in first.values() for r in by.values()])
     found = encoded(training)
     targets = None
     if values is not None:
-        mean, deviation = values[training].mean(), values[training].std()
-        if not deviation > 0:
-            raise TaskError(f"{table.path}: the values of column {label!r} do not differ in training")
-        targets = ((values - mean) / deviation).astype(np.float32)[:, None]
-        notes.append(f"Targets are (value − {mean:.6g}) / {deviation:.6g}.")
+        targets, note = standardised(table, label, values, training)
+        notes.append(note)
     card = _card(table, rows, found, notes, groups=sum(map(len, members.values())))
     return GroupArrays(card, found.inputs, members, targets)
 
@@ -218,13 +256,15 @@ def _by(cells: list[str], rows: np.ndarray) -> dict[str, np.ndarray]:
     return {cell: np.array(found[cell]) for cell in sorted(found)}
 
 
-def _card(table: Table, rows: np.ndarray, found: Encoded, notes: list[str], **counts: int) -> Card:
+def _card(
+    table: Table, rows: np.ndarray, found: Encoded, notes: list[str], name: str | None = None, **counts: int
+) -> Card:
     said = [*notes, *found.notes]
     counted = [note for note in said if note[0].isdigit()]
     if counted:
         warnings.warn(f"{table.path}: {' '.join(counted)}", TaskWarning, stacklevel=3)
     return Card(
-        name=table.path.stem,
+        name=name or table.path.stem,
         description="Rows of a file of the user: " + ", ".join(found.names) + ".",
         origin="The user.",
         licence="unknown",

@@ -40,6 +40,8 @@ class Columns:
     text: str = "text"
     label: str = "label"
     split: str | None = "split"
+    #: What to set instead, for messages, where that is known.
+    meant: str = ""
 
     def __post_init__(self) -> None:
         names = [name for name in (self.text, self.label, self.split) if name is not None]
@@ -62,10 +64,13 @@ class Columns:
                 continue
             folded = {column.strip().casefold(): column for column in found}
             close = difflib.get_close_matches(name.casefold(), [*folded][:1000], n=1)
-            hint = f", did you mean {folded[close[0]]!r}?" if close else ""
+            alike = folded[close[0]] if close else ""
+            sure = alike and (not self.meant or f"{setting}={alike}" in self.meant)
+            hint = f", did you mean {alike!r}?" if sure else ""
             raise TaskError(
                 f"{place}: there is no column {name!r} among {few([*map(repr, found)])}{hint}: name yours "
-                f"with task.source.{setting}=..., or put the names of columns into the first line"
+                f"with {self.meant or f'task.source.{setting}=...'}, or put the names of columns into the "
+                "first line"
             )
 
 

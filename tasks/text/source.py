@@ -73,6 +73,8 @@ class TextSource:
 
     #: Tells it from sources of arrays.
     text: ClassVar[bool] = True
+    #: See :class:`tasks.ArraySource`.
+    published: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -153,7 +155,9 @@ class TextSource:
         if ids.size and ids.min() < 0:
             raise TaskError(f"{self.name}: the tokeniser returned the token id {ids.min()}: ids start at 0")
         members = {split: self.classes(split) for split in self.splits}
-        return TokenSource(self.card, ids.astype(np.int64), members, pad)
+        found = TokenSource(self.card, ids.astype(np.int64), members, pad)
+        found.published = self.published
+        return found
 
 
 def _indices(rows: Any, source: str, split: str, name: str) -> np.ndarray:

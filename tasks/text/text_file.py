@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tasks._found_columns import text_columns
 from tasks._own_splits import Divided, Words, check, divide
+from tasks._published import Places, called, names_of, places_of, tested
 from tasks._settings import check_setting
 from tasks._settings import least as at_least
 from tasks.source import Card, TaskError, TaskWarning
 from tasks.text._clean import Notes, cleaned
 from tasks.text._read import Columns, Row, read_rows
-from tasks.text.source import TextSource
+from tasks.text.source import TextSource, same
 
 __all__ = ["TextFile"]
 
@@ -39,6 +41,11 @@ class TextFile(TextSource):
       and divides test as above; `"examples"` divides all classes as above, and there is neither `train` nor
       `validation`; `"auto"` is classes where there are 25 or more.
 
+    Training sets and a test set may also be files of their own: `train_file` (or `file`) and `test_file`.
+    They are then taken whole (`tasks.FixedTasks`): `support` is the training file (`support 1`, `support 2`,
+    … are several), and `query` the test file, of which only texts without label, or of other classes, are
+    left out. Training texts that are in the test file are left out, too.
+
     Texts are the same if they differ in case and white space only. What is left out or looks wrong is counted
     in one `TaskWarning` and on the card: blank cells, texts that are there twice (one stays, that of the
     split which is measured on), texts with two labels (none stays), classes of too few texts, and labels
@@ -46,8 +53,8 @@ class TextFile(TextSource):
 
     Args:
         file: path of the file; `~` is the home folder. None is an error that says so.
-        text_column: name of the column of texts.
-        label_column: name of the column of labels; numbers become strings.
+        text_column: name of the column of texts; None: found by its name, or by what stands in it.
+        label_column: name of the column of labels, likewise; numbers become strings.
         split_column: name of the column of splits; the column "split" need not be there; None: ignore it.
         split_by: see above.
         encoding: of the file.
@@ -57,6 +64,8 @@ class TextFile(TextSource):
         seed: of the divisions.
         licence: for the card.
         domain: field of use, for the card.
+        train_file: path of a training file, or of several; see above.
+        test_file: path of the test file.
 
     Raises:
         TaskError: the file cannot be used as it is; the message says where, why, and what to do.
@@ -74,9 +83,9 @@ class TextFile(TextSource):
 
     def __init__(
         self,
-        file: str | os.PathLike[str] | None,
-        text_column: str = "text",
-        label_column: str = "label",
+        file: str | os.PathLike[str] | None = None,
+        text_column: str | None = "text",
+        label_column: str | None = "label",
         split_column: str | None = "split",
         split_by: str = "auto",
         encoding: str = "utf-8",
@@ -86,25 +95,35 @@ class TextFile(TextSource):
         seed: int = 0,
         licence: str = "not stated",
         domain: str = "",
+        train_file: str | Sequence[str] | None = None,
+        test_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        if file is None:
+        places = places_of("file", file, train_file, test_file)
+        if not places.training:
             raise TaskError("task.file is not set: give the path of a CSV, TSV or JSON-lines file")
         check(split_by, seed)
         two = at_least(2, "a class needs one text to learn and one to ask: least>=2")
         check_setting("task.source.least", least, two)
-        path = Path(file).expanduser()
-        columns = Columns(text_column, label_column, split_column)
-        rows = read_rows(path, columns, encoding=encoding, quotes=quotes)
-        if not rows:
-            raise TaskError(f"{path} holds no texts, only the names of columns: add a line for each text")
-        named = any(row.split for row in rows)
-        rows = [replace(row, split=_split(row, path, columns) if named else "") for row in rows]
+        path = Path(places.training[0]).expanduser()
+        text, label, meant = text_columns(path, text_column, label_column, encoding)
+        columns = Columns(text, label, split_column, meant)
         notes = Notes()
-        rows = cleaned(rows, path, notes, merge_case=merge_case, least=least)
-        divided = _divided(rows, split_by, seed, path)
+
+        def read(place: Path) -> list[Row]:
+            return _read(place, columns, encoding, quotes)
+
+        if places.test is None:
+            rows = read(path)
+            named = any(row.split for row in rows)
+            rows = [replace(row, split=_split(row, path, columns) if named else "") for row in rows]
+            rows = cleaned(rows, path, notes, merge_case=merge_case, least=least)
+            divided, name = _divided(rows, split_by, seed, path), path.stem
+        else:
+            rows, divided = _of_files(places, read, notes, merge_case)
+            name = called(path)
         members, texts = divided.members, [row.text for row in rows]
         card = Card(
-            name=path.stem,
+            name=name,
             description=f"Texts of the file {path.name}, by label. {divided.how}",
             origin=f"The user's file {path.name}.",
             licence=licence,
@@ -120,8 +139,48 @@ class TextFile(TextSource):
             domain=domain,
         )
         super().__init__(card, texts, members)
+        self.published = divided.published
         if notes.said:
             warnings.warn(f"{path}: {' '.join(notes.said)}", TaskWarning, stacklevel=2)
+
+
+def _read(path: Path, columns: Columns, encoding: str, quotes: bool) -> list[Row]:
+    rows = read_rows(path, columns, encoding=encoding, quotes=quotes)
+    if not rows:
+        raise TaskError(f"{path} holds no texts, only the names of columns: add a line for each text")
+    return rows
+
+
+def _of_files(
+    places: Places, read: Callable[[Path], list[Row]], notes: Notes, merge_case: bool
+) -> tuple[list[Row], Divided]:
+    """Rows of all files, and which of them are which training set and the test set."""
+    asked_of = Path(str(places.test)).expanduser()
+    test = [row for row in read(asked_of) if row.text.strip() and row.label.strip()]
+    if not test:
+        raise TaskError(f"{asked_of} holds no texts with labels: add a line for each")
+    asked = {same(row.text) for row in test}
+    rows, parts = [*test], []
+    for place in places.training:
+        path = Path(place).expanduser()
+        found = [replace(row, split="") for row in read(path)]
+        others = [row for row in found if same(row.text) not in asked]
+        lost = len(found) - len(others)
+        notes.count(lost, "text", "texts", f"of {path.name} left out for being in the test file, too")
+        kept = cleaned(others, path, notes, merge_case=merge_case, least=1)
+        parts.append(_numbers(kept, len(rows)))
+        rows += kept
+    members, said = tested(parts, _numbers(test, 0), asked_of)
+    notes.said += tuple(said)
+    return rows, Divided(members, "Training and test are files of their own.", published=names_of(len(parts)))
+
+
+def _numbers(rows: Sequence[Row], start: int) -> dict[str, list[int]]:
+    """Label -> numbers of its rows, of which the first is `start`."""
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(rows, start):
+        found.setdefault(row.label.strip(), []).append(number)
+    return found
 
 
 def _split(row: Row, path: Path, columns: Columns) -> str:

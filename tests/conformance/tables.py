@@ -19,7 +19,19 @@ from torch import Tensor, nn
 from adapt import heads, inner, spaces
 from adapt.adapter import Forward, Method
 from adapt.backbones import Conv4, Images, ResNet12, ViT
-from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, PeftLora, Retrain, SetFit
+from adapt.baselines import (
+    Backprop,
+    Boosting,
+    Finetune,
+    FinetuneAll,
+    HeadOnly,
+    Higher,
+    Learn2Learn,
+    LinearModel,
+    PeftLora,
+    Retrain,
+    SetFit,
+)
 from adapt.forward.estimators import (
     SPSA,
     ActivityPerturbation,
@@ -351,6 +363,9 @@ METHODS: dict[str, Method] = {
     "peft_lora": PeftLora(rank=2, epochs=2),
     "peft_lora, small batches": PeftLora(rank=1, epochs=2, batch=2, targets="*.0"),
     "retrain": Retrain(epochs=1, batch=8, watch_every=1),
+    "finetune_all": FinetuneAll(epochs=1, batch=3, watch_every=1),
+    "boosting": Boosting(trees=3, leaf=1),
+    "linear": LinearModel(),
     "head_prototype": HeadOnly(Prototype()),
     "head_ridge": HeadOnly(Ridge()),
     "head_logistic": HeadOnly(Logistic()),

@@ -36,7 +36,13 @@ SMALL_COMPARISON = (
     "method.retrain.epochs=1",
     "method.retrain.max_tasks=1",
 )
-SMALL_OWN = (*SMALL_COMPARISON, "task.shots=2", "task.tasks=1", "task.costly_tasks=1")
+SMALL_OWN = (
+    *SMALL_COMPARISON,
+    "task.shots=2",
+    "task.tasks=1",
+    "task.costly_tasks=1",
+    "method.finetune_all.epochs=1",
+)
 SMALL_META = (*SMALL_OUTER, "meta.basis_tasks=2", "meta.nested=[1,2]", "task.ways=2", "task.queries=2")
 FEW = ("adapter=null", "task.tasks=2")
 FEW_PUBLIC = (
@@ -90,6 +96,16 @@ def write_texts(folder: Path) -> None:
             for word in ("short", "long", "odd", "plain", "new", "old")
         ]
     (folder / "texts.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_table(folder: Path) -> None:
+    """Twenty rows of each of two classes."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (*rng.normal(label, 1, 2).round(3), ("low", "high")[label]) for label in (0, 1) for _ in range(20)
+    ]
+    lines = ["length,width,size", *(",".join(map(str, row)) for row in rows)]
+    (folder / "table.csv").write_text("\n".join(lines), encoding="utf-8")
 
 
 MINIATURES = {
@@ -149,10 +165,16 @@ MINIATURES = {
             "backbone.size=32",
         ),
         COMPARISON,
-        runs=8,
+        runs=9,
         prepare=write_pictures,
     ),
-    "own_text": Miniature((*SMALL_OWN, "task.file=texts.csv"), COMPARISON, runs=8, prepare=write_texts),
+    "own_text": Miniature((*SMALL_OWN, "task.file=texts.csv"), COMPARISON, runs=9, prepare=write_texts),
+    "own_table": Miniature(
+        ("task.file=table.csv", "task.source.label=size", "task.tasks=1"),
+        COMPARISON,
+        runs=8,
+        prepare=write_table,
+    ),
     "pretrain_cifar_fs": Miniature(
         ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True
     ),

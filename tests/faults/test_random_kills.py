@@ -58,13 +58,10 @@ def test_random_kills(root: Path, tmp_path: Path, no_figures: None) -> None:
     assert read_json(tmp_path / "run" / "run.json")["status"] == "finished"
     found = runs(mlflow.MlflowClient(tracking_uri=prepare_store(root)), "kills")
     assert {run.info.status for run in found} == {"FINISHED"}
-    assert sorted(run.info.run_name for run in found) == [
-        "forward",
-        "kills",
-        "logistic",
-        "prototype",
-        "ridge",
-    ]
+    methods = ("forward", "logistic", "prototype", "ridge")
+    title = found[0].info.run_name.partition(" · seed")[0] + " · seed 0"
+    assert {run.info.run_name for run in found} == {title, *(f"{title} · {name}" for name in methods)}
+    assert len(found) == 5
     assert not (tmp_path / "run" / "tracking").exists()
 
 

@@ -34,9 +34,11 @@ MISTAKES = [
     mistake("inner.stepz=2", "inner.stepz", "did you mean steps?"),
     mistake("task.shotz=1", "task.shotz", "did you mean shots?"),
     mistake("seeed=1", "seeed", "did you mean seed?"),
-    mistake("backbone=resnet99", "backbone/resnet99", "conv4"),
+    mistake("backbone=resnet99", "backbone/resnet99", "did you mean resnet12?", "conv4"),
     mistake("method=nope", "method/nope", "forward"),
-    mistake("experiment=quickstar", "experiment/quickstar", "quickstart"),
+    mistake("method=[head,forwrd]", "method/forwrd", "did you mean forward?"),
+    mistake("experiment=quickstar", "experiment/quickstar", "did you mean quickstart?"),
+    mistake("experiment=own_txt", "experiment/own_txt", "did you mean own_text?"),
     mistake("nogroup=x", "nogroup"),
     mistake("stage=train", "train", "compare, meta, pretrain"),
     # called otherwise now

@@ -87,7 +87,12 @@ def test_a_comparison_goes_on_after_sigterm_and_sigkill(
     runs = statuses(root, "killed")
     assert all(noted["status"] == "FINISHED" for noted in runs.values())
     assert runs.pop(run_id)["parent"] is None
-    assert sorted(noted["name"] for noted in runs.values()) == ["forward", "logistic", "prototype", "ridge"]
+    assert sorted(noted["name"].rpartition(" · ")[2] for noted in runs.values()) == [
+        "forward",
+        "logistic",
+        "prototype",
+        "ridge",
+    ]
     assert {noted["parent"] for noted in runs.values()} == {run_id}
     assert lines(progress) == TASKS + 1
 

@@ -228,7 +228,7 @@ def test_what_does_not_stop_is_counted(
     assert {*result.methods} == {"prototype", "ridge", "logistic"}
 
 
-@pytest.mark.parametrize(("classes", "ways"), [(2, 2), (4, 4), (7, 5), (25, 5)])
+@pytest.mark.parametrize(("classes", "ways"), [(2, 2), (4, 4), (7, 7), (25, 25)])
 def test_ways_need_not_be_set(classes: int, ways: int, tmp_path: Path) -> None:
     root = write(tmp_path / "pets", tree({f"c{i}": 10 for i in range(classes)}))
     with initialize_config_dir(str(config_folder()), version_base="1.3"):

@@ -1,5 +1,6 @@
 """What a comparison says: the verdict, the table, the page and the figures."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from adapt.adapter import Role
 from adapt.compare import ACCURACY, Comparison, Curve, Interval, MethodResult
+from adapt.compare.figures.numbers import speedups_of
 from adapt.compare.markdown import comparison_markdown, table_rows
 from adapt.compare.verdict import ratio_text, seconds_text, verdict
 from adapt.errors import AdaptError
@@ -285,3 +287,48 @@ def test_figures_are_the_same_bytes_every_time(crowded: Comparison, tmp_path: Pa
     again = save(score_against_seconds(crowded), tmp_path / "two" / "figure")
     assert [path.name for path in first] == ["figure.svg", "figure.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+GUESSES = Curve((2.0, 10.0, 15.0, 20.0), (0.2, 0.22, 0.22, 0.22))
+LEARNING = Curve((2.0, 10.0, 15.0, 20.0), (0.2, 0.21, 0.24, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("curve", "gain", "needs"),
+    [
+        (GUESSES, -0.58, "it would need more labelled examples"),
+        (LEARNING, -0.5, "it was still learning, and would need more passes"),
+        (None, -0.58, "it would need more labelled examples"),
+    ],
+    ids=["flat", "rising", "not watched"],
+)
+def test_retraining_that_ends_near_chance_is_no_measure_of_speed(
+    curve: Curve | None, gain: float, needs: str
+) -> None:
+    found = comparison(head(), forward(0.03), retrain(curve, gain), meta_seconds=990.0)
+    text = verdict(found)
+    assert (
+        f"No speed-up is claimed against retraining from random weights, which ends near chance "
+        f"({80 + 100 * gain:.1f}" in text
+    )
+    assert "guessing: 20.0 %" in text and needs in text and "as fast as" not in text
+    assert found.metrics()["compare/retrain_near_chance"] == 1.0
+    assert not [name for name in found.metrics() if "speedup" in name or "break_even" in name]
+    assert {row[4] for row in table_rows(found)[1]} == {"–"}
+    assert "“vs retraining” is left out" in comparison_markdown(found)
+    assert "retrain" not in [other.name for other, _ in speedups_of(found)]
+
+
+def test_retraining_near_chance_that_was_as_good_as_ours_counts() -> None:
+    weak = replace(forward(-0.6), score=(0.2,) * 10, seconds=(0.05,) * 10)
+    assert ", 40× as fast as retraining to the same accuracy" in verdict(
+        comparison(weak, retrain(GUESSES, -0.58))
+    )
+
+
+def test_pretrained_weights_take_the_place_of_random_ones() -> None:
+    pretrained = replace(retrain(FAST), name="finetune_all")
+    found = comparison(head(), forward(0.03), retrain(GUESSES, -0.58), pretrained)
+    assert ", 200× as fast as finetune_all to the same accuracy" in verdict(found)
+    assert "finetune_all on all training data ends 7.00" in verdict(found)
+    assert "the time that finetune_all needs to first reach" in comparison_markdown(found)

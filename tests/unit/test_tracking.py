@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from adapt.compare import MSE
-from adapt.compare.verdict import verdict
+from adapt.compare.verdict import run_title, verdict
 from adapt.tracking import DatasetInput, git_state, model, prepare_store, track
 from adapt.tracking.params import flatten
 from adapt.tracking.record import CUT
+from adapt.tracking.view import view_address
 from tasks import Digits
 from tests.tracked import CARD, CONFIG, DATA, comparison, paths, settings
 
@@ -243,3 +244,26 @@ def test_limits_of_mlflow_are_kept_with_a_note(client: Any, root: Path) -> None:
         pass
     assert run.problem is None
     assert client.get_run(run.run_id).data.params == params
+
+
+def test_children_are_called_after_what_is_compared(root: Path, client: Any) -> None:
+    found = comparison()
+    title = run_title(found.task, 3)
+    with track(settings(root=str(root)), "titled", config=CONFIG) as run:
+        run.log_comparison(found, title=title)
+    experiment = client.get_experiment_by_name("titled")
+    names = {one.info.run_name for one in client.search_runs([experiment.experiment_id])}
+    assert title.endswith("-shot · seed 3") and title.startswith("digits · ")
+    assert names == {"titled", *(f"{title} · {method}" for method in found.methods)}
+
+
+def test_the_link_opens_a_view_that_is_kept_with_the_experiment(root: Path, client: Any) -> None:
+    with track(settings(root=str(root)), "seen", config=CONFIG):
+        pass
+    experiment = client.get_experiment_by_name("seen")
+    address = view_address("http://here", experiment.experiment_id)
+    key = address.partition("viewStateShareKey=")[2]
+    kept = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    assert isinstance(kept["name"], str) and isinstance(kept["createdAt"], int)  # or MLflow's page ignores it
+    shown = json.loads(kept["state"])["selectedColumns"]
+    assert {"metrics.`eval/accuracy`", "metrics.`compare/speedup_vs_retrain`"} <= {*shown}

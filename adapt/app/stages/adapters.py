@@ -15,6 +15,8 @@ __all__ = ["adapter_of", "untrained"]
 
 #: Directions of an adapter that nothing was learned for, see ``layered_state``.
 PARTS = 8
+#: Adaptable numbers that need no choice of directions.
+FEW = 32
 
 
 def untrained(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks) -> FewShotAdapter:
@@ -44,7 +46,11 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
     """
     if config.adapter is None:
         adapter = untrained(config, backbone, info, tasks)
-        return adapter.replace(state=layered_state(adapter.space, PARTS))
+        # Of so few numbers each is a direction.
+        few = adapter.space.size <= FEW
+        return adapter.replace(
+            state=identity_state(adapter.space) if few else layered_state(adapter.space, PARTS)
+        )
     adapter = adapt.load(config.adapter, backbone)
     wanted = build(config.space, "space", config.allow)(backbone)
     if wanted.shapes != adapter.space.shapes:

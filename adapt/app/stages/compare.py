@@ -18,14 +18,18 @@ from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.state import PROGRESS
 from adapt.app.stages.tracked import tracked
+from adapt.app.stages.values import OWN, for_values
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
+from adapt.compare.many import check_count
 from adapt.compare.markdown import comparison_markdown
-from adapt.compare.verdict import size_text, verdict
+from adapt.compare.verdict import run_title, size_text
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
 from tasks import Source, Tasks
+from tasks.elsewhere import leaves
+from tasks.own_tasks import said
 
 __all__ = ["context_of", "describe", "run_compare"]
 
@@ -38,11 +42,17 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     parts = Parts(config)
     tasks: Tasks = distribution(config, parts)
     backbone, info = parts.network
+    if tasks.regression:
+        config = for_values(config)
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }
     context = context_of(config, backbone, info, tasks, device)
     task = describe(config, tasks)
+    session.title = run_title(task, config.seed)
+    if OWN in str(config.task):
+        for line in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
+            console.print(f"{tasks.source.name}: {line}", soft_wrap=True, markup=False, highlight=False)
     where = environment(device)
     electricity = build(config.energy, "energy", config.allow)
     backbone_name = context.adapter.backbone_name
@@ -53,16 +63,16 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             context,
             experiment=config.name,
             task=task,
-            tasks=config.task.tasks,
+            tasks=task["tasks"],
             device=device,
             environment=where,
             electricity=electricity,
             checkpoint=session.folder / PROGRESS,
             ours=config.ours,
-            progress=progress(f"{config.name}: {config.task.tasks} tasks, {size_text(task)}"),
+            progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
         )
         documents, figures = _write(result, session)
-        run.log_comparison(result, files=[*documents, *figures], description=verdict(result))
+        run.log_comparison(result, files=[*documents, *figures], title=session.title)
     session.metric = result.metric.name
     show(result, figure=figures[1], folder=session.folder, ui=run.ui_hint, console=console)
     best = result.ours or next(iter(result.methods.values()))
@@ -121,7 +131,7 @@ def describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
     return {
         "source": tasks.source.name,
         **{name: size if isinstance(size, int) else str(size) for name, size in sizes.items()},
-        "tasks": config.task.tasks,
+        "tasks": check_count(config.task.tasks, tasks),
         **tasks.described,
     }
 

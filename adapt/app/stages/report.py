@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapt.compare import Comparison
-from adapt.compare.evidence import evidence_line
+from adapt.compare.evidence import comparison_evidence
 from adapt.compare.markdown import Rows, cost_rows, table_rows
 from adapt.compare.verdict import size_text, verdict
 
@@ -19,16 +19,17 @@ WIDE = 120
 def show(result: Comparison, *, figure: Path, folder: Path, ui: str | None, console: Console) -> None:
     """Print ``result``; ``ui`` is the command that opens the MLflow UI, None if nothing was tracked."""
     task = result.task
+    count = "1 task" if task["tasks"] == 1 else f"{task['tasks']} tasks"
     title = (
-        f"{result.experiment}: {task['source']}, {size_text(task)}, "
-        f"{task['tasks']} tasks, seed {result.seed}, {result.device}"
+        f"{result.experiment}: {task['source']}, {size_text(task)}, {count}, seed {result.seed}, "
+        f"{result.device}"
     )
     content = _with_energy(result) if console.width >= WIDE else table_rows(result)
     console.print()
     console.print(_table(title, content))
     console.print()
     console.print(verdict(result))
-    if evidence := evidence_line(result.examples):
+    if evidence := comparison_evidence(result):
         console.print(f"\n{evidence}")
     console.print(f"\nfigure   {_short(figure)}\nresults  {_short(folder)}", soft_wrap=True)
     if ui is not None:

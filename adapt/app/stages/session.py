@@ -15,10 +15,14 @@ from adapt.backbones import BackboneInfo, tokeniser
 from adapt.compare.many import check_count
 from adapt.errors import AdaptError
 from adapt.tracking import DatasetInput, Run, TrackingSettings, track
-from tasks import FunctionSource, GroupSource, Source, Tasks
+from tasks import FunctionSource, GroupSource, Source, Tasks, ValueSource
 from tasks.elsewhere import on_split, with_seed
 
 __all__ = ["Parts", "Session", "distribution", "readable"]
+
+
+#: The backbone that takes the number of its columns from the task.
+COLUMNS = "columns"
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Session:
         label: what tells it from the other runs of the sweep.
         run_id: MLflow run of this one, set by :meth:`track`; before, that of an earlier try that goes on.
         metric: name of the score that the stage returns, set by the stage.
+        title: what the run does, as its name in MLflow, set by the stage; empty: the name of the experiment.
     """
 
     folder: Path
@@ -42,6 +47,7 @@ class Session:
     label: str = ""
     run_id: str | None = None
     metric: str | None = None
+    title: str = ""
 
     @contextmanager
     def track(
@@ -62,8 +68,9 @@ class Session:
                 keep=True,
                 run_id=self.run_id,
             ) as run:
-                if self.label:
-                    run.log_tags({"mlflow.runName": f"{self.config['name']} {self.label}"})
+                name = f"{self.config['name']} {self.label}" if self.label else self.title
+                if name:
+                    run.log_tags({"mlflow.runName": name})
                 yield run
         finally:
             self.run_id = None if run is None else run.run_id
@@ -83,13 +90,26 @@ class Parts:
     ) -> None:
         self._config, self._network, self._reads = config, network, reads
         self._sources: dict[str, Any] = {}
+        self._shape: tuple[int, ...] = ()
 
     @property
     def network(self) -> tuple[nn.Module, BackboneInfo]:
         """The backbone of the config."""
         if self._network is None:
-            self._network = build(self._config.backbone, "backbone", self._config.allow)
+            self._network = build(self._node(), "backbone", self._config.allow)
         return self._network
+
+    def _node(self) -> Any:
+        """That of the config; of a table's columns there are as many as the task has."""
+        node = self._config.backbone
+        if not isinstance(node, DictConfig) or node.get("name") != COLUMNS:
+            return node
+        if len(self._shape) != 1:
+            raise AdaptError(
+                f"backbone={COLUMNS} reads the columns of a table, and this task has examples of shape "
+                f"{self._shape}: choose a task of a table, or another backbone"
+            )
+        return OmegaConf.merge(node, {"name": f"{COLUMNS}:{self._shape[0]}"})
 
     def make(self, node: Mapping[str, Any], made: Callable[[], Any]) -> Any:
         """The component of ``node``; a source is made once, its texts encoded for the backbone, which comes
@@ -98,7 +118,8 @@ class Parts:
         if key in self._sources:
             return self._sources[key]
         component = made()
-        if isinstance(component, Source | FunctionSource | GroupSource):
+        if isinstance(component, Source | FunctionSource | GroupSource | ValueSource):
+            self._shape = tuple(component.shape)
             component = readable(component, self.network[0] if self._reads else None)
             self._sources[key] = component
         elif "seed" in node and hasattr(component, "map"):
@@ -127,6 +148,8 @@ def distribution(
     """
     parts = Parts(config, reads=False) if parts is None else parts
     task = cast(dict[str, Any], OmegaConf.to_container(config.task, resolve=True))
+    if split is None:
+        task = _nothing_held_back(task)
     tasks = build(tasks_of(task), "task", config.allow, parts.make)
     if not hasattr(tasks, "map"):
         raise AdaptError(
@@ -136,6 +159,23 @@ def distribution(
     check_count(config.task.tasks, tasks)
     seed = config.seed if seed is None else seed
     return with_seed(tasks, seed) if split is None else on_split(tasks, split, seed)
+
+
+def _nothing_held_back(node: Any) -> Any:
+    """A task, or what it holds, of which no class is set aside: that is for learning or choosing on, and who
+    does it names splits. Without a size every task divides all examples anew; of given sizes it draws from a
+    pool of supports and one of queries."""
+    if isinstance(node, list):
+        return [_nothing_held_back(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    found = {key: _nothing_held_back(value) for key, value in node.items()}
+    source = found.get("source")
+    plain = found.get("_target_") == "tasks.own_tasks" and found.get("support_split") is None
+    if plain and isinstance(source, dict) and source.get("split_by") == "auto":
+        given = [found.get(size) for size in ("ways", "shots", "queries", "sizes")]
+        source["split_by"] = "pools" if any(size is not None for size in given) else "nothing"
+    return found
 
 
 def readable(source: Any, backbone: nn.Module | None) -> Any:

@@ -344,7 +344,7 @@ def _speedup(setting: Setting, role: Any) -> str | None:
     comparison = setting.comparison
     if comparison is None or comparison.ours is None or (other := comparison.by_role(role)) is None:
         return None
-    return str(comparison.speedup(other, comparison.ours))
+    return str(comparison.speedup(other, comparison.ours)) if comparison.learned(other) else "near chance"
 
 
 def _described(setting: Setting) -> dict[str, Any]:

@@ -39,6 +39,7 @@ SYMBOLS = {
     "backprop": "square",
     "finetune": "triangle-up",
     "retrain": "triangle-down",
+    "rival": "star",
 }
 
 

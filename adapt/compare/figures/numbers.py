@@ -129,7 +129,8 @@ def speedups_of(comparison: Comparison) -> list[tuple[MethodResult, Speedup]]:
     ours, head = comparison.ours, comparison.best_head
     if ours is None:
         return []
-    others = [other for other in opponents(comparison) if other.role != "head" or other is head]
+    shown = [other for other in opponents(comparison) if other.role != "head" or other is head]
+    others = [other for other in shown if comparison.learned(other)]
     return [(other, comparison.speedup(other, ours)) for other in others]
 
 

@@ -45,8 +45,9 @@ COLOURS = {
     "backprop": "#009E73",
     "finetune": "#AA4499",
     "retrain": "#555555",
+    "rival": "#E69F00",
 }
-MARKERS = {"forward": "D", "head": "o", "backprop": "s", "finetune": "^", "retrain": "v"}
+MARKERS = {"forward": "D", "head": "o", "backprop": "s", "finetune": "^", "retrain": "v", "rival": "*"}
 DASHES = ("-", "--", ":", "-.")
 LEADER = {"arrowstyle": "-", "color": "#999999", "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
 
