@@ -5,10 +5,11 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
+from unittest import mock
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -70,7 +71,7 @@ def _run() -> None:
             if command in COMMANDS:
                 importlib.import_module(f"adapt.app.commands.{command}").main(sys.argv[2:])
             else:
-                _no_rerun(sys.argv[1:])
+                _check_options(sys.argv[1:])
                 with _sweep_closed(), guarded():
                     _entry()()
     except MISTAKES as error:
@@ -95,14 +96,22 @@ def _sweep_closed() -> Iterator[None]:
         raise
 
 
-def _no_rerun(arguments: list[str]) -> None:
-    """Hydra has an option that unpickles a file."""
-    known, _ = get_args_parser().parse_known_args(arguments)
+def _check_options(arguments: list[str]) -> None:
+    """Refuse options that there are not, in a line, and Hydra's that unpickles a file."""
+    parser = get_args_parser()
+    with mock.patch.object(parser, "error", _no_such_option):
+        known, _ = parser.parse_known_args(arguments)
+        if known.experimental_rerun is None:
+            parser.parse_args(arguments)
     if known.experimental_rerun is not None:
         raise AdaptError(
             f"--experimental-rerun {known.experimental_rerun} would run code from that file: use "
             "`python -m adapt resume FOLDER`"
         )
+
+
+def _no_such_option(message: str) -> NoReturn:
+    raise AdaptError(f"{message}: see python -m adapt --help")
 
 
 def _entry() -> Callable[[], object]:
@@ -150,6 +159,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(LAUNCHER):
         name = str(error.missing_cfg_file).removeprefix(LAUNCHER)
         return f'Hydra\'s launcher {name} is not installed: pip install "adaptive-behavior[sweeps]"'
+    if isinstance(error, MissingConfigException) and error.options:
+        return _no_option(error, error.options)
     for earlier, now in RENAMED.items():
         if isinstance(error, InstantiationException) and f"'{earlier}'" in str(error):
             return f"_target_={earlier} is now called {now}"
@@ -159,6 +170,14 @@ def _one_line(error: Exception) -> str:
     messages = [str(error), str(cause)] if isinstance(cause, OmegaConfBaseException) else [str(error)]
     texts = [_without_footers(message) for message in messages]
     return ": ".join(filter(None, texts)) or type(error).__name__
+
+
+def _no_option(error: MissingConfigException, options: Sequence[str]) -> str:
+    """Hydra would go on with where it has looked."""
+    said = str(error).splitlines()[0].removeprefix("In 'config': ")
+    close = get_close_matches(str(error.missing_cfg_file).rpartition("/")[2], options, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{said}: {hint}there are {', '.join(options)}"
 
 
 def _unknown_key(error: OmegaConfBaseException, parent: DictConfig) -> str:

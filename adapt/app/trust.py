@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.config import config_folder
+from adapt.app.reading import checked_files
 from adapt.errors import AdaptError
 
 __all__ = ["check_name", "check_read", "guarded", "split_read"]
@@ -68,7 +69,7 @@ def split_read(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 @contextmanager
 def guarded() -> Iterator[None]:
     """Inside, Hydra composes under these rules."""
-    with mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader):
+    with mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader), checked_files():
         yield
 
 

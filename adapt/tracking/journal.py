@@ -25,6 +25,7 @@ from typing import Any
 from adapt.errors import AdaptError
 from adapt.files import sweep, write_text
 from adapt.tracking.locks import exclusive
+from adapt.tracking.written import operation_of, state_of
 
 __all__ = ["FOLDER", "JOURNAL", "JOURNAL_TAG", "Journal", "Operation", "forget", "left"]
 
@@ -57,12 +58,12 @@ class Journal:
         content = (folder / JOURNAL).read_bytes()
         self._file.truncate(content.rfind(b"\n") + 1)
         found = self.read(0, 1)
-        self.header: Operation = found[0][0] if found else {}
+        self.header: Operation = found[0][0] if found and found[0][0]["do"] == "open" else {}
         self.state: dict[str, Any] = {
             **{"position": 0, "over": False, "status": None, "experiment": "", "problem": False},
             **{"runs": {}, "ended": [], "marks": [], "refused": []},
         }
-        known = _read_state(folder / STATE)
+        known = state_of(folder / STATE)
         # Without it nobody knows what was sent; with it everything was sent of a journal that is shorter now.
         self.state |= {"look": len(self.read(0, 2)) > 1} if known is None else known
         self.state["position"] = min(self.state["position"], self.size)
@@ -151,7 +152,7 @@ class Journal:
     @property
     def root(self) -> Path:
         """Folder of the MLflow store, also if it was moved together with the run's folder."""
-        root = Path(self.header["root"])
+        root = Path(self.header.get("root", "."))
         beside = self.folder.parent / self.header.get("beside", ".")
         return beside.resolve() if not root.exists() and beside.exists() else root
 
@@ -185,7 +186,7 @@ class Journal:
                 if len(operations) == most or not line.endswith(b"\n"):
                     break
                 position += len(line)
-                operations.append((_parsed(line), position))
+                operations.append((operation_of(line), position))
         return operations
 
     def operations(self) -> list[Operation]:
@@ -230,7 +231,7 @@ class Journal:
 
     def finish(self, *, resumable: bool) -> None:
         """MLflow has everything: close the journal, and remove what a run that goes on does not need."""
-        if resumable and not self.header["temporary"]:
+        if resumable and not self.header.get("temporary"):
             head = _line(self.header)
             self.state["position"] = len(head)
             self._file.truncate(len(head))
@@ -245,7 +246,7 @@ class Journal:
             sweep(self.folder, name, 0.0)  # nobody else has written here
         with suppress(OSError):  # the journal of an earlier run may be there
             self.folder.rmdir()
-            if self.header["temporary"]:
+            if self.header.get("temporary"):
                 self.folder.parent.rmdir()
 
     def close(self) -> None:
@@ -292,23 +293,8 @@ def forget(run_folder: Path) -> bool:
     return False
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
-    return None
-
-
 def _line(operation: Mapping[str, Any]) -> bytes:
     return json.dumps(operation, separators=(",", ":")).encode() + b"\n"
-
-
-def _parsed(line: bytes) -> Operation:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"do": "damaged", "run": ""}
 
 
 def _short(path: str) -> str:

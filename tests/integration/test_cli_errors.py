@@ -37,7 +37,11 @@ MISTAKES = [
     mistake("backbone=resnet99", "backbone/resnet99", "conv4"),
     mistake("method=nope", "method/nope", "forward"),
     mistake("experiment=quickstar", "experiment/quickstar", "quickstart"),
+    mistake("head=rigde", "'head/rigde': did you mean ridge?", "kernel_ridge"),
     mistake("nogroup=x", "nogroup"),
+    mistake("--help-me", "unrecognized arguments: --help-me", "python -m adapt --help"),
+    mistake("--cfg x", "invalid choice: 'x'", "python -m adapt --help"),
+    mistake("backbone=module", "backbone.module has no value yet", "set backbone.module._target_="),
     mistake("stage=train", "train", "compare, meta, pretrain"),
     # called otherwise now
     mistake("task.label_noise=0.2", "task.label_noise", "use task=noisy task.share=0.2"),
@@ -45,6 +49,7 @@ MISTAKES = [
     # of other tasks than those that are made of them
     mistake("task=noisy", "task.ways is not a setting", "did you mean base.ways?"),
     # of the wrong type
+    mistake("method.forward.head=[1]", "method.forward.head=[1] is not a component", "_target_"),
     mistake("inner.steps=abc", "inner.steps=abc", "int"),
     mistake("inner.damping=[1]", "inner.damping", "float"),
     mistake("task.shots=many", "many", "task.shots"),

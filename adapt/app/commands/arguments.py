@@ -33,4 +33,7 @@ class Arguments(ArgumentParser):
         Raises:
             AdaptError: always.
         """
+        for action in self._actions:  # argparse takes what may be left out for required, if all of it was
+            if action.nargs == "*":
+                message = message.replace(f", {action.metavar or action.dest}", "")
         raise AdaptError(f"{message}: see {self.prog} --help")
