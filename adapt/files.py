@@ -282,7 +282,7 @@ def tensors_writer(
         try:
             save_file(contiguous, str(path), metadata=dict(metadata or {}))
         except SafetensorError as error:  # its words for a disk that is full
-            raise OSError(f"{path} cannot be written: {error}") from None
+            raise OSError(errno.EIO, f"cannot be written: {error}", str(path)) from None
 
     return write
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -77,12 +78,19 @@ def _run() -> None:
     except MISTAKES as error:
         _refuse(error)
     except (ValueError, OSError) as error:
-        if not _raised_by_hydra(error):
+        said = _hindrance(error)
+        if said is None and not _raised_by_hydra(error):
             raise
-        _refuse(error)
+        _refuse(error if said is None else AdaptError(said))
     finally:
         if (folders := sys.modules.get("adapt.app.folders")) is not None:
             folders.release()
+
+
+def _hindrance(error: BaseException, folder: Path | None = None) -> str | None:
+    from adapt.app.folders import hindrance  # imported here: --help should not wait for it
+
+    return hindrance(error, folder)
 
 
 @contextmanager
@@ -126,6 +134,10 @@ def _task(config: DictConfig) -> float | None:
     forget_unchosen(config, HydraConfig.get().overrides.task)
     try:
         return run(config)
+    except OSError as error:
+        if (said := _hindrance(error, Path(HydraConfig.get().runtime.output_dir))) is None:
+            raise
+        _refuse(AdaptError(said))
     except MISTAKES as error:
         _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
 
