@@ -31,7 +31,6 @@ __all__ = [
     "incomplete",
     "json_text",
     "parse_json",
-    "read_entries",
     "read_json",
     "read_json_text",
     "read_metadata",
@@ -193,20 +192,6 @@ def read_json_text(path: Path) -> tuple[dict[str, Any], bytes]:
     return value, content
 
 
-def read_entries(path: Path, **kinds: Any) -> dict[str, Any]:
-    """A JSON object of which entries are counted on, by name, each with its type or types.
-
-    Raises:
-        AdaptError: what :func:`read_json` refuses; an entry is of another type, or missing and may not be
-            None.
-    """
-    found = read_json(path)
-    for name, kind in kinds.items():
-        if not isinstance(found.get(name), kind):
-            raise AdaptError(f"{path} has no '{name}' as this version writes it: it is damaged, start anew")
-    return found
-
-
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
@@ -297,7 +282,7 @@ def tensors_writer(
         try:
             save_file(contiguous, str(path), metadata=dict(metadata or {}))
         except SafetensorError as error:  # its words for a disk that is full
-            raise OSError(f"{path} cannot be written: {error}") from None
+            raise OSError(errno.EIO, f"cannot be written: {error}", str(path)) from None
 
     return write
 

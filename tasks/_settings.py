@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.readers.settings import SEED, Number, between, check, checked, least, list_of, optional, positive
+from tasks.readers.settings import (
+    MOST,
+    SEED,
+    Number,
+    between,
+    check,
+    checked,
+    least,
+    list_of,
+    optional,
+    positive,
+)
 from tasks.source import TaskError
 
 __all__ = [
+    "MOST",
     "SEED",
     "SIZE",
     "Number",

@@ -56,8 +56,8 @@ class NoisyLabels(Wrapped):
             )
         if self.share and most(self.shots) < 2:
             raise TaskError(
-                f"task.share={self.share} and task.shots={self.shots}: a class needs one right "
-                "example, so use task.shots>=2"
+                f"task.share={self.share} of tasks with task.{self._within}shots={self.shots}: a class needs "
+                f"one right example, so use task.{self._within}shots>=2"
             )
 
     @property

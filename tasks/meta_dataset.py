@@ -21,7 +21,7 @@ from math import log
 
 import numpy as np
 
-from ._settings import Number, check_settings, least
+from ._settings import MOST, Number, check_settings, least
 from .sizes import Uniform
 from .source import TaskError
 
@@ -60,9 +60,9 @@ class MetaDataset:
         check_settings(
             self,
             "MetaDataset",
-            least_ways=Number(whole=True),
-            most_ways=Number(whole=True),
-            most_support=Number(whole=True),
+            least_ways=Number(whole=True, ceiling=MOST),
+            most_ways=Number(whole=True, ceiling=MOST),
+            most_support=Number(whole=True, ceiling=MOST),
             most_queries=once,
             most_per_class=once,
             least_shots=once,

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
-from ._settings import Number, check_settings
+from ._settings import MOST, Number, check_settings
 from .source import TaskError
 
 __all__ = ["Style", "Transform"]
@@ -87,7 +87,7 @@ class Style:
             if f.name == "padding":
                 continue
             whole, most = f.name == "resolution_min", LARGEST.get(f.name)
-            check_settings(self, "style", **{f.name: Number(whole, least=0, most=most)})
+            check_settings(self, "style", **{f.name: Number(whole, least=0, most=most, ceiling=MOST)})
         if self.padding not in ("zeros", "border"):
             raise TaskError(f"style.padding={self.padding!r} is unknown: use 'zeros' or 'border'")
 

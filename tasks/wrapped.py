@@ -56,6 +56,11 @@ class Wrapped:
         return 1 + self.base._depth if isinstance(self.base, Wrapped) else 0
 
     @property
+    def _within(self) -> str:
+        """How settings of the tasks that are wrapped are called, as seen from here: ``base.base.`` …"""
+        return "base." + (self.base._within if isinstance(self.base, Wrapped) else "")
+
+    @property
     def source(self) -> AnySource:
         return self.base.source
 

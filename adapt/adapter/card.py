@@ -75,7 +75,7 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     if isinstance(data, Mapping):
         lines += _data_section(data)
     for key, value in info.items():
-        lines += _section(key, value)
+        lines += _section(str(key), value)
     return "\n".join(lines)
 
 
@@ -113,13 +113,13 @@ def _section(key: str, value: Any) -> list[str]:
 
 
 def _table(values: Mapping[str, Any]) -> list[str]:
-    rows = (row((name.replace("_", " "), _cell(item))) for name, item in values.items())
+    rows = (row((str(name).replace("_", " "), _cell(item))) for name, item in values.items())
     return ["| | |", "|---|---|", *rows, ""]
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name.replace('_', ' ')} {_cell(item)}" for name, item in value.items())
+        return ", ".join(f"{str(name).replace('_', ' ')} {_cell(item)}" for name, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "CONFIG",
     "LAYOUT",
     "Stored",
+    "check_saved",
     "read_adapter",
     "read_stored",
     "read_task",
@@ -107,6 +108,15 @@ def read_stored(folder: Folder) -> Stored:
 
 
 # ------------------------------------------------------------------------------------------ saving
+
+
+def check_saved(adapter: AdapterRecord) -> None:
+    """Refuse an adapter that could not be saved, before the hours that it takes to train it.
+
+    Raises:
+        AdaptError: a solver, head, loss or space that nobody could make again.
+    """
+    json_text(_config(adapter, "adapter"))
 
 
 def save_adapter(adapter: AdapterRecord, folder: Folder) -> None:

@@ -16,6 +16,7 @@ from adapt.app.components import COMPONENTS
 from adapt.app.config import OF_THE_RUN, tasks_of
 from adapt.app.earlier import MOVED
 from adapt.errors import AdaptError
+from tasks import DISTRIBUTIONS, TaskError
 from tasks.places import import_own, within_any
 
 __all__ = ["build", "check", "check_all"]
@@ -76,6 +77,8 @@ def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
             return partial(target, **arguments)
         try:
             return target(**arguments)
+        except TaskError as error:
+            raise _placed(error, target, where) from None
         except ValueError:
             raise  # its own message is what the user should read
         except Exception as error:
@@ -84,6 +87,14 @@ def _built(value: Any, where: str, allow: Sequence[str], make: Make) -> Any:
             ) from error
 
     return make(value, made)
+
+
+def _placed(error: TaskError, target: Any, where: str) -> TaskError:
+    """What tasks say of their settings, which they call ``task.ways`` wherever they stand."""
+    if where == "task" or target not in DISTRIBUTIONS.values():
+        return error
+    of_the_run = "|".join(OF_THE_RUN)
+    return TaskError(re.sub(rf"\btask\.(?!(?:{of_the_run})\b)", f"{where}.", str(error)))
 
 
 def check_all(config: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
@@ -111,6 +122,8 @@ def check(value: Any, where: str, allow: Sequence[str] = (), *, names_only: bool
 
 
 def _resolve(target: Any, where: str, allow: Sequence[str]) -> Any:
+    if target == MISSING:
+        raise AdaptError(f"{where} has no value yet: set {where}._target_=…")
     if isinstance(target, str) and (found := _component(target)) is not None:
         return found
     if not isinstance(target, str) or not within_any(target, allow):
@@ -192,7 +205,7 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     scalars = [option for option in options if option in SCALARS]
     components = [o for o in options if getattr(o, "_is_protocol", False) or is_dataclass(o)]
-    plain = (isinstance(value, Mapping) and "_target_" not in value) or isinstance(value, SCALARS)
+    plain = (isinstance(value, Mapping) and "_target_" not in value) or isinstance(value, (*SCALARS, list))
     plain = plain or (value is None and type(None) not in options)
     if plain and components and len(components) + (type(None) in options) == len(options):
         raise _no_component(where, value)

@@ -4,7 +4,9 @@ The lock is SQLite's on the empty file ``lock`` in it: it ends with its process,
 process that was forked does not have it.
 """
 
+import errno
 import os
+import shlex
 import sqlite3
 import sys
 import time
@@ -15,7 +17,22 @@ from pathlib import Path
 from adapt.errors import AdaptError
 from adapt.tracking.locks import exclusive
 
-__all__ = ["Occupied", "alone", "hold", "occupied", "release"]
+__all__ = ["Occupied", "alone", "hindrance", "hold", "occupied", "release"]
+
+#: What keeps anything from being written, or read, that is no fault of the program.
+HINDRANCES = (
+    *(
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ESTALE,
+    ),
+    *(errno.ENOTCONN, errno.EMFILE, errno.ENFILE),
+)
 
 LOCK = "lock"
 #: Between two attempts, during which a signal is heard.
@@ -75,6 +92,20 @@ def occupied(folder: Path) -> bool:
     if connection is not None:
         connection.close()
     return connection is None
+
+
+def hindrance(error: BaseException, folder: Path | None = None) -> str | None:
+    """What a full disk, say, is to the user: one line; None: ``error`` is something else.
+
+    Args:
+        error: of any kind.
+        folder: of the run that it ended, which can go on.
+    """
+    if not isinstance(error, OSError) or error.errno not in HINDRANCES:
+        return None
+    where = error.filename or folder or "a file"
+    then = "" if folder is None else f", then `python -m adapt resume {shlex.quote(str(folder))}` goes on"
+    return f"{where} cannot be written or read ({error.strerror}): make room or mend it{then}"
 
 
 def _key(folder: Path) -> tuple[int, Path]:

@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -83,18 +85,25 @@ def _run() -> None:
             if command in COMMANDS:
                 importlib.import_module(f"adapt.app.commands.{command}").main(sys.argv[2:])
             else:
-                _no_rerun(sys.argv[1:])
+                _check_options(sys.argv[1:])
                 with _sweep_closed(), guarded():
                     _entry()()
     except MISTAKES as error:
         _refuse(error)
     except (ValueError, OSError) as error:
-        if not _raised_by_hydra(error):
+        said = _hindrance(error)
+        if said is None and not _raised_by_hydra(error):
             raise
-        _refuse(error)
+        _refuse(error if said is None else AdaptError(said))
     finally:
         if (folders := sys.modules.get("adapt.app.folders")) is not None:
             folders.release()
+
+
+def _hindrance(error: BaseException, folder: Path | None = None) -> str | None:
+    from adapt.app.folders import hindrance  # imported here: --help should not wait for it
+
+    return hindrance(error, folder)
 
 
 @contextmanager
@@ -108,14 +117,22 @@ def _sweep_closed() -> Iterator[None]:
         raise
 
 
-def _no_rerun(arguments: list[str]) -> None:
-    """Hydra has an option that unpickles a file."""
-    known, _ = get_args_parser().parse_known_args(arguments)
+def _check_options(arguments: list[str]) -> None:
+    """Refuse options that there are not, in a line, and Hydra's that unpickles a file."""
+    parser = get_args_parser()
+    with mock.patch.object(parser, "error", _no_such_option):
+        known, _ = parser.parse_known_args(arguments)
+        if known.experimental_rerun is None:
+            parser.parse_args(arguments)
     if known.experimental_rerun is not None:
         raise AdaptError(
             f"--experimental-rerun {known.experimental_rerun} would run code from that file: use "
             "`python -m adapt resume FOLDER`"
         )
+
+
+def _no_such_option(message: str) -> NoReturn:
+    raise AdaptError(f"{message}: see python -m adapt --help")
 
 
 def _entry() -> Callable[[], object]:
@@ -130,6 +147,10 @@ def _task(config: DictConfig) -> float | None:
     forget_unchosen(config, HydraConfig.get().overrides.task)
     try:
         return run(config)
+    except OSError as error:
+        if (said := _hindrance(error, Path(HydraConfig.get().runtime.output_dir))) is None:
+            raise
+        _refuse(AdaptError(said))
     except MISTAKES as error:
         _refuse(error)  # here already: Hydra would announce any exception of a job with a line of its own
 

@@ -17,13 +17,13 @@ from hydra._internal.config_repository import CachingConfigRepository, ConfigRep
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
+from adapt.app.reading import text_of
 from adapt.errors import AdaptError
-from tasks.readers.regular import read_regular
 
-__all__ = ["bounded", "check_file", "check_interpolations", "leads_out", "measured", "read_text"]
+__all__ = ["bounded", "check_file", "check_interpolations", "leads_out", "measured"]
 
-#: Bytes of a file of configs, and values in it, aliases replaced by what they stand for.
-LARGEST, VALUES = 1 << 22, 100_000
+#: Values in a file of configs, aliases replaced by what they stand for.
+VALUES = 100_000
 #: Interpolations that are resolved for a whole configuration, and characters that come of them.
 RESOLVED, CHARACTERS = 1_000, 10_000_000
 #: Configs that one configuration is composed of, those of lists of defaults as often as they are named.
@@ -41,20 +41,6 @@ def leads_out(name: str | None) -> bool:
     return bool(path.anchor) or ".." in path.parts
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of configs.
-
-    Raises:
-        AdaptError: names the file, and why it cannot be read.
-    """
-    try:
-        return read_regular(path, most=LARGEST).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise AdaptError(f"{path} is no text in UTF-8 ({error.reason}): save it as that") from None
-    except OSError as error:
-        raise AdaptError(f"{path} cannot be read ({error.strerror}): give a regular file of YAML") from None
-
-
 def check_file(path: Path) -> None:
     """Refuse a file of YAML that cannot be read, or becomes too large when it is.
 
@@ -63,7 +49,7 @@ def check_file(path: Path) -> None:
     """
     try:
         with contextlib.suppress(yaml.YAMLError):
-            root = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+            root = yaml.compose(text_of(path), Loader=yaml.SafeLoader)
             if root is None:  # nothing but comments
                 return
             _expanded(root, {})

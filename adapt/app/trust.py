@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.config import config_folder
+from adapt.app.reading import checked_files
 from adapt.app.sizes import bounded, check_interpolations, leads_out, measured
 from adapt.errors import AdaptError
 
@@ -76,7 +77,8 @@ def split_read(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 @contextmanager
 def guarded() -> Iterator[None]:
     """Inside, Hydra composes under these rules."""
-    with measured(_ours), mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader):
+    loader = mock.patch.object(hydra_internal, "ConfigLoaderImpl", _Loader)
+    with measured(_ours), checked_files(), loader:
         yield
 
 

@@ -97,7 +97,7 @@ class MetaTraining:
             "meta",
             **counts,
             **rates,
-            nested=list_of(Number(whole=True)),  # becomes a tuple, as well
+            nested=list_of(Number(whole=True, ceiling=WIDTH)),  # becomes a tuple, as well
             distinct_tasks=least(0, ceiling=TASKS),
             chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
             ema=Number(least=0, below=1, why="the decay lies between 0 (no average) and 1"),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from adapt.errors import AdaptError
 
-__all__ = ["ensure", "file_of"]
+__all__ = ["ensure", "file_of", "uri_of"]
 
 #: Files that SQLite keeps beside a database: what is in them belongs to it, and to no other.
 BESIDE = ("-journal", "-wal", "-shm")
@@ -51,6 +51,21 @@ def file_of(uri: str) -> Path | None:
         if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
             return None if url.database.startswith("file:") else Path(url.database)
     return None
+
+
+def uri_of(path: Path) -> str:
+    """The URI of a SQLite file, by which :func:`file_of` finds it.
+
+    Raises:
+        AdaptError: SQLAlchemy has no word for a character in its path.
+    """
+    from sqlalchemy.engine import URL
+
+    plain = f"sqlite:///{path}"
+    for uri in (plain, URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)):
+        if file_of(uri) == path:
+            return uri
+    raise AdaptError(f"{path} cannot be the place of a database: use a folder without ? and % in its path")
 
 
 def ensure(path: Path, uri: str, artifacts: str) -> None:
@@ -112,7 +127,7 @@ def _judged(path: Path, tables: set[str], version: str | None, used: set[str]) -
         return _Found.WHOLE
     if not used and (version is None or version in versions):
         return _Found.HALF
-    upgrade = f"copy it, then run `mlflow db upgrade sqlite:///{path}`"
+    upgrade = f"copy it, then run `mlflow db upgrade {uri_of(path)}`"
     if version is not None and version not in versions:
         upgrade = "use the MLflow that made it"
     raise AdaptError(

@@ -25,7 +25,8 @@ from typing import Any
 from adapt.errors import AdaptError
 from adapt.files import sweep, write_text
 from adapt.tracking.locks import exclusive
-from tasks.readers.regular import read_regular, regular_file
+from adapt.tracking.written import operation_of, state_of
+from tasks.readers.regular import regular_file
 
 __all__ = ["FOLDER", "JOURNAL", "JOURNAL_TAG", "Journal", "Operation", "forget", "left"]
 
@@ -35,11 +36,6 @@ JOURNAL_TAG = "adapt.journal"
 
 #: Bytes that are searched at once.
 CHUNK = 1 << 16
-#: What a header says that is counted on, and what operations do.
-HEADER: dict[str, Any] = {"experiment": str, "name": str, "root": str, "journal": str, "tags": dict}
-HEADER |= {"uri": str | None, "temporary": bool}
-FIELDS: dict[str, dict[str, Any]] = {"end": {"status": str}, "mark": {"name": str}}
-FIELDS |= {"metrics": {"points": list}, "files": {"paths": list}, "model": {"paths": list}}
 #: What a state begins with, its lists by their kind.
 BEGINS: dict[str, Any] = {"position": 0, "over": False, "status": None, "experiment": "", "problem": False}
 LISTS: dict[str, Any] = {"runs": dict, "ended": list, "marks": list, "refused": list}
@@ -69,9 +65,9 @@ class Journal:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (until close)
         self._file.truncate(_whole(path))
         found = self.read(0, 1)
-        self.header: Operation = found[0][0] if found and _fits(found[0][0], HEADER) else {}
+        self.header: Operation = found[0][0] if found and found[0][0]["do"] == "open" else {}
         self.state = _state()
-        known = _read_state(folder / STATE)
+        known = state_of(folder / STATE)
         # Without it nobody knows what was sent; with it everything was sent of a journal that is shorter now.
         self.state |= {"look": len(self.read(0, 2)) > 1} if known is None else known
         self.state["position"] = min(self.state["position"], self.size)
@@ -160,7 +156,7 @@ class Journal:
     @property
     def root(self) -> Path:
         """Folder of the MLflow store, also if it was moved together with the run's folder."""
-        root = Path(self.header["root"])
+        root = Path(self.header.get("root", "."))
         beside = self.folder.parent / self.header.get("beside", ".")
         return beside.resolve() if not root.exists() and beside.exists() else root
 
@@ -194,7 +190,7 @@ class Journal:
                 if len(operations) == most or not line.endswith(b"\n"):
                     break
                 position += len(line)
-                operations.append((_parsed(line), position))
+                operations.append((operation_of(line), position))
         return operations
 
     def operations(self) -> list[Operation]:
@@ -243,7 +239,7 @@ class Journal:
 
     def finish(self, *, resumable: bool) -> None:
         """MLflow has everything: close the journal, and remove what a run that goes on does not need."""
-        if resumable and not self.header["temporary"]:
+        if resumable and not self.header.get("temporary"):
             head = _line(self.header)
             self.state["position"] = len(head)
             self._file.truncate(len(head))
@@ -258,7 +254,7 @@ class Journal:
             sweep(self.folder, name, 0.0)  # nobody else has written here
         with suppress(OSError):  # the journal of an earlier run may be there
             self.folder.rmdir()
-            if self.header["temporary"]:
+            if self.header.get("temporary"):
                 self.folder.parent.rmdir()
 
     def close(self) -> None:
@@ -305,25 +301,8 @@ def forget(run_folder: Path) -> bool:
     return False
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(read_regular(path))
-        kinds = {key: type(value) for key, value in BEGINS.items() if value is not None}
-        if (
-            isinstance(found, dict)
-            and _fits(_state() | found, kinds | LISTS)
-            and found.get("position", 0) >= 0
-        ):
-            return found
-    return None
-
-
 def _state() -> dict[str, Any]:
     return {**BEGINS, **{key: kind() for key, kind in LISTS.items()}}
-
-
-def _fits(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> bool:
-    return all(key in found and isinstance(found[key], kind) for key, kind in kinds.items())
 
 
 def _whole(path: Path) -> int:
@@ -342,16 +321,6 @@ def _whole(path: Path) -> int:
 
 def _line(operation: Mapping[str, Any]) -> bytes:
     return json.dumps(operation, separators=(",", ":")).encode() + b"\n"
-
-
-def _parsed(line: bytes) -> Operation:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not _fits(found, {"do": str, "run": str}):
-        return {"do": "damaged", "run": ""}
-    return found if _fits(found, FIELDS.get(found["do"], {})) else {"do": "damaged", "run": ""}
 
 
 def _short(path: str) -> str:

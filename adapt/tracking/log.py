@@ -49,7 +49,7 @@ def apply(client: MlflowClient, run_id: str, operation: Operation, file: Callabl
         case "reopen":
             client.update_run(run_id, status="RUNNING")
         case "end":
-            client.set_terminated(run_id, operation["status"], operation["time"])
+            client.set_terminated(run_id, operation["status"], operation.get("time"))
         case unknown:
             raise ValueError(f"the journal says '{unknown}', which is damaged or of a later version")
 

@@ -22,6 +22,7 @@ from torch import nn
 from adapt.adapter import load
 from adapt.errors import AdaptError
 from adapt.files import parse_json
+from adapt.tracking.database import uri_of
 from adapt.tracking.settings import TrackingSettings
 from adapt.tracking.store import DATABASE, prepare_store, quiet
 
@@ -258,7 +259,7 @@ def _client() -> MlflowClient:
             f"there is no MLflow store: set MLFLOW_TRACKING_URI, or go where {DATABASE} is; it is not in "
             f"{database.parent}"
         )
-    uri = f"sqlite:///{database}"
+    uri = uri_of(database)
     with suppress(AdaptError):  # a store that may only be read was not moved either
         uri = prepare_store(database.parent)
     return mlflow.MlflowClient(tracking_uri=uri)

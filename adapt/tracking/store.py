@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapt.errors import AdaptError
-from adapt.tracking.database import ensure, file_of
+from adapt.tracking.database import ensure, file_of, uri_of
 from adapt.tracking.locks import exclusive
 from adapt.tracking.relocate import relocate
 from adapt.tracking.settings import TrackingSettings
@@ -75,7 +75,7 @@ def prepare_store(root: Path, uri: str | None = None) -> str:
     """
     own = uri is None
     if uri is None:
-        uri = f"sqlite:///{root.resolve() / DATABASE}"
+        uri = uri_of(root.resolve() / DATABASE)
     elif not uri.startswith("sqlite"):
         return uri
     load_mlflow()
@@ -140,7 +140,7 @@ def ui_hint(settings: TrackingSettings, experiment_id: str, run_id: str) -> str:
         return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
     if uri is None:
         path, here = Path(settings.root).resolve() / DATABASE, Path.cwd()
-        uri = f"sqlite:///{path.relative_to(here) if path.is_relative_to(here) else path}"
+        uri = uri_of(path.relative_to(here) if path.is_relative_to(here) else path)
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 

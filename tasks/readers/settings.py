@@ -64,6 +64,11 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
 }
 LARGEST = sys.float_info.max
+#: Of numbers that are no counts: their squares, products and quotients are numbers too, in float64 and as
+#: they are in Python, which raises where torch goes to infinity.
+HUGE = 1e30
+#: Whole numbers beyond it are no longer told apart as floating-point ones, and torch takes none of 64 bits.
+EXACT = 2**53
 
 #: What nothing that is counted comes near; many counts have a lower one of their own.
 MOST = 10**9
@@ -134,15 +139,23 @@ def checked(name: str, value: Any, number: Number, error: type[ValueError]) -> A
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise error(f"{name}={value!r} is no number: {use}")
     if not number.whole and not -LARGEST <= value <= LARGEST:
-        raise error(f"{name}={value} is no finite number: {number.why or use}")
+        raise error(f"{name}={_short(value)} is no finite number: {number.why or use}")
     if not number.whole and abs(value) >= 2**63:
         value = float(value)  # a whole number so large is none to torch
     for sign, bound in number.bounds():
         if not HOLDS[sign](value, bound):
             fault = f"too {'small' if '>' in sign else 'large'}: use {short}{sign}{_shown(bound)}"
-            raise error(f"{name}={value}: {number.why}" if number.why else f"{name}={value} is {fault}")
+            shown = _short(value)
+            raise error(f"{name}={shown}: {number.why}" if number.why else f"{name}={shown} is {fault}")
     if number.ceiling is not None and value > number.ceiling:
         raise error(f"{name}={_short(value)} is too large: use {short}<={_shown(number.ceiling)}")
+    if not number.whole:
+        if abs(value) > HUGE:
+            raise error(f"{name}={_short(value)} is too far from 0: use a number of {HUGE:g} at most")
+        if number.above == 0 and value < 1 / HUGE:
+            raise error(f"{name}={value} is too small: use {short}>={1 / HUGE:g}")
+        if abs(value) > EXACT:
+            return float(value)
     return value
 
 
@@ -157,9 +170,10 @@ def check(settings: Any, prefix: str, error: type[ValueError], rules: dict[str, 
         object.__setattr__(settings, name, value)
 
 
-def _short(value: float) -> str:
-    """A number for a message; Python writes none of thousands of digits."""
-    return str(value) if abs(value) < 10**30 else "a number of more than 30 digits"
+def _short(value: Any) -> str:
+    """A number for a message; Python writes no whole one of thousands of digits."""
+    short = isinstance(value, float) or abs(value) < 10**30
+    return str(value) if short else "a number of more than 30 digits"
 
 
 def _shown(bound: float) -> str:

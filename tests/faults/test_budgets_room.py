@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from adapt.app.folders import hindrance
+from adapt.compare.checkpoint import Checkpoint
 from tasks import TaskError
 from tasks.audit.__main__ import main as audit
 from tasks.readers.room import check_room
@@ -115,3 +117,36 @@ def test_a_disk_that_fills_up_is_what_is_told(
     monkeypatch.setattr("adapt.app.stages.state.write_json", full)
     assert call([*TINY], tmp_path) == 2
     assert "the folder of the run: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_disk_that_fills_up_during_a_run_is_one_line_and_the_run_goes_on_later(
+    number: int,
+    no_figures: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add, full = Checkpoint.add, [False, True]
+
+    def write(*arguments: Any) -> None:
+        if full and full.pop(0):
+            raise OSError(number, os.strerror(number), "progress.jsonl")
+        add(*arguments)
+
+    monkeypatch.setattr(Checkpoint, "add", write)
+    assert call(TINY, tmp_path) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(
+        f"error: progress.jsonl cannot be written or read ({os.strerror(number)}): make room"
+    )
+    assert f"`python -m adapt resume {tmp_path / 'run'}` goes on" in line
+    kept = (tmp_path / "run" / "progress.jsonl").read_bytes()
+    assert call(["resume", "run"], tmp_path) == 0
+    assert (tmp_path / "run" / "progress.jsonl").read_bytes().startswith(kept), "the first task was not kept"
+    assert kept.count(b"\n") == 2 and "2 tasks" in capsys.readouterr().out
+
+
+def test_other_errors_of_the_system_stay_bugs(tmp_path: Path) -> None:
+    assert hindrance(FileNotFoundError(errno.ENOENT, "no such file"), tmp_path) is None
+    assert hindrance(OSError("a bug"), tmp_path) is hindrance(ValueError("a bug")) is None

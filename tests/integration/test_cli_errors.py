@@ -39,7 +39,11 @@ MISTAKES = [
     mistake("method=[head,forwrd]", "method/forwrd", "did you mean forward?"),
     mistake("experiment=quickstar", "experiment/quickstar", "did you mean quickstart?"),
     mistake("experiment=own_txt", "experiment/own_txt", "did you mean own_text?"),
+    mistake("head=rigde", "'head/rigde': did you mean ridge?", "kernel_ridge"),
     mistake("nogroup=x", "nogroup"),
+    mistake("--help-me", "unrecognized arguments: --help-me", "python -m adapt --help"),
+    mistake("--cfg x", "invalid choice: 'x'", "python -m adapt --help"),
+    mistake("backbone=module", "backbone.module has no value yet", "set backbone.module._target_="),
     mistake("stage=train", "train", "compare, meta, pretrain"),
     # called otherwise now
     mistake("task.label_noise=0.2", "task.label_noise", "use task=noisy task.share=0.2"),
@@ -47,6 +51,7 @@ MISTAKES = [
     # of other tasks than those that are made of them
     mistake("task=noisy", "task.ways is not a setting", "did you mean base.ways?"),
     # of the wrong type
+    mistake("method.forward.head=[1]", "method.forward.head=[1] is not a component", "_target_"),
     mistake("inner.steps=abc", "inner.steps=abc", "int"),
     mistake("inner.damping=[1]", "inner.damping", "float"),
     mistake("task.shots=many", "many", "task.shots"),

@@ -61,6 +61,20 @@ def test_what_does_not_fit_together_is_said_in_one_line(
     assert line.startswith("error: ") and said in line
 
 
+def test_what_could_not_be_saved_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A head of one's own, which no saved adapter can name."""
+    (tmp_path / "heads_of_mine.py").write_text(
+        "from adapt.heads import Direct\nclass Mine(Direct):\n    pass\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code = call([*TINY, "head._target_=heads_of_mine.Mine", "allow=[heads_of_mine]"], tmp_path)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and "Mine cannot be saved: only direct" in line
+    assert not [*tmp_path.rglob("*.safetensors")], "nothing was trained"
+
+
 def test_pretraining_needs_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = [name for name in TINY if not name.startswith(("meta.", "stage="))]
     assert call([*overrides, "stage=pretrain", "meta=pretraining"], tmp_path) == 2

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, FittedTask
 from adapt.adapter.adapting import ONE_SHOT, WORSE
+from adapt.heads import Ridge
 from adapt.inner import Descent, GaussNewton, Learned, Loss, Model, Solver, Trace
 from adapt.meta.query import Learner
 from tasks import ArraySource, Distribution, Episode
@@ -117,3 +119,20 @@ def test_the_earlier_name_of_replace_says_what_it_is_called_now() -> None:
     adapter = make_adapter(tiny_conv4())
     with pytest.warns(DeprecationWarning, match=r"called adapter\.replace"):
         assert adapter.with_(solver=GaussNewton(2)).solver == GaussNewton(2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"head": "ridge"}, r"head='ridge' is none: pass an object, such as adapt\.heads\.Ridge\(\)"),
+        ({"head": Ridge}, r"head=Ridge is a class: pass an object, head=Ridge\(\)"),
+        ({"support_head": None}, "support_head=None is none: pass an object"),
+        ({"solver": "auto"}, r"solver='auto' is none: .* adapt\.inner\.GaussNewton\(\)"),
+        ({"solver": GaussNewton}, r"solver=GaussNewton is a class: pass an object, solver=GaussNewton\(\)"),
+        ({"loss": "cross_entropy"}, r"loss='cross_entropy' is none: .* adapt\.inner\.CrossEntropy\(\)"),
+        ({"head": {"name": "ridge"}}, "head={'name': 'ridge'} is none"),
+    ],
+)
+def test_a_part_is_an_object_and_neither_its_name_nor_its_class(changes: Any, said: str) -> None:
+    with pytest.raises(AdaptError, match=said):
+        make_adapter(tiny_conv4()).replace(**changes)

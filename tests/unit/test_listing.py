@@ -77,11 +77,9 @@ def test_list_has_every_option_with_its_sentence(tmp_path: Path, capsys: pytest.
     assert [*rows][:4] == ["experiment", "backbone", "space", "head"]
 
 
-def test_the_page_on_experiments_names_every_option() -> None:
+def test_the_page_on_experiments_names_every_group_and_no_option_that_is_not_there() -> None:
     page = (config_folder().parent / "docs" / "experiments.md").read_text(encoding="utf-8")
     named = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
-    for path in CONFIGS:
-        assert f"`{path.stem}`" in named[path.parent.name], f"docs/experiments.md lacks {path.stem}"
     for group in {path.parent.name for path in CONFIGS}:
         for option in re.findall(r"`(\w+)`", named[group]):
             assert (config_folder() / group / f"{option}.yaml").is_file(), f"there is no {group}={option}"

@@ -104,3 +104,10 @@ def test_a_source_s_own_card_goes_to_disk_and_back(adapter: FewShotAdapter, tmp_
     ):
         assert text in page
     assert adapt.load(tmp_path, adapter.backbone).info["data_card"] == sheet
+
+
+def test_keys_need_not_be_texts(adapter: FewShotAdapter, tmp_path: Path) -> None:
+    adapter.replace(info={1: "one", "shots": {5: 0.9, "by": {10: 0.95}}}).save_pretrained(tmp_path)
+    page = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "## 1" in page and "| 5 | 0.9 |" in page and "| by | 10 0.95 |" in page
+    assert adapt.load(tmp_path, adapter.backbone).info["shots"] == {"5": 0.9, "by": {"10": 0.95}}

@@ -57,8 +57,10 @@ ADAPTER = make_adapter(NETWORK)
 LINEAR = nn.Linear(4, 3)
 
 #: What no whole number is, then what no number is.
-NOT_WHOLE: list[Any] = [2.0, 2.5, True, "2", NAN, INF, [2], np.float64(2), np.bool_(True)]
-NOT_A_NUMBER: list[Any] = [True, "1", NAN, INF, -INF, [1.0], 10**400, None, np.float32(NAN)]
+NOT_WHOLE: list[Any] = [10**5000, 2.0, 2.5, True, "2", NAN, INF, [2], np.float64(2), np.bool_(True)]
+NOT_A_NUMBER: list[Any] = [True, "1", NAN, INF, -INF, [1.0], 10**400, 10**5000, None, np.float32(NAN)]
+#: Numbers with which nothing can be computed: Python raises where torch goes to infinity, or divides by 0.
+EXTREME: list[Any] = [1e308, -1e308, 10**32, 10**18 * 10**18]
 
 Make = Callable[[Any], Any]
 #: Setting -> (how to make something with it, name in messages, a number that is good, numbers that are not).
@@ -165,7 +167,7 @@ def test_whole_numbers(make: Make, name: str, good: int, bad: list[int]) -> None
 def test_numbers(make: Make, name: str, good: float, bad: list[float]) -> None:
     make(good)
     make(np.float64(good))
-    for value in [*NOT_A_NUMBER, *bad]:
+    for value in [*NOT_A_NUMBER, *EXTREME, *bad]:
         with pytest.raises((AdaptError, TaskError)) as caught:
             make(value)
         assert str(caught.value).startswith(name) and "\n" not in str(caught.value), (value, caught.value)
@@ -178,6 +180,9 @@ def test_numbers(make: Make, name: str, good: float, bad: list[float]) -> None:
         (lambda: Distribution(TOY, 2, True), "task.shots=True is no whole number: use task.shots>=1"),
         (lambda: Distribution(TOY, 2, 2, 2, seed=2**63), "is too large: use task.seed<=2**63 - 1"),
         (lambda: Ridge(l2=INF), "head.l2=inf is no finite number: the regularisation must be positive"),
+        (lambda: Ridge(l2=10**32), "head.l2=a number of more than 30 digits is too far from 0"),
+        (lambda: KernelRidge(length=1e308), "head.length=1e+308 is too far from 0: use a number of 1e+30"),
+        (lambda: KernelRidge(length=1e-308), "head.length=1e-308 is too small: use head.length>=1e-30"),
         (lambda: Ridge(l2="1"), "head.l2='1' is no number: use head.l2>0"),  # type: ignore[arg-type]
         (lambda: ADAPTER.replace(rows=2.5), "rows=2.5 is no whole number: use rows>=1, or None"),
         (lambda: LogisticCV(l2=(1, NAN)), "head.l2=nan is no finite number"),
@@ -233,6 +238,23 @@ def test_scalars_of_numpy_become_those_of_python() -> None:
     assert hash(tasks.shots) == hash(Choice([1, 2])) and (tasks.ways, tasks.seed) == (2, 3)
     assert repr(tasks) == repr(Distribution(TOY, 2, Choice([1, 2]), Uniform(1, 2), seed=3))
     assert tasks.episode(np.int64(5)).meta.index == 5
+
+
+HEADS: list[Callable[[Any], Any]] = [
+    lambda v: Logistic(l2=v),
+    lambda v: LogisticCV(l2=(v, 1.0), steps=2),
+    lambda v: Linear(lr=1e-30, l2=min(v, 1.0), steps=1),
+    lambda v: Ridge(l2=v, scale=v),
+    lambda v: KernelRidge(length=v, l2=v, scale=v),
+    lambda v: Prototype(temperature=v),
+]
+
+
+@pytest.mark.parametrize("value", [10**30, 2**63, 1e30, 1e-30, 10**17 + 1], ids=str)
+@pytest.mark.parametrize("make", HEADS)
+def test_a_number_that_is_taken_can_be_computed_with(make: Callable[[Any], Any], value: float) -> None:
+    head, x, y = make(value), torch.eye(4), torch.eye(2).repeat(2, 1)
+    assert head.logits(head.fit(x, y), x).shape == (4, 2)
 
 
 def test_parts_of_a_mixture_share_no_class() -> None:

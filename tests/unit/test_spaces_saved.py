@@ -19,24 +19,20 @@ from adapt.adapter import initial_state
 from adapt.adapter.storage import FORMAT
 from adapt.heads import Ridge
 from adapt.inner import GaussNewton
-from adapt.spaces import Space, bias, combine, film, full, ia3, lora, named, prompt, residual
+from adapt.spaces import Space, combine, film, ia3, lora, named, prompt
 from adapt.spaces.saved import SPACES, describe, rebuild
 from tests.helpers import SIDE, randomised, tensors_in, tiny_conv4
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "space").glob("*.yaml"))
 
-BUILDERS: dict[str, Callable[[nn.Module], Space]] = {
-    "bias": bias,
+BUILDERS: dict[str, Callable[[nn.Module], Space]] = SPACES | {
     "film": lambda network: film(network, skip=1),
-    "full": full,
     "ia3": lambda network: ia3(network, targets="*.0"),
     "lora": lambda network: lora(network, rank=2, alpha=3.0, targets="*.0", seed=4),
-    "residual": residual,
     "film+lora": lambda network: combine(film(network), lora(network, rank=1)),
     "nested": lambda network: combine(
         combine(named("mine", network, film(network).shapes), lora(network, rank=1)), prompt(network)
     ),
-    "prompt": prompt,
 }
 
 
@@ -68,10 +64,6 @@ def adapter_in(space: Callable[[nn.Module], Space]) -> FewShotAdapter:
 
 
 SUPPORT = draw(9, 1, SIDE, SIDE, seed=3), ["a", "b", "c"] * 3
-
-
-def test_every_space_that_can_be_saved_is_tried() -> None:
-    assert set(SPACES) <= {space(images()).name for space in BUILDERS.values()}
 
 
 @pytest.mark.parametrize("space", BUILDERS.values(), ids=BUILDERS.keys())

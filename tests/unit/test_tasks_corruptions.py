@@ -117,7 +117,7 @@ def test_every_episode_has_noise_of_its_own_and_so_has_every_wrapper() -> None:
         (lambda: NoisyLabels(FunctionTasks(Sinusoid()), 0.1), "sinusoid has numbers, no labels"),
         (
             lambda: NoisyLabels(Distribution(source({"train": [9] * 4}), 2, 1, 2), 0.1),
-            "task.share=0.1 and task.shots=1: a class needs one right example",
+            r"task.share=0.1 of tasks with task.base.shots=1: .* so use task.base.shots>=2",
         ),
     ],
 )

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
 from adapt.compare import MSE
 from adapt.compare.verdict import run_title, verdict
 from adapt.tracking import DatasetInput, git_state, model, prepare_store, track
+from adapt.tracking.database import file_of, uri_of
 from adapt.tracking.params import flatten
 from adapt.tracking.record import CUT
 from adapt.tracking.view import view_address
@@ -184,6 +190,21 @@ def test_the_store_is_where_plain_mlflow_ui_looks(root: Path, monkeypatch: pytes
         pass
     assert run.ui_hint == f"mlflow ui --backend-store-uri sqlite:///{root.resolve()}/mlflow.db"
     assert not (root / "mlruns" / "mlruns").exists()
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "100%", "a%20b", "what?", "a#b", "Größe", "a?b=c&d"])
+def test_a_store_may_be_in_a_folder_of_any_name(name: str, empty_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(empty_store / "mlflow.db", folder)
+    uri = prepare_store(folder)
+    assert (file_of(uri), uri_of(folder / "mlflow.db")) == (folder / "mlflow.db", uri)
+    with track(settings(root=str(folder)), "here") as run:
+        run.log_tags({"colour": "red"})
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        assert store.execute("SELECT value FROM tags WHERE key = 'colour'").fetchall() == [("red",)]
+        (place,) = store.execute("SELECT artifact_uri FROM runs").fetchone()
+    assert Path(url2pathname(urlsplit(place).path)).is_relative_to(folder)
 
 
 def test_metric_histories_are_buffered_and_complete(client: Any, root: Path) -> None:

@@ -41,6 +41,9 @@ class Plain(ArgumentParser):
         Raises:
             AdaptError: always.
         """
+        for action in self._actions:  # argparse takes what may be left out for required, if all of it was
+            if action.nargs == "*":
+                message = message.replace(f", {action.metavar or action.dest}", "")
         raise AdaptError(message if message.endswith("?") else f"{message}: see {self.prog} --help")
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from adapt.app.commands.arguments import Arguments
 from adapt.app.config import config_folder
 from adapt.app.progress import console
-from adapt.app.sizes import read_text
+from adapt.app.reading import text_of
 from adapt.errors import AdaptError
 
 __all__ = ["config_folders", "groups", "main", "rows", "sentence"]
@@ -81,7 +81,7 @@ def sentence(path: Path) -> str:
     >>> sentence(config_folder() / "space" / "full.yaml")
     'All parameters of the network.'
     """
-    for line in read_text(path).splitlines():
+    for line in text_of(path).splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):

@@ -17,13 +17,16 @@ from adapt.app.commands.arguments import Arguments, say_taken
 from adapt.app.folders import hold
 from adapt.app.progress import console
 from adapt.app.sizes import check_file
-from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, resumed
+from adapt.app.stages.state import MULTIRUN, RUN, SWEEP, State, kept, read_sweep, resumed
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
-from adapt.files import read_entries, write_text
+from adapt.files import write_text
 from adapt.tracking import forget, left
 
 __all__ = ["Started", "main", "started"]
+
+#: What ``tune`` leaves in its folder.
+SEARCH = "tune.json"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ def started(folder: Path) -> Started:
     """
     sweep = (folder / MULTIRUN).is_file()
     noted = folder / (MULTIRUN if sweep else RUN)
+    if not noted.is_file() and (folder / SEARCH).is_file():
+        raise AdaptError(
+            f"{folder} is that of a search: go on with "
+            f"`python -m adapt tune folder={shlex.quote(str(folder))}`"
+        )
     if not noted.is_file():
         raise AdaptError(
             f"{folder} is not the folder of a run or a sweep: there is neither {RUN} nor {MULTIRUN} in it"
@@ -166,12 +174,9 @@ def _keep(found: Started) -> None:
 
 def _finished(found: Started) -> bool:
     if found.sweep:
-        path = found.folder / SWEEP
-        return (
-            path.is_file()
-            and read_entries(path, status=str)["status"] == "finished"
-            and not left(found.folder)
-        )
+        if not (found.folder / SWEEP).is_file():
+            return False
+        return bool(read_sweep(found.folder)["status"] == "finished") and not left(found.folder)
     state = State.read(found.folder)
     return state is not None and state.status == "finished"
 

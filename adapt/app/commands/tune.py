@@ -3,6 +3,7 @@
 import argparse
 import platform
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from adapt.app.commands.arguments import say_taken
 from adapt.app.config import Stage
 from adapt.app.folders import alone
 from adapt.app.progress import console, progress
+from adapt.app.recorded import TEXT, TEXTS, recorded
 from adapt.app.sweeps.tuning.composing import chosen_config, composed, override, resolved
 from adapt.app.sweeps.tuning.report import draw, page, show, summary
 from adapt.app.sweeps.tuning.result import Tuning
@@ -27,9 +29,10 @@ from adapt.app.sweeps.tuning.study import MethodStudy, Trial, opened
 from adapt.app.sweeps.tuning.trials import ComparisonTrials, Record, TrainingTrials
 from adapt.app.trust import split_read
 from adapt.errors import AdaptError
-from adapt.files import read_entries, write_json, write_text
+from adapt.files import write_json, write_text
 from adapt.memory import keep_freed_memory
 from adapt.tracking import Run, TrackingSettings, forget, left, track
+from adapt.tracking.database import uri_of
 from adapt.tracking.params import flatten
 from tasks.readers.room import check_room
 
@@ -37,6 +40,7 @@ __all__ = ["main", "tune"]
 
 #: In the folder of a search: what was typed, so that ``folder=`` alone goes on with it.
 REQUEST = "tune.json"
+REQUESTED = {"overrides": TEXTS, "config_dir": TEXT, "studies": str}
 NUMBERS = "tuning.json"
 #: Parts of the config that may change when a search goes on: where it is recorded, its budget, and which
 #: method the others are compared with, as methods are searched one by one.
@@ -101,10 +105,11 @@ def tune(overrides: Sequence[str], *, folder: Path | None = None, config_dir: Pa
     settings: TrackingSettings = build(config.tracking, "tracking", config.allow)
     settings = replace(settings, experiment=f"{settings.experiment or config.name}-tune")
     work = _Work(config, plain, [*overrides], config_dir, search, trials, folder, settings)
-    with alone(folder), opened(search.storage or f"sqlite:///{folder / 'study.db'}") as storage:
-        studies = {name: _study(work, storage, name) for name in search.space}
+    with alone(folder), opened(search.storage or uri_of(folder / "study.db")) as storage:
+        called = _called(folder)
+        studies = {name: _study(work, storage, called, name) for name in search.space}
         where = None if config_dir is None else str(config_dir.resolve())
-        write_json(folder / REQUEST, {"overrides": [*overrides], "config_dir": where})
+        write_json(folder / REQUEST, {"overrides": [*overrides], "config_dir": where, "studies": called})
         done = (folder / NUMBERS).is_file() and not any(study.open for study in studies.values())
         if done and not left(folder):
             console.print(f"{folder} is finished: nothing is run again", soft_wrap=True, markup=False)
@@ -225,10 +230,19 @@ def _tidy(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def _study(work: _Work, storage: Any, name: str) -> MethodStudy:
+def _called(folder: Path) -> str:
+    """How the studies of a search are called in their storage, which other searches may share."""
+    if not (folder / REQUEST).is_file():
+        return f"{folder.name}-{uuid.uuid4().hex[:8]}"
+    return str(
+        recorded(folder / REQUEST, REQUESTED).get("studies", folder.name)
+    )  # earlier versions did not say
+
+
+def _study(work: _Work, storage: Any, called: str, name: str) -> MethodStudy:
     space, higher = work.search.space[name], work.trials.metric.higher_is_better
     own = own_values(work.config, space)
-    study = MethodStudy(storage, f"{work.folder.name}/{name}", name, space, work.search, own, higher)
+    study = MethodStudy(storage, f"{called}/{name}", name, space, work.search, own, higher)
     fixed = {key: value for key, value in work.plain.items() if key not in MAY_CHANGE}
     search = {key: getattr(work.search, key) for key in ("tasks", "seed", "sampler", "held_out")}
     searched = {f"{key} (searched)": str(setting) for key, setting in space.items()}
@@ -302,9 +316,7 @@ def _request(folder: Path) -> tuple[list[str], Path | None]:
         raise AdaptError(
             f"{folder} holds no search to go on with: say what to search, as hparams_search=methods"
         )
-    found = read_entries(folder / REQUEST, overrides=list, config_dir=str | None)
-    if not all(isinstance(text, str) for text in found["overrides"]):
-        raise AdaptError(f"{folder / REQUEST} is damaged: overrides are texts; say anew what to search")
+    found = recorded(folder / REQUEST, REQUESTED, ("overrides", "config_dir"))
     taken, untaken = split_read(found["overrides"])
     where = ["--config-dir", found["config_dir"]] if found.get("config_dir") else []
     say_taken(f"{folder} goes on with", [*where, *taken], untaken)

@@ -95,7 +95,8 @@ def context_of(
     if info.input_shape is not None and source.shape != tuple(info.input_shape):
         raise AdaptError(
             f"task '{source.name}' has examples of shape {source.shape} but backbone "
-            f"'{info.name}' takes {info.input_shape}"
+            f"'{info.name}' takes {info.input_shape}: choose another backbone, or where the source can make "
+            f"them as large, set task.source.size={info.input_shape[-1]}"
         )
     adapter = adapter_of(config, backbone, info, tasks)
     adapter.examples(tasks.episode(0).support_x)  # of the range that the backbone was trained on

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from adapt.adapter import AdapterState, FewShotAdapter
+from adapt.adapter.storage import check_saved
 from adapt.app.build import build
 from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
@@ -38,6 +39,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     backbone, info = parts.network
     adapter = untrained(config, backbone.to(device), info, train)
     adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
+    check_saved(adapter)
     resume = _resumed(config)
     folder = Path(config.output) if config.output else session.folder / "adapter"
     _check_room(adapter, settings, folder, session.folder)

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from adapt.app.folders import occupied
-from adapt.app.stages.state import SWEEP, Sweep
+from adapt.app.stages.state import Sweep, read_sweep
 from adapt.errors import AdaptError
-from adapt.files import read_entries
 
 __all__ = ["ORPHAN_SECONDS", "end_with_parent", "this_process"]
 
@@ -67,8 +66,7 @@ def _watch(sweep: Sweep, launcher: str) -> Callable[[], bool] | None:
 
 def _token(sweep: Sweep) -> str | None:
     try:
-        process = read_entries(sweep.folder / SWEEP, process=dict | None).get("process") or {}
-        found: str | None = process.get("token")
+        found: str | None = (read_sweep(sweep.folder).get("process") or {}).get("token")
     except AdaptError:  # the folder was removed
         return None
     return found

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from adapt.app import build
 from adapt.app.config import Stage
 from adapt.app.environment import choose_device, job_number
-from adapt.app.folders import Occupied, alone
+from adapt.app.folders import Occupied, alone, hindrance
 from adapt.app.progress import console
 from adapt.app.stages.compare import run_compare
 from adapt.app.stages.meta import CHECKPOINT, run_meta
@@ -67,7 +67,7 @@ def run(config: DictConfig) -> float | None:
             raise
         if isinstance(error, Occupied):
             state.write(sweep.folder / OCCUPIED / str(state.number), status="failed", error=str(error))
-        elif not isinstance(error, MISTAKES):
+        elif not isinstance(error, MISTAKES) and hindrance(error) is None:
             traceback.print_exc()
         console.print(
             f"run {state.number} of the sweep failed: {_one_line(error)}", soft_wrap=True, markup=False

@@ -12,8 +12,9 @@ from typing import Any
 from hydra.types import RunMode
 
 from adapt.app.earlier import comparable
+from adapt.app.recorded import NUMBER, OBJECT, TEXT, TEXTS, WHOLE, recorded
 from adapt.errors import AdaptError
-from adapt.files import read_entries, write_json
+from adapt.files import write_json
 from adapt.tracking.journal import FOLDER, Journal, left
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "begin",
     "clear",
     "kept",
+    "read_sweep",
     "resumed",
     "sweep_of",
 ]
@@ -39,11 +41,23 @@ OCCUPIED = "occupied"
 #: What a comparison has done so far, see :func:`adapt.compare.compare`.
 PROGRESS = "progress.jsonl"
 #: Entries of a state by type, where it has them.
-KINDS = {"overrides": list, "config": dict | None, "number": int | None, "score": int | float | None}
-KINDS |= {name: str | None for name in ("sweep", "stage", "metric", "run_id", "error")}
+KINDS: dict[str, Any] = {
+    **{"status": str, "overrides": TEXTS, "config": OBJECT, "number": WHOLE, "score": NUMBER},
+    **dict.fromkeys(("sweep", "stage", "metric", "run_id", "error"), TEXT),
+}
+KINDS_OF_SWEEP: dict[str, Any] = {
+    **{
+        "id": str,
+        "run_id": TEXT,
+        "status": str,
+        "swept": (dict, list),
+        "overrides": TEXTS,
+        "process": OBJECT,
+    },
+}
+
 #: So many changed settings are named.
 NAMED = 3
-
 #: The folder that ``python -m adapt resume`` goes on in, while it does.
 resumed: ContextVar[Path | None] = ContextVar("resumed", default=None)
 
@@ -91,8 +105,9 @@ class State:
         """
         if not (folder / STATE).is_file():
             return None
+        found = recorded(folder / STATE, KINDS, ("status",))
         try:
-            return cls(**read_entries(folder / STATE, status=str, **KINDS))
+            return cls(**found)
         except TypeError:
             raise AdaptError(f"{folder / STATE} is of another version of this package: start anew") from None
 
@@ -128,9 +143,17 @@ def sweep_of(hydra: Any) -> Sweep | None:
     folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
     if not (folder / SWEEP).is_file():
         return None
-    recorded = read_entries(folder / SWEEP, id=str, run_id=str | None, swept=list | dict, process=dict | None)
-    swept, process = tuple(recorded["swept"]), recorded.get("process") or {}
-    return Sweep(folder, recorded["id"], recorded["run_id"], swept, process)
+    found = read_sweep(folder)
+    return Sweep(folder, found["id"], found["run_id"], tuple(found["swept"]), found.get("process") or {})
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """What is noted of the sweep in ``folder``.
+
+    Raises:
+        AdaptError: there is nothing, or a file that is none of ours.
+    """
+    return recorded(folder / SWEEP, KINDS_OF_SWEEP, ("id", "run_id", "status", "swept"))
 
 
 def begin(folder: Path, state: State) -> tuple[State, bool]:

@@ -22,11 +22,11 @@ from adapt.app.build import build
 from adapt.app.folders import hold
 from adapt.app.progress import console
 from adapt.app.stages.parent import this_process
-from adapt.app.stages.state import OCCUPIED, SWEEP, clear, resumed
+from adapt.app.stages.state import OCCUPIED, SWEEP, clear, read_sweep, resumed
 from adapt.app.sweeps.summary import Summary, draw, read_jobs
 from adapt.compare import Comparison
 from adapt.errors import AdaptError
-from adapt.files import read_json, write_json
+from adapt.files import write_json
 from adapt.interrupts import kind
 from adapt.tracking import Run, TrackingSettings, forget, track
 from adapt.tracking.sync import sync
@@ -76,7 +76,7 @@ class SweepSummary(Callback):
         if resumed.get() != folder:
             clear(folder)
         elif (folder / SWEEP).is_file():
-            known = read_json(folder / SWEEP)
+            known = read_sweep(folder)
         shutil.rmtree(folder / OCCUPIED, ignore_errors=True)
         settings, swept = _settings(config), _swept(config)
         with ExitStack() as stack:  # an interruption before the sweep is open ends its MLflow run
@@ -157,7 +157,7 @@ def close(error: BaseException | None) -> None:
         status = "finished" if error is None else "failed"
         if error is not None and kind(error) is not None:
             status = "killed"
-        write_json(opened.folder / SWEEP, {**read_json(opened.folder / SWEEP), "status": status})
+        write_json(opened.folder / SWEEP, {**read_sweep(opened.folder), "status": status})
         try:
             opened.stack.__exit__(
                 type(error) if error else None, error, getattr(error, "__traceback__", None)
