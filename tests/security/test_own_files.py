@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapt.app.commands import list as listing
+from adapt.app.commands.tune import _called as called
 from adapt.app.commands.tune import tune
 from adapt.app.compose import compose_run
 from adapt.app.stages.state import STATE, SWEEP, State, read_sweep
@@ -108,6 +109,16 @@ def test_what_was_typed_for_a_search_is_checked(found: dict[str, Any], tmp_path:
     write_json(tmp_path / "tune.json", {"overrides": [], "config_dir": None} | found if found else {})
     with pytest.raises(AdaptError, match=r"tune\.json (holds a|lacks)"):
         tune([], folder=tmp_path)
+
+
+def test_searches_of_one_name_have_studies_of_their_own(tmp_path: Path) -> None:
+    """In a storage that they share; those of earlier versions were called as their folder."""
+    one, other = tmp_path / "a" / "search", tmp_path / "b" / "search"
+    assert called(one) != called(other)
+    write_json(one / "tune.json", {"overrides": [], "config_dir": None, "studies": "search-12345678"})
+    assert called(one.rename(tmp_path / "moved")) == "search-12345678"
+    write_json(other / "tune.json", {"overrides": [], "config_dir": None})
+    assert called(other) == "search"
 
 
 @FEW
