@@ -9,7 +9,7 @@ from PIL import Image
 
 from tasks import TaskError
 from tasks.own import READERS, kind_of, learn, reader_of
-from tasks.own.columns import Header, roles
+from tasks._headers import Header, roles
 
 TEXTS = "utterance,intent\n" + "\n".join(
     f"please {what} number {n} for me,{intent}"
