@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from adapt.app.folders import occupied
-from adapt.app.stages.state import Sweep, read_sweep
+from adapt.app.recorded import OBJECT, recorded
+from adapt.app.stages.state import SWEEP, Sweep
 from adapt.errors import AdaptError
 
 __all__ = ["ORPHAN_SECONDS", "end_with_parent", "this_process"]
@@ -66,7 +67,8 @@ def _watch(sweep: Sweep, launcher: str) -> Callable[[], bool] | None:
 
 def _token(sweep: Sweep) -> str | None:
     try:
-        found: str | None = (read_sweep(sweep.folder).get("process") or {}).get("token")
+        process = recorded(sweep.folder / SWEEP, {"process": OBJECT}).get("process") or {}
+        found: str | None = process.get("token")
     except AdaptError:  # the folder was removed
         return None
     return found
