@@ -41,7 +41,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "Latin-1": ("# Köpfe.\n".encode("latin-1"), "is no text in UTF-8 .*: save it as UTF-8"),
     "no text": (bytes(range(128, 256)), "is no text in UTF-8"),
     "a control character": (b"a: \x01\n", "is not valid YAML"),
-    "too deep": (b"[" * 5000, "is not valid YAML"),
+    "too deep": (b"[" * 5000, "is nested too deeply"),
 }
 
 
