@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tasks import TaskError
-from tasks.own import READERS, kind_of, learn, reader_of
 from tasks._headers import Header, roles
+from tasks.own import READERS, kind_of, learn, reader_of
 
 TEXTS = "utterance,intent\n" + "\n".join(
     f"please {what} number {n} for me,{intent}"
