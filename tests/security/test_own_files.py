@@ -92,16 +92,16 @@ def test_the_state_of_a_run_is_of_its_types_or_refused(key: str, value: Any, tmp
 def test_what_is_noted_of_a_sweep_is_checked(key: str, value: Any, tmp_path: Path) -> None:
     whole = {"id": "a", "run_id": "b", "status": "running", "swept": {"seed": "0,1"}}
     write_json(tmp_path / SWEEP, whole)
-    assert read_sweep(tmp_path) == whole
+    assert read_sweep(tmp_path, *whole) == whole
     write_json(
         tmp_path / SWEEP,
         {k: v for k, v in whole.items() if k != key} if value == "absent" else whole | {key: value},
     )
     if (key, value) == ("run_id", None):
-        assert read_sweep(tmp_path)["run_id"] is None
+        assert read_sweep(tmp_path, *whole)["run_id"] is None
         return
     with pytest.raises(AdaptError, match=rf"{SWEEP} (holds a \w+ for|lacks) '{key}'.*: start anew|damaged"):
-        read_sweep(tmp_path)
+        read_sweep(tmp_path, *whole)
 
 
 @pytest.mark.parametrize("found", [{"overrides": 3}, {"overrides": [3]}, {"config_dir": []}, {}])

@@ -176,7 +176,7 @@ def _finished(found: Started) -> bool:
     if found.sweep:
         if not (found.folder / SWEEP).is_file():
             return False
-        return bool(read_sweep(found.folder)["status"] == "finished") and not left(found.folder)
+        return bool(read_sweep(found.folder, "status")["status"] == "finished") and not left(found.folder)
     state = State.read(found.folder)
     return state is not None and state.status == "finished"
 

@@ -143,17 +143,17 @@ def sweep_of(hydra: Any) -> Sweep | None:
     folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
     if not (folder / SWEEP).is_file():
         return None
-    found = read_sweep(folder)
+    found = read_sweep(folder, "id", "run_id", "swept")
     return Sweep(folder, found["id"], found["run_id"], tuple(found["swept"]), found.get("process") or {})
 
 
-def read_sweep(folder: Path) -> dict[str, Any]:
-    """What is noted of the sweep in ``folder``.
+def read_sweep(folder: Path, *needed: str) -> dict[str, Any]:
+    """What is noted of the sweep in ``folder``; ``needed`` are entries that there must be.
 
     Raises:
         AdaptError: there is nothing, or a file that is none of ours.
     """
-    return recorded(folder / SWEEP, KINDS_OF_SWEEP, ("id", "run_id", "status", "swept"))
+    return recorded(folder / SWEEP, KINDS_OF_SWEEP, needed)
 
 
 def begin(folder: Path, state: State) -> tuple[State, bool]:
