@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adapt.app.folders import occupied
-from adapt.app.recorded import OBJECT, recorded
-from adapt.app.stages.state import SWEEP, Sweep
+from adapt.app.stages.state import Sweep, read_sweep
 from adapt.errors import AdaptError
 
 __all__ = ["ORPHAN_SECONDS", "end_with_parent", "this_process"]
@@ -67,7 +66,7 @@ def _watch(sweep: Sweep, launcher: str) -> Callable[[], bool] | None:
 
 def _token(sweep: Sweep) -> str | None:
     try:
-        process = recorded(sweep.folder / SWEEP, {"process": OBJECT}).get("process") or {}
+        process = read_sweep(sweep.folder).get("process") or {}
         found: str | None = process.get("token")
     except AdaptError:  # the folder was removed
         return None
