@@ -1,10 +1,10 @@
 """One's own data without a config: texts, photographs and a table, as somebody new has them.
 
-``python -m bench.own_data [--quick]``. Each is fitted from files by ``adapt.own_data.fit_data`` with a head and
-with ``auto``, measured on a test set, beside scikit-learn's logistic regression with its own cross-validation on
-the same features. Seconds are those of the processor, of one thread, for everything but loading libraries;
-``passes`` are in units of the network's own pass over the examples. Last, a served model is asked over HTTP, and
-in the same process, by turns.
+``python -m bench.own_data [--quick]``. Each is fitted from files by ``adapt.own_data.fit_data`` with a head
+and with ``auto``, measured on a test set, beside scikit-learn's logistic regression with its own
+cross-validation on the same features. Seconds are those of the processor, of one thread, without loading
+libraries; ``passes`` are in units of the network's own pass over the examples. Last, a served model is asked
+over HTTP, and in the same process, by turns.
 """
 
 from __future__ import annotations
@@ -29,15 +29,20 @@ from bench.lib.record import Row, options, report
 from tasks import CifarFS
 from tasks._cache import data_root
 
-DEPENDS = ("adapt/own_data", "adapt/app/serving", "adapt/backbones", "adapt/heads", "adapt/inner", "tasks/own")
+DEPENDS = ("adapt/own_data", "adapt/app/serving", "adapt/backbones", "adapt/heads", "tasks/own")
 METHODS = ("head", "auto")
 HEADER = "compare/accuracy_vs_scikit_learn"
+
+
+def cells(path: Path) -> list[list[str]]:
+    """The rows of a CSV file."""
+    return [*csv.reader(path.read_text(encoding="utf-8").splitlines())]
 
 
 def texts(folder: Path, classes: int, tests: int) -> tuple[Path, Path]:
     """Five examples of each of the first intents of CLINC150, and a part of their test set."""
     where = data_root() / "intents" / "clinc150"
-    rows = {name: [*csv.reader((where / f"{name}.csv").read_text(encoding="utf-8").splitlines())][1:] for name in ("train_5", "test")}
+    rows = {name: cells(where / f"{name}.csv")[1:] for name in ("train_5", "test")}
     kept = sorted({label for _, label in rows["test"]})[:classes]
     order = np.random.default_rng(0).permutation(len(rows["test"]))
     chosen = {
@@ -66,12 +71,13 @@ def photographs(folder: Path, classes: int, shots: int, tests: int) -> tuple[Pat
 
 def table(folder: Path, rows: int) -> tuple[Path, Path]:
     """German credit, a twentieth of its cells empty."""
-    read = [*csv.reader((data_root() / "credit" / "german_credit.csv").read_text(encoding="utf-8").splitlines())]
-    header, body = read[0], read[1:]
+    header, *body = cells(data_root() / "credit" / "german_credit.csv")
     rng = np.random.default_rng(0)
     rng.shuffle(body)
     target = header.index("target")
-    body = [[cell if i == target or rng.random() > 0.05 else "" for i, cell in enumerate(row)] for row in body]
+    for row in body:
+        for i in range(len(row)):
+            row[i] = row[i] if i == target or rng.random() > 0.05 else ""
     for name, part in (("train", body[:rows]), ("test", body[rows:])):
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *part])
@@ -88,7 +94,8 @@ def rows(case: str, train: Path, test: Path, target: str | None) -> Iterator[Row
         score = answer.evaluate(test).score
         assert score.low is not None and score.high is not None
         name, note = f"{case}: {method}", f"chose {answer.about['method']}"
-        yield Row(name, "eval/accuracy", 100 * score.value, "%", 50 * (score.high - score.low), score.n, note=note)
+        half = 50 * (score.high - score.low)
+        yield Row(name, "eval/accuracy", 100 * score.value, "%", half, score.n, note=note)
         yield Row.cost(name, "time/fit_seconds", seconds, "s", n=1)
         if answer.reader.kind != "table":
             goal = 2.0 if method == "head" else 3.0
@@ -97,7 +104,7 @@ def rows(case: str, train: Path, test: Path, target: str | None) -> Iterator[Row
         if theirs is None:
             theirs = scikit_learn(answer, test)
             yield Row(f"{case}: scikit-learn", "eval/accuracy", 100 * theirs, "%", None, score.n)
-        yield Row(name, HEADER, 100 * (score.value - theirs), "points", 50 * (score.high - score.low), score.n)
+        yield Row(name, HEADER, 100 * (score.value - theirs), "points", half, score.n)
 
 
 def scikit_learn(answer: Answer, test: Path) -> float:
@@ -159,7 +166,8 @@ def main() -> None:
         if not quick:
             found += rows("30 kinds, 40 photographs each", *photographs(where["many"], 30, 40, 20), None)
             found += rows("3 kinds, 6 photographs each", *photographs(where["few"], 3, 6, 100), None)
-        found += rows("credit, 344 rows, cells missing", *table(where["table"], 60 if quick else 344), "target")
+        credit = table(where["table"], 60 if quick else 344)
+        found += rows("credit, 344 rows, cells missing", *credit, "target")
         found += served(fit_data(intents[0], method="head"), 5 if quick else 200)
     report("own_data", found, arguments)
 

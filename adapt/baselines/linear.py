@@ -11,7 +11,8 @@ part.
 from dataclasses import dataclass
 
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
-from adapt.baselines._columns import columns_of, fitted, library
+from adapt.backbones.libraries import require
+from adapt.baselines._columns import columns_of, fitted
 from adapt.checks import STEPS, check_settings, least, optional, positive
 
 __all__ = ["LinearModel"]
@@ -34,7 +35,7 @@ class LinearModel:
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""
-        models = library("linear_model")
+        models = require("sklearn.linear_model")
 
         def adapt(support: Support, watch: Watch) -> Predictor:
             columns_of(support.x[:1], "linear")

@@ -39,6 +39,8 @@ class AdapterModel(PythonModel):
     regression ``values [m, C]``. Nothing is kept between requests.
     """
 
+    task: FittedTask | None = None
+
     def load_context(self, context: PythonModelContext) -> None:
         """Read the adapter and build its backbone.
 
@@ -46,7 +48,7 @@ class AdapterModel(PythonModel):
             AdaptError: a backbone that its name does not describe, or a damaged folder.
         """
         loaded = load(context.artifacts["adapter"])
-        self.task: FittedTask | None = loaded if isinstance(loaded, FittedTask) else None
+        self.task = loaded if isinstance(loaded, FittedTask) else None
         self.adapter: AdapterRecord = loaded if self.task is None else loaded.adapter
         guard_server()
 

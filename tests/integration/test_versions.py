@@ -172,7 +172,7 @@ def test_a_champion_made_in_the_ui_and_a_deleted_one(store: tuple[Path, Any], re
         (["promote", "{}", "--force"], "--force and --reason belong together"),
         (["promote", "{}", "--shots", "one"], "--shots one: write numbers separated by commas"),
         (["promote", "{}", "2", "3"], "3 is no override"),
-        (["promote", "{}", "--toleranze", "1"], "unrecognized arguments: --toleranze 1"),
+        (["promote", "{}", "--toleranze", "1"], "there is no option --toleranze: did you mean --tolerance?"),
         (["history"], "which model? Name it as register=NAME did: python -m adapt history NAME"),
         (["history", "nothing"], "there is no registered model 'nothing'"),
         (["history", "{}", "tracking=none"], "versions are kept in MLflow"),

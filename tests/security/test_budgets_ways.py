@@ -15,7 +15,7 @@ from adapt.artifact import copy
 from tasks import TaskError, TextFile
 from tasks.images import _listing
 from tasks.images._listing import list_images
-from tasks.images.folder import _decoded
+from tasks.images.decoded import decoded
 
 
 def picture(kind: str) -> bytes:
@@ -54,7 +54,7 @@ def test_frames_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     still = picture("GIF")
     first = still.index(b",")
     gif = still[:first] + 3000 * still[first:-1] + b";"
-    assert [_decoded(content, 8, 1)[2] for content in (tiff(1), tiff(3000), still, gif)] == [0, 1, 0, 1]
+    assert [decoded(content, 8, 1)[2] for content in (tiff(1), tiff(3000), still, gif)] == [0, 1, 0, 1]
     assert len(looked) < 20
 
 

@@ -55,7 +55,7 @@ def test_a_comparison() -> None:
 
 def test_a_description_in_mlflow(tmp_path: Path) -> None:
     found = comparison_operations(
-        comparison(head(), forward(0.1)), files=[], note=EVIL, tags={}, config={}, datasets=[]
+        comparison(head(), forward(0.1)), files=[], note=EVIL, title=EVIL, tags={}, config={}, datasets=[]
     )
     notes = [o["tags"]["mlflow.note.content"] for o in found if "mlflow.note.content" in o.get("tags", {})]
     assert notes == [harmless(EVIL)] and not [text for text in ACTS if text in notes[0]]

@@ -124,13 +124,13 @@ def test_the_earlier_name_of_replace_says_what_it_is_called_now() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"head": "ridge"}, r"head='ridge' is none: pass an object, such as adapt\.heads\.Ridge\(\)"),
-        ({"head": Ridge}, r"head=Ridge is a class: pass an object, head=Ridge\(\)"),
-        ({"support_head": None}, "support_head=None is none: pass an object"),
-        ({"solver": "auto"}, r"solver='auto' is none: .* adapt\.inner\.GaussNewton\(\)"),
-        ({"solver": GaussNewton}, r"solver=GaussNewton is a class: pass an object, solver=GaussNewton\(\)"),
-        ({"loss": "cross_entropy"}, r"loss='cross_entropy' is none: .* adapt\.inner\.CrossEntropy\(\)"),
-        ({"head": {"name": "ridge"}}, "head={'name': 'ridge'} is none"),
+        ({"head": "ridge"}, r"head is 'ridge', which is no head: pass the object itself, heads\.Ridge\(\)"),
+        ({"head": Ridge}, r"head is the class Ridge, .*: pass what it makes, heads\.Ridge\(\)"),
+        ({"support_head": None}, "support_head is None, which is no head: pass an object"),
+        ({"solver": "auto"}, r"solver is 'auto', which is no solver: .* inner\.Auto\(\)"),
+        ({"solver": GaussNewton}, r"the class GaussNewton, .*: pass what it makes, inner\.GaussNewton\(\)"),
+        ({"loss": "cross_entropy"}, r"loss is 'cross_entropy', which is no loss: .* inner\.CrossEntropy\(\)"),
+        ({"head": {"name": "ridge"}}, "head is a dict, which is no head"),
     ],
 )
 def test_a_part_is_an_object_and_neither_its_name_nor_its_class(changes: Any, said: str) -> None:
