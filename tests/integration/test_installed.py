@@ -104,8 +104,8 @@ def test_installed_wheel_sweeps_over_an_experiment_of_ones_own(site: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_somebody_with_a_folder_and_somebody_who_writes_code(site: Path, tmp_path: Path) -> None:
-    """Neither reads a config; the one types four verbs, the other writes five lines."""
+def test_three_kinds_of_user_with_data_of_their_own(site: Path, tmp_path: Path) -> None:
+    """The one types four verbs, another compares on a test set of his own, a third writes five lines."""
     import numpy as np
     from PIL import Image
 
@@ -123,6 +123,15 @@ def test_somebody_with_a_folder_and_somebody_who_writes_code(site: Path, tmp_pat
     assert [line.split(",")[1] for line in said] == ["prediction", "dark", "light"]
     assert adapt("evaluate", "model", "pictures").startswith("100.0 % right")
     assert "12 pictures of 2 classes" in (tmp_path / "model" / "report.html").read_text(encoding="utf-8")
+
+    pets = [f"{'cat' if n % 2 else 'dog'},{3 + 4 * (n % 2) + n % 5},{n % 3}" for n in range(60)]
+    for name, part in (("pets", pets[:20]), ("pets_test", pets[20:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["kind,kilos,colour", *part]), encoding="utf-8")
+    said = adapt(
+        "experiment=own_table", "task.train_file=pets.csv", "task.test_file=pets_test.csv", "task.source.label=kind",
+        "method=[head,linear]", "tracking=none",
+    )  # fmt: skip
+    assert "40 test examples" in said or "bootstrap" in said
 
     rows = [f"{n % 7},{n % 3},{n % 7 + 2 * (n % 3)}.5" for n in range(63)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,y", *rows]), encoding="utf-8")
