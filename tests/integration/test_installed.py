@@ -128,8 +128,8 @@ def test_three_kinds_of_user_with_data_of_their_own(site: Path, tmp_path: Path) 
     for name, part in (("pets", pets[:20]), ("pets_test", pets[20:])):
         (tmp_path / f"{name}.csv").write_text("\n".join(["kind,kilos,colour", *part]), encoding="utf-8")
     said = adapt(
-        "experiment=own_table", "task.train_file=pets.csv", "task.test_file=pets_test.csv", "task.source.label=kind",
-        "method=[head,linear]", "tracking=none",
+        "experiment=own_table", "task.train_file=pets.csv", "task.test_file=pets_test.csv",
+        "task.source.label=kind", "method=[head,linear]", "tracking=none",
     )  # fmt: skip
     assert "40 test examples" in said or "bootstrap" in said
 
