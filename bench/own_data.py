@@ -23,6 +23,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from adapt.own_data import Answer, fit_data
+from adapt.own_data.networks import network_for
 from adapt.own_data.passes import rows_of
 from adapt.own_data.support import features_of
 from bench.lib.record import Row, options, report
@@ -156,6 +157,8 @@ def served(answer: Answer, requests: int) -> Iterator[Row]:
 def main() -> None:
     arguments = options(__doc__).parse_args()
     quick, found = arguments.quick, list[Row]()
+    for kind in ("texts",) if quick else ("texts", "pictures"):
+        network_for(kind)  # loads what it needs
     with tempfile.TemporaryDirectory() as scratch:
         where = {name: Path(scratch, name) for name in ("texts", "many", "few", "table")}
         for folder in where.values():
