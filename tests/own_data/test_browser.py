@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from PIL import Image
 
 import adapt
 from bench import screenshots
-from tests.processes import Process
+from tests.served import served
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -46,13 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def address(folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    process = Process(["-m", "adapt", "serve", request.param, "--port", "0"], folder)
-    deadline = time.monotonic() + 120
-    while not (found := re.search(r"serving on (http://\S+)", process.said[1])):
-        assert process.poll(0.1) is None and time.monotonic() < deadline, process.said
-    yield found[1]
-    process.send(signal.SIGINT)
-    process.wait(60)
+    with served(request.param, folder) as address:
+        yield address
 
 
 def test_the_page_on_a_fit(folder: Path) -> None:

@@ -5,8 +5,6 @@ import http.client
 import io
 import json
 import re
-import signal
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.processes import Process, run
+from tests.processes import run
+from tests.served import served
 
 SPECIES = {"gentoo": (47.0, 217.0), "adelie": (39.0, 190.0), "chinstrap": (49.0, 196.0)}
 
@@ -94,13 +93,8 @@ def test_mistakes_are_one_line(folder: Path, typed: list[str], said: str) -> Non
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
-    process = Process(["-m", "adapt", "serve", "model", "--port", "0"], folder)
-    deadline = time.monotonic() + 120
-    while not (found := re.search(r"serving on (http://\S+)", process.said[1])):
-        assert process.poll(0.1) is None and time.monotonic() < deadline, process.said
-    yield found[1]
-    process.send(signal.SIGINT)
-    process.wait(60)
+    with served("model", folder) as address:
+        yield address
 
 
 def ask(
