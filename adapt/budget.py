@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from adapt.errors import AdaptError
 
-__all__ = ["DECLARED", "TooLarge", "afford", "counted", "declared"]
+__all__ = ["DECLARED", "TooLarge", "afford", "counted", "declared", "served"]
 
 #: Numbers of what a file declares and does not bring along: a gigabyte in float32.
 DECLARED = 2**28
@@ -26,6 +26,14 @@ BYTES = 4
 TENSORS = 100_000
 #: Where a container says how much memory it may take, by version of control groups.
 GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def served(megabytes: int) -> int:
+    """Bytes that the body of a request may have: of ``ADAPT_SERVE_MB`` megabytes where that is set."""
+    try:
+        return max(1, int(float(os.environ.get("ADAPT_SERVE_MB", megabytes)) * 2**20))
+    except (ValueError, OverflowError):
+        return megabytes * 2**20
 
 
 class TooLarge(AdaptError):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
-from adapt.baselines.retrain import Training, check_classes, pool_of, train
-from adapt.checks import STEPS, WIDTH, between, check_settings, least, optional, positive
+from adapt.baselines.retrain import RULES, Training, check_classes, pool_of, train
+from adapt.checks import WIDTH, check_settings, least, positive
 
 __all__ = ["FinetuneAll"]
 
@@ -42,13 +42,9 @@ class FinetuneAll:
         check_settings(
             self,
             "finetune_all",
-            epochs=least(1, ceiling=STEPS),
             batch=least(1, ceiling=WIDTH),
-            watch_every=least(1),
-            lr=positive(),
             head_lr=positive(),
-            weight_decay=between(0, None),
-            max_tasks=optional(least(1)),
+            **RULES,
         )
 
     def prepare(self, context: Context) -> Adapt:

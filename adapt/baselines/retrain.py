@@ -8,7 +8,7 @@ drawn, holds far more. Accuracy is watched on the way, so that a comparison can 
 of an adapted model (time to accuracy), at no cost to its clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
-from adapt.checks import STEPS, WIDTH, between, check_settings, least, optional, positive
+from adapt.checks import STEPS, WIDTH, Number, between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
 
-__all__ = ["Retrain", "Training", "check_classes", "pool_of", "train"]
+__all__ = ["RULES", "Retrain", "Training", "check_classes", "pool_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,8 @@ class Retrain:
         check_settings(
             self,
             "retrain",
-            epochs=least(1, ceiling=STEPS),
             batch=least(2, "batch statistics need at least 2", ceiling=WIDTH),
-            watch_every=least(1),
-            lr=positive(),
-            weight_decay=between(0, None),
-            max_tasks=optional(least(1)),
+            **RULES,
         )
 
     def prepare(self, context: Context) -> Adapt:
@@ -65,6 +61,16 @@ class Retrain:
             return train(network, groups, x, y, training, generator, watch)
 
         return adapt
+
+
+#: Of the settings that all have who train by :func:`train`.
+RULES: Mapping[str, Number] = {
+    "epochs": least(1, ceiling=STEPS),
+    "watch_every": least(1),
+    "lr": positive(),
+    "weight_decay": between(0, None),
+    "max_tasks": optional(least(1)),
+}
 
 
 class Training(NamedTuple):

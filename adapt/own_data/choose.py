@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,20 +19,17 @@ from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.heads import Logistic, Ridge
 from adapt.heads.base import one_hot
-from adapt.inner import SquaredError, Trace
+from adapt.inner import SquaredError
+from adapt.own_data.alone import fit_alone, in_units
 from adapt.own_data.head import FOLDS, L2, HeadChoice, choose_head, folds_of, held_out
-from adapt.own_data.networks import Network, network_of_columns
+from adapt.own_data.networks import LENGTHS, WAVES, Network, network_of_columns
+from adapt.own_data.passes import ROWS
 from adapt.own_data.trial import LEAST, METHODS, MOST, PASSES, Trial, adapter_for, judge, subset, try_out
-from adapt.precision import outside_autocast
 
 __all__ = ["Chosen", "choose", "repeats"]
 
-#: Waves and lengths that are tried for a table, besides its plain columns.
-WAVES, LENGTHS = 256, (0.5, 1.0, 2.0)
 #: Strengths of the ridge regression by which one of the lengths is chosen.
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
-#: Examples at a time.
-ROWS = 64
 #: Up to so many examples in all, or so many times as many, weights may be repetitions.
 REPEATED, TIMES = 10_000, 4
 
@@ -245,7 +242,7 @@ def _try(known: _Known, name: str, rows: np.ndarray) -> Trial:
         alone = held_out(known.head.head, known.features[places], targets, fold)
     adapter = adapter_for(known.network, name, known.head.head, known.regression).replace(rows=ROWS)
     labels = targets.cpu().numpy() if known.regression else y
-    moved, alone = try_out(adapter, _take(known.x, rows), labels, alone, fold)
+    moved = try_out(adapter, _take(known.x, rows), labels, alone, fold)
     return judge(name, moved, alone, targets, known.regression, time.perf_counter() - begun)
 
 
@@ -256,13 +253,8 @@ def _fitted(known: _Known, y: np.ndarray, method: str) -> FittedTask:
     """The task, in the unit of the labels ``y`` of distinct examples."""
     adapter = adapter_for(known.network, method, known.head.head, known.regression)
     if method == "head":
-        with torch.no_grad(), outside_autocast(known.features.device):
-            state = adapter.head.fit(known.features, known.targets, known.weights)
-        z = adapter.state.origin.new_zeros(adapter.state.k)
-        trace = Trace(z.new_zeros(0), 1.0, "not adapted: the head alone")
         classes = np.array([]) if known.regression else np.unique(known.y)
-        parameters = adapter.subspace.parameters(z)
-        task = FittedTask(adapter, parameters, state, classes, z, trace, known.targets.shape[1])
+        task = fit_alone(adapter, known.features, known.targets, classes, known.weights)
     else:
         labels = known.targets.cpu().numpy() if known.regression else known.y
         task = adapter.replace(rows=ROWS).fit(known.x, labels)
@@ -271,13 +263,7 @@ def _fitted(known: _Known, y: np.ndarray, method: str) -> FittedTask:
 
 def _in_units(task: FittedTask, y: np.ndarray, known: _Known) -> FittedTask:
     """The weights of a ridge regression of standardised values as those of the values themselves."""
-    head = task.adapter.head
-    assert isinstance(head, Ridge)
     counts = np.bincount(known.row, minlength=len(y)).astype(np.float64)
     mass = counts if known.weights is None else known.weights.double().cpu().numpy()
     _, center, spread = _standard(y, mass)
-    state = task.head_state.double() * torch.from_numpy(spread).to(task.head_state.device)
-    state[-1] += torch.from_numpy(center).to(state) / (
-        head.scale * (len(state) - 1) ** 0.5
-    )  # the constant is √D
-    return replace(task, head_state=state)
+    return in_units(task, center, spread)

@@ -17,7 +17,7 @@ from torch import Tensor
 from adapt.adapter import FewShotAdapter, FittedTask
 from adapt.errors import AdaptError
 from adapt.heads import Head, Ridge
-from adapt.inner import Trace
+from adapt.own_data.alone import fit_alone, fit_head, in_units
 from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions, read
 from adapt.own_data.networks import Network, network_for
 from adapt.own_data.others import try_others
@@ -28,7 +28,6 @@ from adapt.own_data.retraining import retraining
 from adapt.own_data.score import mistakes, score_classes, score_values
 from adapt.own_data.support import LARGEST, Support, features_of
 from adapt.own_data.trial import METHODS, MOST, PASSES, Trial, adapter_for, try_out
-from adapt.precision import outside_autocast
 from tasks.own import Labelled, Learned, kind_of, learn
 
 __all__ = ["fit_data"]
@@ -108,38 +107,37 @@ def fit_data(
     fit = prepare(learned, network, seed, say)
     trials, reasons = try_others(fit, method, seconds, begun, say)
     chosen = method if method != "auto" else next((t.method for t in trials if t.pays), "head")
-    task = _fitted(fit, chosen, say)
-    return _answer(fit, task, chosen, trials, reasons, held, begun, say)
+    task, features = _fitted(fit, chosen, say)
+    return _answer(fit, task, features, chosen, trials, reasons, held, begun, say)
 
 
-def _fitted(fit: Prepared, method: str, say: Say) -> FittedTask:
-    """The task, in the unit of the labels."""
+def _fitted(fit: Prepared, method: str, say: Say) -> tuple[FittedTask, Tensor | None]:
+    """The task, in the unit of the labels, and the features ``[n, D]`` that its head was fitted to, if they
+    were computed on the way."""
     adapter = adapter_for(fit.network, method, fit.head.head, fit.reader.regression)
+    features: Tensor | None = fit.features
     if method == "head":
-        with torch.no_grad(), outside_autocast(fit.features.device):
-            state = adapter.head.fit(fit.features, fit.targets)
-        z = adapter.state.origin.new_zeros(adapter.state.k)
-        trace = Trace(z.new_zeros(0), 1.0, "not adapted: the head alone")
-        task = FittedTask(
-            adapter, adapter.subspace.parameters(z), state, fit.classes, z, trace, fit.targets.shape[1]
-        )
+        task = fit_alone(adapter, fit.features, fit.targets, fit.classes)
     else:
-        task = _moved(fit, replace(adapter, rows=ROWS), method, say)
-    return _in_units(task, fit.center, fit.spread) if fit.reader.regression else task
+        task, features = _moved(fit, replace(adapter, rows=ROWS), method, say)
+    return (in_units(task, fit.center, fit.spread) if fit.reader.regression else task), features
 
 
-def _moved(fit: Prepared, adapter: FewShotAdapter, method: str, say: Say) -> FittedTask:
+def _moved(fit: Prepared, adapter: FewShotAdapter, method: str, say: Say) -> tuple[FittedTask, Tensor | None]:
     """The network moved by at most :data:`MOVED` examples, and the head on all."""
     n, x = len(fit.y), fit.labelled.examples.x
     say(f"{method}: about {max(1.0, fit.seconds(PASSES[method])):.0f} s")
     rows = np.arange(n) if n <= MOVED else _spread(fit.fold, None if fit.reader.regression else fit.y)
     task = adapter.fit(as_inputs(x, rows), fit.y[rows].tolist())
     if n <= MOVED:
-        return task
-    features = torch.cat([features_of(task, part) for part in rows_of(x, say, "reading again")])
-    with torch.no_grad(), outside_autocast(features.device):
-        state = adapter.head.fit(features, fit.targets)
-    return replace(task, head_state=state, classes_=fit.classes, outputs=fit.targets.shape[1])
+        return task, None
+    features = _features(task, x, say)
+    state = fit_head(adapter, features, fit.targets)
+    return replace(task, head_state=state, classes_=fit.classes, outputs=fit.targets.shape[1]), features
+
+
+def _features(task: FittedTask, x: Sequence[str] | np.ndarray, say: Say) -> Tensor:
+    return torch.cat([features_of(task, part) for part in rows_of(x, say, "reading again")])
 
 
 def _spread(fold: np.ndarray, y: np.ndarray | None) -> np.ndarray:
@@ -159,18 +157,10 @@ def _words(head: Head) -> str:
     return f"{'ridge' if isinstance(head, Ridge) else 'logistic'} regression (l2 = {getattr(head, 'l2', '')})"
 
 
-def _in_units(task: FittedTask, center: float, spread: float) -> FittedTask:
-    """The weights of a ridge regression of standardised values as those of the values themselves."""
-    head = task.adapter.head
-    assert isinstance(head, Ridge)
-    state = task.head_state.double() * spread
-    state[-1] += center / (head.scale * (len(state) - 1) ** 0.5)  # the constant column is √D
-    return replace(task, head_state=state)
-
-
 def _answer(
     fit: Prepared,
     task: FittedTask,
+    features: Tensor | None,
     method: str,
     trials: list[Trial],
     reasons: list[str],
@@ -201,10 +191,8 @@ def _answer(
     others = retraining(fit.network, fit.labelled.examples.x, fit.reader.regression)
     support = None
     if not fit.reader.regression and fit.features.numel() <= LARGEST:
-        features = fit.features
-        if method != "head":
-            features = torch.cat([features_of(task, part) for part in rows_of(fit.labelled.examples.x)])
-        support = Support(features, fit.targets.argmax(1))
+        found = _features(task, fit.labelled.examples.x, say) if features is None else features
+        support = Support(found, fit.targets.argmax(1))
     html = page(answer, fit.labelled, fit.y, out_of_fold, tested, trials, reasons, others, seconds)
     say(f"{method}: {shown.score.sentence()}, {about['scored_on']}")
     return replace(answer, page=html, support=support)
@@ -223,7 +211,7 @@ def _held_out(fit: Prepared, method: str, say: Say) -> tuple[Evaluation, str]:
                 adapter_for(fit.network, method, fit.head.head, fit.reader.regression), rows=ROWS
             )
             inputs = as_inputs(fit.labelled.examples.x)
-            outputs, _ = try_out(adapter, inputs, fit.y, outputs, fit.fold)
+            outputs = try_out(adapter, inputs, fit.y, outputs, fit.fold)
     return _evaluation(fit, outputs, names), parts
 
 

@@ -15,7 +15,7 @@ from adapt.backbones import load_backbone
 from adapt.errors import AdaptError
 from adapt.spaces import Space, film, full
 
-__all__ = ["NETWORKS", "Network", "Recipe", "network_for"]
+__all__ = ["LENGTHS", "NETWORKS", "WAVES", "Network", "Recipe", "network_for"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Network:
     line: str
 
 
+#: Waves and lengths that are tried for a table, besides its plain columns.
+WAVES, LENGTHS = 256, (0.5, 1.0, 2.0)
 #: Kind of data → networks, the best first.
 NETWORKS: dict[str, tuple[Recipe, ...]] = {
     "pictures": (

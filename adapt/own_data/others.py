@@ -67,5 +67,5 @@ def _try(fit: Prepared, name: str, rows: np.ndarray, folds: int) -> Trial:
     with torch.no_grad():
         alone = held_out(fit.head.head, fit.features[torch.from_numpy(rows)], targets, fold)
     adapter = adapter_for(fit.network, name, fit.head.head, regression)
-    moved, alone = try_out(adapter, as_inputs(fit.labelled.examples.x, rows), y, alone, fold)
+    moved = try_out(adapter, as_inputs(fit.labelled.examples.x, rows), y, alone, fold)
     return judge(name, moved, alone, targets, regression, time.perf_counter() - begun)

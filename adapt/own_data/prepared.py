@@ -16,7 +16,7 @@ from adapt.errors import AdaptError
 from adapt.heads import Ridge
 from adapt.heads.base import one_hot
 from adapt.own_data.head import FOLDS, HeadChoice, choose_head, folds_of
-from adapt.own_data.networks import Network, network_of_columns
+from adapt.own_data.networks import LENGTHS, WAVES, Network, network_of_columns
 from adapt.own_data.passes import Say, as_inputs, order_of, rows_of
 from adapt.own_data.trial import adapter_for
 from tasks.own import Labelled, Learned, Reader
@@ -25,8 +25,6 @@ __all__ = ["MOVED", "Prepared", "prepare"]
 
 #: Examples that the network is moved by, at most: it is what memory grows with.
 MOVED = 300
-#: Waves and lengths that are tried for a table, besides its plain columns.
-WAVES, LENGTHS = 256, (0.5, 1.0, 2.0)
 
 
 @dataclass

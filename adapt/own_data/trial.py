@@ -20,6 +20,7 @@ from torch import Tensor
 
 from adapt.adapter import FewShotAdapter, FittedTask, identity_state, initial_state, layered_state
 from adapt.adapter.state import AdapterState
+from adapt.adapter.untrained import PARTS
 from adapt.forward.estimators import Reverse
 from adapt.heads import Head, Prototype, Ridge
 from adapt.inner import CrossEntropy, Descent, GaussNewton, Solver, SquaredError
@@ -31,8 +32,6 @@ __all__ = ["METHODS", "PASSES", "Trial", "adapter_for", "judge", "subset", "try_
 #: Ways of moving the network, and what one fit costs in passes over its examples, roughly.
 PASSES = {"forward": 4.5, "backprop": 6.0}
 METHODS = ("auto", "head", *PASSES)
-#: Directions along which the network moves: no more is known of it than its layers.
-PARTS = 8
 #: Examples from which on there is something to be seen, and at most so many are tried.
 LEAST, MOST = 24, 600
 #: Share of the loss below which a gain is none.
@@ -164,21 +163,21 @@ def subset(y: np.ndarray | None, n: int, most: int, seed: int) -> np.ndarray:
 
 
 def try_out(
-    adapter: FewShotAdapter, x: list[str] | Tensor, y: np.ndarray, head_outputs: Tensor, fold: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """Losses ``[n]`` of ``adapter`` and of the head alone, each example predicted without its fold.
+    adapter: FewShotAdapter, x: list[str] | Tensor, y: np.ndarray, like: Tensor, fold: np.ndarray
+) -> Tensor:
+    """Outputs ``[n, C]`` of ``adapter``, each example predicted without its fold.
 
     Args:
         x, y: n examples, and their labels or standardised values.
-        head_outputs: of the head alone, ``[n, C]``.
+        like: a tensor ``[n, C]`` of the dtype that is wanted.
     """
-    outputs = torch.zeros_like(head_outputs)
+    outputs = torch.zeros_like(like)
     for number in np.unique(fold):
         out = np.flatnonzero(fold == number)
         rest = np.flatnonzero(fold != number)
         task: FittedTask = adapter.fit(_rows(x, rest), y[rest].tolist())
         outputs[out] = _columns(task, y, task.logits(_rows(x, out))).to(outputs.dtype)
-    return outputs, head_outputs
+    return outputs
 
 
 def _rows(x: list[str] | Tensor, rows: np.ndarray) -> list[str] | Tensor:

@@ -5,7 +5,6 @@ Imports mlflow, as :mod:`adapt.tracking.serving` does.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 
 from adapt.adapter import FewShotAdapter
+from adapt.budget import served
 
 __all__ = ["Request", "chunk_of", "guard_server", "read_queries", "read_request", "sparing"]
 
@@ -24,7 +24,7 @@ NUMBERS = 2**25
 #: Characters in all texts of a request.
 CHARACTERS = 2**24
 #: Bytes of the body of a request, before it is parsed; ``ADAPT_SERVE_MB`` megabytes where that is set.
-BODY, SETTING = 64, "ADAPT_SERVE_MB"
+BODY = 64
 #: Numbers of the examples, and examples, that go through the network at once.
 AT_ONCE, ROWS = 2**20, 64
 SERVER = "mlflow.pyfunc.scoring_server"
@@ -122,7 +122,7 @@ def guard_server() -> None:
 
 def _guarded(answer: Callable[..., Any]) -> Callable[..., Any]:
     def invocations(data: Any, content_type: str | None, *others: Any, **more: Any) -> Any:
-        most = _most_bytes()
+        most = served(BODY)
         if len(data) > most:
             raise _refused(
                 f"the request has {len(data):,} bytes, and {most:,} are served at most: send several"
@@ -140,13 +140,6 @@ def _guarded(answer: Callable[..., Any]) -> Callable[..., Any]:
 
     invocations.guarded = True  # type: ignore[attr-defined]
     return invocations
-
-
-def _most_bytes() -> int:
-    try:
-        return max(1, int(float(os.environ.get(SETTING, BODY)) * 2**20))
-    except (ValueError, OverflowError):
-        return BODY * 2**20
 
 
 def _examples(values: Any) -> Any:

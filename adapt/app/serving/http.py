@@ -1,12 +1,12 @@
 """The service over HTTP: JSON, bytes of pictures and CSV in, JSON out; with limits."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from adapt.app.serving.service import Csv, Service
+from adapt.budget import served
 from adapt.errors import AdaptError
 from adapt.files import parse_json
 from adapt.version import __version__
@@ -15,7 +15,7 @@ __all__ = ["application"]
 
 PAGE = Path(__file__).with_name("page.html")
 #: Bytes of the body of a request; ``ADAPT_SERVE_MB`` megabytes where that is set.
-BODY, SETTING = 16, "ADAPT_SERVE_MB"
+BODY = 16
 #: Seconds that a body may take to arrive.
 PATIENCE = 30.0
 #: What the page may load: itself.
@@ -50,7 +50,7 @@ def application(service: Service, hosts: list[str]) -> Any:
     script = PAGE.with_name("page.js").read_text(encoding="utf-8")
 
     async def body(request: Request) -> bytes:
-        most = _most_bytes()
+        most = served(BODY)
         said = request.headers.get("content-length", "0")
         content = bytearray()
         if said.isdecimal() and int(said[:20]) > most:
@@ -142,10 +142,3 @@ def _value(kind: str, content: bytes, service: Service) -> Any:
     if kind == "text/csv":
         return Csv(content)
     raise _Unsupported(f"content type {kind or 'none'}: send application/json, text/csv or image/…")
-
-
-def _most_bytes() -> int:
-    try:
-        return max(1, int(float(os.environ.get(SETTING, BODY)) * 2**20))
-    except (ValueError, OverflowError):
-        return BODY * 2**20

@@ -5,6 +5,7 @@ from torch import nn
 
 import adapt
 from adapt.adapter import FewShotAdapter, identity_state, layered_state
+from adapt.adapter.untrained import PARTS
 from adapt.app.build import build
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
@@ -13,8 +14,6 @@ from tasks import Tasks
 
 __all__ = ["adapter_of", "untrained"]
 
-#: Directions of an adapter that nothing was learned for, see ``layered_state``.
-PARTS = 8
 #: Adaptable numbers that need no choice of directions.
 FEW = 32
 
