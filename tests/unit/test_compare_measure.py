@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -39,7 +40,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-#: In a process of its own: what other tests left for the garbage collector may go at any time.
+#: In a process of its own, and several times: what other tests left for the garbage collector may go at any
+#: time, the system takes back pages that are not used, and the first time code is loaded, too.
 PASSED = """
 import sys, torch
 from adapt.compare import measure
@@ -51,7 +53,7 @@ def work():
 
 if sys.argv[1] == "sampled":
     measure._kernel_peak = lambda: None
-for do in (work, work, lambda: None):  # the first time it loads code, too
+for do in (*7 * [work], lambda: None):
     with measure.ProcessPeak() as found:
         do()
     print(found.megabytes)
@@ -61,8 +63,8 @@ for do in (work, work, lambda: None):  # the first time it loads code, too
 def test_a_peak_is_seen_though_it_has_passed(way: str, tmp_path: Path) -> None:
     done = processes.run(["-c", PASSED, way], tmp_path)
     assert done.returncode == 0, done.stderr
-    _, busy, idle = map(float, done.stdout.split())
-    assert busy == pytest.approx(80, abs=4)
+    *busy, idle = map(float, done.stdout.split())
+    assert median(busy) == pytest.approx(80, abs=4)
     assert idle == pytest.approx(0, abs=2)
 
 
