@@ -17,7 +17,7 @@ import pytest
 from adapt.tracking import prepare_store, track
 from adapt.tracking.sync import main, sync
 from tests.processes import Process
-from tests.tracked import comparison, free_port, fresh, runs, settings
+from tests.tracked import SPARING, comparison, free_port, fresh, runs, settings
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
@@ -152,7 +152,7 @@ def test_a_store_that_was_moved_works_where_it_is_now(
             stderr=log,
             cwd=new,
             start_new_session=True,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={**os.environ, **SPARING},
         )
     try:
         for run in (before, after):

@@ -21,7 +21,7 @@ import pytest
 
 from adapt.tracking import Run, TrackingWarning, prepare_store, track
 from adapt.tracking.sync import main, sync
-from tests.tracked import CONFIG, DATA, comparison, content, free_port, fresh, runs, settings
+from tests.tracked import CONFIG, DATA, SPARING, comparison, content, free_port, fresh, runs, settings
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ class Server:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+                env={**os.environ, **SPARING},
             )
         deadline = time.monotonic() + 120
         while True:
