@@ -71,7 +71,11 @@ def vision_transformer() -> nn.Module:
 
 
 def mobilenet() -> nn.Module:
-    return library("timm").create_model("mobilenetv2_035", num_classes=0)
+    """Without most of its repetitions: a stage has its first block, the second one a block with a skip too."""
+    network = library("timm").create_model("mobilenetv2_035", num_classes=0)
+    for number, stage in enumerate(network.blocks):
+        del stage[2 if number == 1 else 1 :]
+    return network
 
 
 def bert(attention: str) -> nn.Module:
