@@ -71,7 +71,7 @@ def vision_transformer() -> nn.Module:
 
 
 def mobilenet() -> nn.Module:
-    """Without most of its repetitions: a stage has its first block, the second one a block with a skip too."""
+    """Without most of its repetitions: a stage has one block, the second has one with a skip as well."""
     network = library("timm").create_model("mobilenetv2_035", num_classes=0)
     for number, stage in enumerate(network.blocks):
         del stage[2 if number == 1 else 1 :]

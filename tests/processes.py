@@ -49,19 +49,20 @@ LOADED = (
 
 class Process:
     """``python ARGUMENTS`` in ``folder``: ``-m MODULE …``, ``-c CODE …`` or ``FILE …``, behind ``-W error``
-    if warnings are to be errors. One thread. What it says is kept in files: it never waits for a reader."""
+    if warnings are to be errors. One thread. What it says is kept in files: it never waits for a reader.
+    ``site`` is where adapt is installed, if it is not the checkout that is to run."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+    def __init__(self, arguments: Sequence[str], folder: Path, site: Path | None = None) -> None:
         if sys.platform != "linux":
             pytest.skip("forks processes with what they import, which needs Linux")
         self.arguments, self.returncode = list(arguments), None
         self._written = os.memfd_create("stdout"), os.memfd_create("stderr")
         self._state, theirs = socket.socketpair()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        environment = {**_environment(site), "COLUMNS": "120"}
         job = {"arguments": self.arguments, "folder": str(folder), "environment": environment}
         given = [theirs.fileno(), *self._written]
         with theirs:
-            socket.send_fds(_server(), [json.dumps(job).encode()], given)
+            socket.send_fds(_server(site), [json.dumps(job).encode()], given)
         self.pid = int(self._state.recv(64))
 
     returncode: int | None
@@ -102,23 +103,31 @@ class Process:
         self.poll(60)
 
 
-def run(arguments: Sequence[str], folder: Path, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: Sequence[str], folder: Path, seconds: float = 300, site: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """A ``Process`` from start to end."""
-    return Process(arguments, folder).wait(seconds)
+    return Process(arguments, folder, site).wait(seconds)
 
 
 # -------------------------------------------------------------------------------- what they are forked from
 
 
+def _environment(site: Path | None) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **({} if site is None else {"PYTHONPATH": str(site)})}
+
+
 @cache
-def _server() -> socket.socket:
+def _server(site: Path | None) -> socket.socket:
     """Where jobs are sent to."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    command = [sys.executable, "-m", "tests.processes", str(theirs.fileno())]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    this = ["-m", "tests.processes"] if site is None else [__file__]
+    command = [sys.executable, *this, str(theirs.fileno())]
     with theirs:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[theirs.fileno()])
+        process = subprocess.Popen(
+            command, cwd=site or ROOT, env=_environment(site), pass_fds=[theirs.fileno()]
+        )
     atexit.register(process.wait)
     atexit.register(ours.close)  # called before the other: the server ends when nobody can send it jobs
     return ours
@@ -198,6 +207,7 @@ def _end(error: BaseException | None) -> NoReturn:
 
 
 if __name__ == "__main__":
+    sys.path[0] = os.getcwd()  # that of this file, if it was started as one, holds modules of tests
     job = _serve(socket.socket(fileno=int(sys.argv[1])))
     try:
         _become(**job)

@@ -12,6 +12,7 @@ import pytest
 
 from adapt.compare import Comparison
 from adapt.files import read_json
+from tests import processes
 from tests.command_line import TINY
 
 pytest.importorskip("mlflow")
@@ -34,7 +35,7 @@ task:
 
 
 def checked(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
-    """What a process says that must succeed."""
+    """What a new process says that must succeed."""
     ended = subprocess.run(
         command,
         cwd=folder,
@@ -44,6 +45,13 @@ def checked(command: Sequence[str | Path], folder: Path, **environment: str) -> 
         timeout=300,
         check=False,
     )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def installed(arguments: Sequence[str], folder: Path, site: Path) -> str:
+    """What ``python ARGUMENTS`` says with the wheel, for which it must succeed; its imports are done."""
+    ended = processes.run(arguments, folder, site=site)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
@@ -63,19 +71,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_installed_wheel_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
-    def adapt(*arguments: str) -> str:
-        return checked([site / "bin" / "adapt", *arguments], tmp_path, PYTHONPATH=str(site))
-
     where = "import adapt, tasks; print(adapt.__file__, tasks.__file__)"
-    for path in checked([sys.executable, "-c", where], tmp_path, PYTHONPATH=str(site)).split():
+    new = checked([sys.executable, "-c", where], tmp_path, PYTHONPATH=str(site))
+    for path in (new + installed(["-c", where], tmp_path, site)).split():
         assert Path(path).is_relative_to(site), "the checkout was used"
 
-    listed = adapt("list")
+    listed = checked([site / "bin" / "adapt", "list"], tmp_path, PYTHONPATH=str(site))
     shipped = sorted((ROOT / "conf").glob("*/*.yaml"))
     assert [path.stem for path in shipped if f"  {path.stem} " not in listed] == []
     assert {*tmp_path.iterdir()} == set()
 
-    said = adapt("experiment=quickstart", *SMALL)
+    said = installed([str(site / "bin" / "adapt"), "experiment=quickstart", *SMALL], tmp_path, site)
     assert "quickstart: digits, 2-way 5-shot, 2 tasks" in said
     left = {path.name for path in tmp_path.iterdir()} - {"mlflow.db.lock"}
     assert left == {"outputs", "mlflow.db", "mlruns"}
@@ -91,15 +97,15 @@ def test_installed_wheel_sweeps_over_an_experiment_of_ones_own(site: Path, tmp_p
     config.write_text(MINE, encoding="utf-8")
     own = ["--config-dir", "my_conf", "experiment=mine"]
 
-    command = [site / "bin" / "adapt", "-m", *own, "seed=0,1", "tracking=none", *SMALL]
-    checked(command, tmp_path, PYTHONPATH=str(site))
+    adapt = str(site / "bin" / "adapt")
+    installed([adapt, "-m", *own, "seed=0,1", "tracking=none", *SMALL], tmp_path, site)
 
     assert {path.name for path in tmp_path.iterdir()} == {"my_conf", "outputs"}
     found = [
         Comparison.from_dict(read_json(p)) for p in sorted(tmp_path.glob("outputs/mine/*/?/comparison.json"))
     ]
     assert [(result.seed, result.task["shots"]) for result in found] == [(0, 1), (1, 1)]
-    shown = checked([site / "bin" / "adapt", "show", *own], tmp_path, PYTHONPATH=str(site))
+    shown = installed([adapt, "show", *own], tmp_path, site)
     assert shown.startswith("Of my own.\n") and "  head=ridge " in shown
 
 
@@ -116,7 +122,7 @@ def test_three_kinds_of_user_with_data_of_their_own(site: Path, tmp_path: Path) 
             picture.save(tmp_path / "pictures" / name / f"{n}.png")
 
     def adapt(*arguments: str) -> str:
-        return checked([site / "bin" / "adapt", *arguments], tmp_path, PYTHONPATH=str(site))
+        return installed([str(site / "bin" / "adapt"), *arguments], tmp_path, site)
 
     adapt("fit", "pictures", "--out", "model")
     said = adapt("predict", "model", "pictures/dark/1.png", "pictures/light/2.png").splitlines()
@@ -141,4 +147,4 @@ answer = adapt.fit_table("table.csv", target="y", kind="values")
 answer.save("line")
 print(adapt.load("line").classes_, round(answer.request({"a": 3, "b": 1}).labels[0], 1))
 """
-    assert checked([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(site)).split() == ["[]", "5.5"]
+    assert installed(["-c", code], tmp_path, site).split() == ["[]", "5.5"]
