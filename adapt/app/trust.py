@@ -15,7 +15,6 @@ from typing import Any
 from unittest import mock
 
 from hydra._internal import hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep, Transformer
@@ -25,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app.config import config_folder
+from adapt.app.once import ComposedOnce
 from adapt.app.reading import checked_files
 from adapt.app.sizes import bounded, check_interpolations, leads_out, measured
 from adapt.errors import AdaptError
@@ -82,7 +82,7 @@ def guarded() -> Iterator[None]:
         yield
 
 
-class _Loader(ConfigLoaderImpl):
+class _Loader(ComposedOnce):
     """Hydra's own, which looks at every file before it becomes a part of the configuration."""
 
     def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
