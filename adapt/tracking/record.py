@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,18 @@ def source_tags() -> dict[str, str]:
 
 def packages() -> str:
     """Python, system, and everything installed, in the format of ``pip freeze``."""
+    return _packages(tuple((place, _changed(place)) for place in sys.path))
+
+
+def _changed(place: str) -> int | None:
+    """When something was installed in ``place``, or removed."""
+    with suppress(OSError):
+        return os.stat(place).st_mtime_ns
+    return None
+
+
+@lru_cache(1)  # a sweep asks for every run, and reading takes longer than what many of its runs do
+def _packages(_places: tuple[tuple[str, int | None], ...]) -> str:
     lines = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
     return "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *lines]) + "\n"
 
