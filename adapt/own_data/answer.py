@@ -17,7 +17,8 @@ import torch
 
 from adapt.adapter import FittedTask
 from adapt.adapter import load as load_artifact
-from adapt.adapter.storage import save_task
+from adapt.adapter.storage import LAYOUT, save_task
+from adapt.artifact import generation
 from adapt.errors import AdaptError
 from adapt.heads.base import one_hot
 from adapt.own_data.passes import Say, rows_of, silent
@@ -205,7 +206,11 @@ class Answer:
         Raises:
             AdaptError: there is nothing, it is damaged, or it was not made from one's own data.
         """
-        return cls.of(load_artifact(folder), folder)
+        while True:
+            begun = generation(Path(folder), LAYOUT)
+            found = cls.of(load_artifact(folder), folder)
+            if found.support is not None or generation(Path(folder), LAYOUT) == begun:
+                return found  # else what belongs to it may have been swept meanwhile
 
     @classmethod
     def of(cls, task: Any, folder: str | os.PathLike[str]) -> Answer:

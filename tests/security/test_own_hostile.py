@@ -160,6 +160,15 @@ def test_words_of_others_are_only_shown(tmp_path: Path, capsys: pytest.CaptureFi
     assert "taken for b" in out and "\x1b" not in out + err
 
 
+def test_an_error_has_an_end(answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer.save(tmp_path / "m")
+    path = tmp_path / "m" / "adapter_config.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"kind": "table"', f'"kind": "{"x" * 1_000_000}"'), encoding="utf-8")
+    assert call(["predict", "m", "t.csv"], tmp_path) == 2
+    assert len(capsys.readouterr().err) < 5000
+
+
 def test_cells_of_predictions_are_what_they_were() -> None:
     """Also those that begin as a formula does: whoever reads the file by a program wants the label."""
     labels = ["a\rb", "c\r\nd", "e\nf", 'g"h', "=1+1", ",", "", " i"]

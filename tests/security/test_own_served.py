@@ -245,3 +245,31 @@ def test_corrections(impatient: tuple[str, int], tmp_path: Path) -> None:
     assert ask(server, ROW, "/correct?label=%00")[0] == 400 and ask(server, ROW, "/correct")[0] == 422
     assert ask(server, ROW, path, more="Origin: http://localhost\r\n") == (200, '{"corrections": 1}')
     assert len(Answer.load(tmp_path / "model").support.positions) == 31  # type: ignore[union-attr]
+
+
+def test_few_are_worked_on_at_a_time(impatient: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One picture of many pixels takes a gigabyte."""
+    lock, inside, most = threading.Lock(), 0, 0
+
+    def predict(_: Service, value: object) -> list[object]:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.1)
+        with lock:
+            inside -= 1
+        return []
+
+    monkeypatch.setattr(Service, "predict", predict)
+    threads = [threading.Thread(target=ask, args=(impatient, ROW)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == http.TURNS
+
+
+def test_a_long_error_is_shortened(server: tuple[str, int]) -> None:
+    status, said = ask(server, json.dumps({"z": "9" * 1_000_000}).encode())
+    assert status == 400 and len(said) < 2000

@@ -20,6 +20,8 @@ PAGE = Path(__file__).with_name("page.html")
 TURNS = 2
 #: Bytes of the body of a request; ``ADAPT_SERVE_MB`` megabytes where that is set.
 BODY = 16
+#: Characters of an error.
+LONGEST = 1000
 #: Seconds that a body may take to arrive.
 PATIENCE = 30.0
 #: What the page may load: itself.
@@ -77,7 +79,9 @@ def application(service: Service, door: Door) -> Any:
 
     @app.exception_handler(AdaptError)
     async def refused(_: Request, error: AdaptError) -> Response:
-        return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+        said = str(error)  # which may quote what was sent
+        said = said if len(said) <= LONGEST else f"{said[:LONGEST]} …"
+        return JSONResponse({"error": said}, getattr(error, "status", 400))
 
     @app.exception_handler(TimeoutError)
     async def slow(_: Request, error: TimeoutError) -> Response:
