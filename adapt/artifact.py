@@ -2,6 +2,7 @@
 
     backbone.json                             names the file of the tensors, and its sha256
     backbone-<hash>.safetensors               tensors of another content have another name
+    examples-<hash>.safetensors               other files that the config names, if it does
 
 A writer puts the tensors beside those that are there, then replaces the config: that is the moment at which
 the artifact becomes the new one. Until then, and if the writer is killed or the disk is full, it is the old
@@ -31,7 +32,6 @@ from adapt.files import (
     ABANDONED,
     incomplete,
     json_text,
-    read_json,
     read_json_text,
     read_tensors,
     reading,
@@ -41,7 +41,7 @@ from adapt.files import (
 )
 from tasks.readers.regular import open_regular
 
-__all__ = ["TENSORS", "Layout", "copy", "publish", "read"]
+__all__ = ["TENSORS", "Layout", "copy", "generation", "publish", "read"]
 
 Value = TypeVar("Value")
 
@@ -55,10 +55,12 @@ ATTEMPTS = 1000
 
 class Layout(NamedTuple):
     """Names of the files: ``config``; those of tensors begin with ``stem``. Earlier versions wrote the
-    tensors to ``<stem>.safetensors``, and their configs do not name them."""
+    tensors to ``<stem>.safetensors``, and their configs do not name them. ``others`` are how the names of
+    other files begin that a config may name."""
 
     config: str
     stem: str
+    others: tuple[str, ...] = ()
 
     @property
     def earlier(self) -> str:
@@ -76,8 +78,12 @@ def publish(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     texts: Mapping[str, str] | None = None,
+    named: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write ``config``, which will name the ``tensors``, and ``texts`` by file name, such as a README.
+
+    Args:
+        named: other files by names that stand in ``config``, each with the hash of what it holds.
 
     Raises:
         AdaptError: a config that JSON cannot hold; nothing has changed.
@@ -92,8 +98,10 @@ def publish(
             write(file)
             sha256 = _sha256(file)
             staged.place(file, layout.name(sha256))
-            named = {**config, TENSORS: {"file": layout.name(sha256), "sha256": sha256}}
-            for name, text in {**(texts or {}), layout.config: json_text(named)}.items():
+            for other, content in (named or {}).items():
+                staged.file(other).write_bytes(content)
+            whole = {**config, TENSORS: {"file": layout.name(sha256), "sha256": sha256}}
+            for name, text in {**(texts or {}), layout.config: json_text(whole)}.items():
                 staged.file(name).write_text(text, encoding="utf-8")
         _sweep(folder, layout, alone=_alone(lock))
 
@@ -186,6 +194,14 @@ def _named(folder: Path, layout: Layout, config: Mapping[str, Any]) -> tuple[str
     )
 
 
+def generation(folder: Path, layout: Layout) -> str | None:
+    """Tells what is published in ``folder`` from what was before and will be; None: nothing."""
+    try:
+        return hashlib.sha256(read_json_text(folder / layout.config)[1]).hexdigest()
+    except AdaptError:
+        return None
+
+
 def _sha256(path: Path) -> str:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -234,15 +250,18 @@ def _alone(handle: int | None) -> bool:
 def _sweep(folder: Path, layout: Layout, *, alone: bool) -> None:
     """Remove what no config names: tensors of before, and what killed writers were writing."""
     try:  # the config as it is now: another writer may have published since
-        name, _ = _named(folder, layout, read_json(folder / layout.config))
+        config, text = read_json_text(folder / layout.config)
+        name, _ = _named(folder, layout, config)
     except AdaptError:
         return
-    stem = re.escape(layout.stem)
+    stem, others = re.escape(layout.stem), "|".join(map(re.escape, layout.others))
+    number = "-[0-9a-f]{16}"
     stale = re.compile(
-        rf"{stem}(-[0-9a-f]{{16}})?\.safetensors|\.({stem}|{re.escape(layout.config)})\.\w{{8}}"
+        rf"{stem}({number})?\.safetensors|({others}){number}\.safetensors|"
+        rf"\.({stem}|{re.escape(layout.config)})\.\w{{8}}"
     )
     for path in folder.iterdir():
-        if stale.fullmatch(path.name) and path.name != name:
+        if stale.fullmatch(path.name) and path.name != name and f'"{path.name}"'.encode() not in text:
             with suppress(OSError):
                 if alone or path.stat().st_mtime < time.time() - ABANDONED:
                     remove(path)

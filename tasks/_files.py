@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ __all__ = ["check_width", "csv_rows", "few", "header_cells", "read_text"]
 
 #: How compressed files and spreadsheets begin.
 PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")
+#: Encodings of names in the Internet, which take a time that grows with the square of the length.
+NAMES_OF_HOSTS = ("idna", "punycode")
 CLOSE = "close its quotes"
 #: Columns that a table may have: what is wider is no table, or stands on its side.
 MOST_COLUMNS = 100_000
@@ -39,7 +42,13 @@ def read_text(path: Path, encoding: str, setting: str) -> str:
         raise TaskError(f"{path} is a compressed file or a spreadsheet: save it as CSV or JSON lines")
     try:
         plain = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-        text = data.decode("utf-8-sig" if plain else encoding)
+        text = data.decode("utf-8-sig" if plain else _codec(encoding))
+        if not plain:
+            text.encode()  # some decode to half a character, which nothing can be written with
+    except UnicodeEncodeError:
+        raise TaskError(
+            f"{path} holds half a character in the encoding {encoding}, so this is another: use utf-8"
+        ) from None
     except LookupError:
         raise TaskError(f"task.source.encoding={encoding} is not known: use for instance latin-1") from None
     except UnicodeDecodeError as error:
@@ -58,6 +67,17 @@ def read_text(path: Path, encoding: str, setting: str) -> str:
             "file as UTF-8, or set task.source.encoding=utf-16 if that is what it is"
         )
     return text
+
+
+def _codec(encoding: str) -> str:
+    """The encoding by the name that Python gives it; `LookupError` if it has none that is for files."""
+    try:
+        name = codecs.lookup(encoding).name
+    except ValueError:  # no name at all
+        raise LookupError from None
+    if name in NAMES_OF_HOSTS:
+        raise LookupError
+    return name
 
 
 def csv_rows(

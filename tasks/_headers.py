@@ -29,6 +29,8 @@ TEXTS = (
 )
 DELIMITERS = (",", ";", "\t", "|")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
+#: Characters of a name in a message.
+LONGEST = 200
 #: Rows that are looked at.
 SAMPLE = 200
 #: Words, on average, from which on cells are texts.
@@ -143,6 +145,8 @@ def roles(header: Header, target: str | None, text: str | None) -> Roles:
 def wrong_column(path: Path, name: str, names: Sequence[str], what: str) -> TaskError:
     """The error of a column that is not there."""
     folded = {column.strip().casefold(): column for column in names}
+    if len(name) > LONGEST:  # looking for one like it would take long
+        name = f"{name[:LONGEST]} …"
     close = get_close_matches(name.casefold(), [*folded][:1000], n=1)
     hint = f"did you mean {folded[close[0]]!r}?" if close else f"it has {few([*map(repr, names)])}"
     return TaskError(f"{path} has no column {name!r} ({what}): {hint}")

@@ -6,7 +6,7 @@ saved and when it is loaded, :mod:`adapt.adapter.verified`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
@@ -61,7 +61,7 @@ Adapter = TypeVar("Adapter", bound=AdapterRecord)
 Task = TypeVar("Task", bound=TaskRecord)
 
 CONFIG, CARD = "adapter_config.json", "README.md"
-LAYOUT = Layout(CONFIG, "adapter_model")
+LAYOUT = Layout(CONFIG, "adapter_model", ("examples",))
 #: Key of a config: the hash of its entries that predictions follow from. Whoever edits one removes it.
 SETTINGS = "settings_sha256"
 #: What a task has besides the tensors of its adapter, and besides the adapted ones.
@@ -126,8 +126,14 @@ def save_adapter(adapter: AdapterRecord, folder: Folder) -> None:
     _write(Path(folder), _config(adapter, "adapter"), tensors)
 
 
-def save_task(task: TaskRecord, folder: Folder) -> None:
-    """Write ``task``; see :meth:`adapt.FittedTask.save_pretrained`."""
+def save_task(
+    task: TaskRecord,
+    folder: Folder,
+    texts: Mapping[str, str] | None = None,
+    named: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write ``task``; see :meth:`adapt.FittedTask.save_pretrained`. What ``texts`` and ``named`` are, and are
+    published with it: :func:`adapt.artifact.publish`."""
     config = _config(task.adapter, "task") | {
         "classes": task.classes_.tolist(),
         "classes_dtype": task.classes_.dtype.str,
@@ -142,13 +148,19 @@ def save_task(task: TaskRecord, folder: Folder) -> None:
     }
     tensors |= {PARAMETERS + name: value for name, value in _adapted(task).items()}
     check_task(Path(folder), tensors, task.adapter.space, task.adapter.head, task.outputs)
-    _write(Path(folder), config, tensors)
+    _write(Path(folder), config, tensors, texts, named)
 
 
-def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _write(
+    folder: Path,
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    texts: Mapping[str, str] | None = None,
+    named: Mapping[str, bytes] | None = None,
+) -> None:
     json_text(config)  # what cannot be written says so
     config = config | {SETTINGS: decisive_sha256(config)}
-    publish(folder, LAYOUT, config, tensors, {CARD: model_card(config, tensors)})
+    publish(folder, LAYOUT, config, tensors, {CARD: model_card(config, tensors), **(texts or {})}, named)
 
 
 def _adapted(task: TaskRecord) -> dict[str, Tensor]:

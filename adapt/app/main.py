@@ -55,6 +55,8 @@ RENAMED = {"adapt.app.sweep.SweepSummary": "adapt.app.sweeps.callback.SweepSumma
 
 #: Through which Hydra makes folders.
 MAKES_FOLDERS = ("os", "pathlib", "genericpath")
+#: Characters of an error.
+LONGEST = 4000
 #: What SIGTERM does.
 _terminate = interrupts.handle
 
@@ -175,7 +177,9 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    print(f"error: {plain(_one_line(error))}", file=sys.stderr)
+    said = _one_line(error)  # which may quote what was read
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]} …"
+    print(f"error: {plain(said)}", file=sys.stderr)
     sys.exit(2)
 
 

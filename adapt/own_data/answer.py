@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +17,13 @@ import torch
 
 from adapt.adapter import FittedTask
 from adapt.adapter import load as load_artifact
+from adapt.adapter.storage import LAYOUT, save_task
+from adapt.artifact import generation
 from adapt.errors import AdaptError
-from adapt.files import writing
 from adapt.heads.base import one_hot
 from adapt.own_data.passes import Say, rows_of, silent
 from adapt.own_data.score import Score, mistakes, score_classes, score_values
-from adapt.own_data.support import Support, features_of
+from adapt.own_data.support import KEY, Support, features_of
 from tasks.own import Labelled, OwnExamples, Reader, reader_of
 from tasks.source import TaskError
 
@@ -28,6 +31,8 @@ __all__ = ["INFO", "Answer", "Evaluation", "Predictions", "read"]
 
 #: Under which the information of a saved task has what belongs to one's own data.
 INFO = "own_data"
+#: The hash of how data are read: whoever edits that removes it.
+READER_SHA256 = "reader_sha256"
 #: The page beside a saved task.
 PAGE = "report.html"
 
@@ -49,14 +54,19 @@ class Predictions:
     classes: Sequence[str]
 
     def to_csv(self) -> str:
-        """A table with the columns example, prediction and, of classes, probability."""
+        """A table with the columns example, prediction and, of classes, probability. Names are as they are,
+        also those that a spreadsheet would take for a formula."""
         file = io.StringIO()
-        rows = csv.writer(file, lineterminator="\n")
+        rows, quoted = (
+            csv.writer(file, lineterminator="\n", quoting=quoting)
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         sure = None if self.probabilities is None else self.probabilities.max(1)
         rows.writerow(["example", "prediction", *([] if sure is None else ["probability"])])
         for row, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
             shown = label if sure is None else f"{sure[row]:.4f}"
-            rows.writerow([name, f"{label:.6g}"] if sure is None else [name, label, shown])
+            writer = quoted if "\r" in f"{name}{label}" else rows  # at which readers begin a line, too
+            writer.writerow([name, f"{label:.6g}"] if sure is None else [name, label, shown])
         return file.getvalue()
 
 
@@ -105,7 +115,8 @@ class Answer:
     @property
     def about(self) -> dict[str, Any]:
         """What is known of the fit: score, method, times."""
-        return dict(self.task.adapter.info.get(INFO, {}))
+        kept = self.task.adapter.info.get(INFO, {})
+        return {name: value for name, value in kept.items() if name not in (KEY, READER_SHA256)}
 
     def predict(
         self, paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], say: Say = silent
@@ -165,6 +176,10 @@ class Answer:
         if str(label) not in classes:
             raise AdaptError(f"{label!r} is no class of this model: it has {', '.join(classes[:20])}")
         examples = read(lambda: self.reader.request(value))
+        if len(examples) != 1:
+            raise AdaptError(
+                f"{len(examples)} {self.reader.many} at once: correct one {self.reader.one} at a time"
+            )
         x = torch.cat([features_of(self.task, part) for part in rows_of(examples.x)])
         support = self.support.with_(x, classes.index(str(label)))
         targets = one_hot(support.positions, len(classes))
@@ -172,17 +187,17 @@ class Answer:
         return replace(self, task=replace(self.task, head_state=state), support=support)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the task, as :meth:`adapt.FittedTask.save_pretrained` does, and the page beside it.
+        """Write the task, as :meth:`adapt.FittedTask.save_pretrained` does, its examples and its page: all of
+        them are the new ones from one moment on.
 
         Raises:
             AdaptError: it cannot be saved.
         """
-        self.task.save_pretrained(folder)
-        if self.support is not None:
-            self.support.save(Path(folder))
-        if self.page:
-            with writing(Path(folder) / PAGE) as path:
-                path.write_text(self.page, encoding="utf-8")
+        packed = None if self.support is None else self.support.packed()
+        about = {**self.about, KEY: packed and packed[0], READER_SHA256: _sha256(self.reader)}
+        adapter = replace(self.task.adapter, info={**self.task.adapter.info, INFO: about})
+        texts = {PAGE: self.page} if self.page else {}
+        save_task(replace(self.task, adapter=adapter), folder, texts, dict([packed] if packed else []))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Answer:
@@ -191,7 +206,11 @@ class Answer:
         Raises:
             AdaptError: there is nothing, it is damaged, or it was not made from one's own data.
         """
-        return cls.of(load_artifact(folder), folder)
+        while True:
+            begun = generation(Path(folder), LAYOUT)
+            found = cls.of(load_artifact(folder), folder)
+            if found.support is not None or generation(Path(folder), LAYOUT) == begun:
+                return found  # else what belongs to it may have been swept meanwhile
 
     @classmethod
     def of(cls, task: Any, folder: str | os.PathLike[str]) -> Answer:
@@ -202,7 +221,11 @@ class Answer:
                 f"{folder} was not made by `adapt fit`: fit your data first, or use adapt.load in Python"
             )
         reader = read(lambda: reader_of(kept["reader"]))
-        return cls(task, reader, support=Support.load(Path(folder), task))
+        if not _belongs(reader, task) or kept.get(READER_SHA256) not in (None, _sha256(reader)):
+            raise AdaptError(
+                f"{folder}: how its data are read was changed, or is of another model: fit your data again"
+            )
+        return cls(task, reader, support=Support.load(Path(folder), task, kept))
 
     def _of(self, examples: OwnExamples, say: Say = silent) -> Predictions:
         outputs = [
@@ -218,9 +241,26 @@ class Answer:
         return Predictions(examples.names, labels, probabilities, classes)
 
 
+def _belongs(reader: Reader, task: FittedTask) -> bool:
+    """Whether what ``reader`` reads is what ``task`` was fitted to."""
+    adapter = task.adapter
+    if adapter.loss.regression != reader.regression or (reader.regression and task.outputs != 1):
+        return False
+    return adapter.input_shape == reader.shape or (adapter.input_shape is None and reader.kind == "pictures")
+
+
+def _sha256(reader: Reader) -> str:
+    """Of what predictions follow from besides the task."""
+    settings = {"kind": reader.kind, **reader.to_dict()}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
 def read(read: Callable[[], Any]) -> Any:
     """Errors of readers as those of this package."""
     try:
         return read()
     except TaskError as error:
         raise AdaptError(str(error)) from None
+    except OSError as error:  # too long a name, a folder that may not be read
+        name = f"{(error.filename or 'the data')!s:.200}"
+        raise AdaptError(f"{name} cannot be read ({error.strerror}): give another path") from None

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from adapt.backbones import call
+from adapt.budget import afford
 from adapt.errors import AdaptError
+from adapt.files import json_text
 from adapt.heads import Ridge
 from adapt.heads.base import one_hot
 from adapt.own_data.head import FOLDS, HeadChoice, choose_head, folds_of
@@ -25,6 +27,8 @@ __all__ = ["MOVED", "Prepared", "prepare"]
 
 #: Examples that the network is moved by, at most: it is what memory grows with.
 MOVED = 300
+#: Numbers for every example and class that choosing a head takes.
+COPIES = 10
 
 
 @dataclass
@@ -78,7 +82,10 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
     n, center, spread = len(examples), 0.0, 1.0
     if reader.regression:
         y = np.asarray(learned.train.y, np.float64)
-        center, spread = float(y.mean()), float(y.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            center, spread = float(y.mean()), float(y.std())
+        if not np.isfinite([center, spread]).all():
+            raise AdaptError("values too large to be calculated with: give them in another unit")
         if n < 4 or not spread > 0:
             raise AdaptError(f"{n} {reader.many} with values that do not differ: give four or more that do")
         classes, targets = np.array([]), torch.from_numpy((y - center) / spread).float()[:, None]
@@ -91,7 +98,9 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
                 f"all {n} {reader.many} are of one class, {classes[0]!r}: there is nothing to tell apart; "
                 "add another class"
             )
+        afford(f"a fit of {n:,} {reader.many} of {len(classes):,} classes", COPIES * n * len(classes))
         y, targets = names, one_hot(torch.from_numpy(positions), len(classes))
+    _check_writable(reader, classes)
     what = f"{n} {reader.many}" + ("" if reader.regression else f" of {len(classes)} classes")
     fold = folds_of(None if reader.regression else y, n, min(FOLDS, n), seed)
     if network is None:
@@ -105,6 +114,15 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
     return Prepared(
         learned, network, y, targets, classes, center, spread, features, seconds, fold, head, seed
     )
+
+
+def _check_writable(reader: Reader, classes: np.ndarray) -> None:
+    """Refuse what could not be saved in the end."""
+    for what, names in (("class", classes.tolist()), ("column", reader.to_dict())):
+        try:
+            json_text(names)
+        except AdaptError as error:
+            raise AdaptError(f"the name of a {what} {error}: rename it") from None
 
 
 def _features(network: Network, x: Sequence[str] | np.ndarray, what: str, say: Say) -> Tensor:

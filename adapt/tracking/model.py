@@ -45,19 +45,26 @@ LIBRARIES = {
 SHARED = ("git_sha", "git_dirty", "data_licence", "data_commercial_use", "experiment", JOURNAL_TAG)
 #: What the registry of MLflow cannot take in a name.
 FORBIDDEN = ("/", ":", "'")
+#: Characters of a name: a database of MLflow holds 256.
+LONGEST_NAME = 200
 
 
 def check_name(name: str) -> None:
     """Refuse a name that no registered model can have.
 
     Raises:
-        AdaptError: it is empty, or holds ``/``, ``:`` or a quote.
+        AdaptError: it is empty, too long, or holds ``/``, ``:``, a quote or what cannot be seen.
 
     Example:
         >>> check_name("digits")
     """
-    if not name.strip() or any(character in name for character in FORBIDDEN):
-        raise AdaptError(f"register={name}: the name of a model is not empty and holds no / : or '")
+    shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]} …"
+    if not name.strip() or any(character in name for character in FORBIDDEN) or name in (".", ".."):
+        raise AdaptError(f"register={shown}: the name of a model is not empty and holds no / : or '")
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise AdaptError(
+            f"register={shown}: the name of a model has {LONGEST_NAME} characters at most, which can be seen"
+        )
 
 
 def load_pyfunc() -> None:

@@ -69,7 +69,9 @@ def list_images(root: Path) -> Listing:
             files, folders = _of_folder(root)
         else:
             files, folders = _of_zip(regular_file(root))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if root.exists():
+            raise TaskError(f"{error.filename} went away while {root} was listed: try again") from None
         raise TaskError(
             f"{root.absolute()} does not exist: give the folder, or the zip file, that holds one folder of "
             "images per class"

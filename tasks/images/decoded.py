@@ -132,7 +132,7 @@ def decoded(content: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata, say
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(content), formats=_pictures.formats()) as opened:
             animated = bool(
                 getattr(opened, "is_animated", False)
             )  # counting frames takes long if there are many

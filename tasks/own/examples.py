@@ -50,10 +50,16 @@ class Reader(Protocol):
     kind: ClassVar[str]
     one: ClassVar[str]
     many: ClassVar[str]
+    at_once: ClassVar[int]
 
     @property
     def regression(self) -> bool:
         """Whether numbers are predicted."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of one example as a network takes it; None: a text."""
         ...
 
     def labelled(self, path: Path) -> Labelled:

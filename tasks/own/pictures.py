@@ -15,6 +15,7 @@ from tasks.images import _pictures
 from tasks.images._listing import SUFFIXES
 from tasks.images.decoded import Decoded, decoded, read_folder, read_images
 from tasks.own.examples import Labelled, Learned, OwnExamples
+from tasks.readers.shown import writable
 from tasks.source import TaskError
 
 __all__ = ["Pictures"]
@@ -38,11 +39,12 @@ class Pictures:
     kind: ClassVar[str] = "pictures"
     one: ClassVar[str] = "picture"
     many: ClassVar[str] = "pictures"
+    at_once: ClassVar[int] = MOST_AT_ONCE
     regression: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_setting("pictures: size", self.size, least(8, most=1024))
-        if self.channels not in (1, 3):
+        if isinstance(self.channels, bool) or self.channels not in (1, 3):
             raise TaskError(f"pictures: channels={self.channels}: use 3 for colour or 1 for grey")
 
     @classmethod
@@ -64,6 +66,11 @@ class Pictures:
             reader, train, reader._of(found, [r for r in found.rows if found.entries[r].split == held])
         )
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See :class:`tasks.own.Reader`."""
+        return (self.channels, self.size, self.size)
+
     def labelled(self, path: Path) -> Labelled:
         """See :class:`tasks.own.Reader`."""
         found = read_folder(path, self.size, self.channels)
@@ -81,7 +88,7 @@ class Pictures:
             files += inside or [path]
         if not files:
             raise TaskError("there are no pictures: give files, or a folder of them")
-        names = [str(file) for file in files]
+        names = [writable(str(file)) for file in files]
         return OwnExamples(read_images(files, self.size, self.channels), names, names)
 
     def request(self, value: Any) -> OwnExamples:
@@ -117,7 +124,7 @@ class Pictures:
 
     @staticmethod
     def _of(found: Decoded, rows: Sequence[int], notes: Sequence[str] = ()) -> Labelled:
-        names = [found.entries[row].path for row in rows]
+        names = [writable(found.entries[row].path) for row in rows]
         examples = OwnExamples(found.images[list(rows)], names, names, tuple(notes))
         return Labelled(examples, [found.entries[row].label for row in rows])
 

@@ -46,6 +46,7 @@ class Table:
     kind: ClassVar[str] = "table"
     one: ClassVar[str] = "row"
     many: ClassVar[str] = "rows"
+    at_once: ClassVar[int] = MOST_AT_ONCE
 
     @classmethod
     def learn(
@@ -95,6 +96,11 @@ class Table:
         reader = cls(target, found.encoding, values is not None, encoding)
         y = [labels[row] for row in rows] if values is None else values[rows]
         return Learned(reader, Labelled(reader._examples(table, rows, (*notes, *found.notes)), y))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See :class:`tasks.own.Reader`."""
+        return (len(self.columns.names),)
 
     def labelled(self, path: Path) -> Labelled:
         """See :class:`tasks.own.Reader`."""
@@ -184,7 +190,8 @@ def _useless(table: Cells, name: str, rows: np.ndarray, categorical: bool, decim
     given = [cell for cell in cells if cell]
     values = [number(cell, decimal) for cell in given]
     if len(given) == len(cells) > 2 and not categorical and None not in values:
-        steps = np.diff(np.array(values, np.float64))
+        with np.errstate(over="ignore"):
+            steps = np.diff(np.array(values, np.float64))
         if (steps == 1).all() and values[0] in (0, 1) and len(table.header) > 2:
             return "it numbers the rows"
     elif len({*given}) > MOST_CATEGORIES and (

@@ -36,7 +36,9 @@ class Texts:
     kind: ClassVar[str] = "texts"
     one: ClassVar[str] = "text"
     many: ClassVar[str] = "texts"
+    at_once: ClassVar[int] = MOST_AT_ONCE
     regression: ClassVar[bool] = False
+    shape: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not all(isinstance(value, str) for value in asdict(self).values()):

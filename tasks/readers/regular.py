@@ -43,7 +43,11 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
         Traceback (most recent call last):
         OSError: [Errno 22] is a device, no regular file: '/dev/null'
     """
-    _check(os.stat(path), path)
+    try:
+        found = os.stat(path)
+    except ValueError:  # a NUL in its name
+        raise OSError(errno.EINVAL, "is no name of a file", str(path)) from None
+    _check(found, path)
     return Path(path)
 
 

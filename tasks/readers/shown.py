@@ -6,10 +6,11 @@ shows HTML, and fetches pictures, that stand in a name.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["harmless", "inline", "plain", "row"]
+__all__ = ["harmless", "inline", "plain", "row", "writable"]
 
 #: Shown in the place of a character that would act.
 INSTEAD = "\N{REPLACEMENT CHARACTER}"
@@ -27,6 +28,16 @@ def plain(text: str) -> str:
         True
     """
     return ACTING.sub(INSTEAD, text)
+
+
+def writable(name: str) -> str:
+    r"""The name of a file as a file of text can hold it: bytes that are no UTF-8 are replaced.
+
+    Example:
+        >>> writable("a\udcff.png") == "a\N{REPLACEMENT CHARACTER}.png"
+        True
+    """
+    return os.fsencode(name).decode("utf-8", "replace") if not name.isascii() else name
 
 
 def harmless(text: object) -> str:

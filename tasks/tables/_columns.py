@@ -69,7 +69,8 @@ class Column:
             return part
         values = np.array([_value(table, self.name, row, cell, decimal) for row, cell in enumerate(cells)])
         missing = np.isnan(values)
-        part = np.where(missing, 0, (values - self.mean) / (self.deviation or np.inf))[:, None]
+        with np.errstate(over="ignore"):
+            part = np.where(missing, 0, (values - self.mean) / (self.deviation or np.inf))[:, None]
         return np.hstack([part, missing[:, None]]) if self.marked else part
 
 
@@ -92,7 +93,16 @@ class Encoding:
             TaskError: a column is missing, or holds what is no number.
         """
         parts = [column.apply(table, self.decimal) for column in self.columns]
-        return np.concatenate(parts, 1).astype(np.float32)
+        with np.errstate(over="ignore"):
+            numbers = np.concatenate(parts, 1).astype(np.float32)
+        odd = np.argwhere(~np.isfinite(numbers))
+        if len(odd):
+            row, place = map(int, odd[0])
+            raise TaskError(
+                f"{table.at(row)}: the number in column {self.names[place]!r} is too far from those that "
+                "were learned from: mend it, or leave the cell empty"
+            )
+        return numbers
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -195,9 +205,15 @@ def learn(
         return Column(name, tuple(known))
     missing = np.isnan(values)
     known_values = values[training][~missing[training]]
-    mean, deviation = (
-        (float(known_values.mean()), float(known_values.std())) if len(known_values) else (0.0, 0.0)
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = (
+            (float(known_values.mean()), float(known_values.std())) if len(known_values) else (0.0, 0.0)
+        )
+    if not math.isfinite(mean) or not math.isfinite(deviation):
+        raise TaskError(
+            f"{table.path}: the numbers in column {name!r} are too large to be calculated with: give them in "
+            "another unit, or list the column in ignore"
+        )
     # A rounding error of the mean is no variation.
     varies = deviation > 1e-12 * max(abs(mean), 1e-300)
     marked = bool(missing.any()) and (varies or bool(missing[training].any()))

@@ -39,6 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (root / "table.csv").write_text("\n".join(["label,x,other", *rows]), encoding="utf-8")
     adapt.fit_table(root / "table.csv", method="head").save(root / "of_table")
+    odd = [
+        f"{n},{rng.normal():.2f},{rng.normal(mean):.2f}" for mean, n in ((0, 2), (5, 10)) for _ in range(15)
+    ]
+    (root / "odd.csv").write_text("\n".join(["label,x,__proto__", *odd]), encoding="utf-8")
+    adapt.fit_table(root / "odd.csv", method="head").save(root / "of_odd_names")
     return root
 
 
@@ -84,6 +89,18 @@ def test_a_row_is_predicted_and_corrected(address: str) -> None:
         page.click("text=Predict")
         page.wait_for_selector("#error:visible")
         assert "no finite number" in page.locator("#error").inner_text()
+
+
+@pytest.mark.parametrize("address", ["of_odd_names"], indirect=True)
+def test_names_that_mean_something_to_a_script(address: str) -> None:
+    """An object has a property ``__proto__`` of its own, and lists what is a number first."""
+    with screenshots.opened(900, 900) as page:
+        page.goto(address)
+        page.fill("input[name=x]", "0")
+        for value, label in (("5", "10 "), ("0", "2 ")):
+            page.fill("input[name=__proto__]", value)
+            page.click("text=Predict")
+            sync_api.expect(page.locator("#result div").first).to_contain_text(label)
 
 
 @pytest.mark.parametrize("address", ["of_pictures"], indirect=True)

@@ -1,8 +1,9 @@
 """``python -m adapt evaluate``: how good a model of ``adapt fit`` is on labelled examples."""
 
 from adapt.app.commands.arguments import Plain
-from adapt.app.commands.predict import load, write
+from adapt.app.commands.predict import check_csv, load, write
 from adapt.app.progress import line
+from tasks.readers.shown import plain
 
 __all__ = ["main"]
 
@@ -21,12 +22,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", help="labelled examples, of the form that the model was fitted to")
     parser.add_argument("--csv", metavar="FILE", help="write the predictions")
     given = parser.parse_args(arguments)
+    check_csv(given.csv, [given.data])
     answer = load(given.model)
     found = answer.evaluate(given.data, line)
     for note in found.notes:
         line(f"note: {note}")
     print(found.score.sentence())
     for label, instead, count in found.mistakes[:MOST]:
-        print(f"  {count} × {label} taken for {instead}")
+        print(plain(f"  {count} × {label} taken for {instead}"))
     if given.csv:
         write(found.predictions, given.csv)

@@ -1,9 +1,14 @@
 """``python -m adapt fit``: from pictures, texts or a table to a model and a page on it."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 
+from adapt.adapter.storage import CARD, CONFIG
 from adapt.app.commands.arguments import Plain
+from adapt.app.folders import LOCK, alone
 from adapt.app.progress import line
 from adapt.errors import AdaptError
 from adapt.own_data import Answer, fit_data
@@ -12,6 +17,10 @@ from adapt.own_data.trial import METHODS
 
 __all__ = ["main"]
 
+#: What a fit leaves that was killed before it had written all of a model.
+OURS = re.compile(
+    rf"{LOCK}(-journal)?|{PAGE}|{CARD}|(adapter_model|examples)-[0-9a-f]{{16}}\.safetensors|\.adapter_model\.\w{{8}}"
+)
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -52,29 +61,29 @@ def main(arguments: list[str]) -> None:
     if given.kind not in ("auto", "classes", "values"):
         raise AdaptError(f"--as {given.kind} is unknown: use classes, values or auto")
     out = Path(given.out) if given.out else _beside(Path(given.data))
-    _check_out(out, given.force)
     if given.register is not None:
         from adapt.tracking.model import check_name
 
         check_name(given.register)
-    answer = fit_data(
-        given.data,
-        test=given.test,
-        target=given.target,
-        text=given.text,
-        method=given.method,
-        seconds=None if given.time is None else seconds_of(given.time),
-        backbone=given.backbone,
-        kind=given.kind,
-        ignore=given.ignore,
-        categorical=given.categorical,
-        encoding=given.encoding,
-        decimal=given.decimal,
-        seed=given.seed,
-        say=line,
-    )
-    answer.save(out)
-    line(f"model: {out}, page: {out / PAGE}")
+    with _claimed(out, given.force):
+        answer = fit_data(
+            given.data,
+            test=given.test,
+            target=given.target,
+            text=given.text,
+            method=given.method,
+            seconds=None if given.time is None else seconds_of(given.time),
+            backbone=given.backbone,
+            kind=given.kind,
+            ignore=given.ignore,
+            categorical=given.categorical,
+            encoding=given.encoding,
+            decimal=given.decimal,
+            seed=given.seed,
+            say=line,
+        )
+        answer.save(out)
+        line(f"model: {out}, page: {out / PAGE}")
     if given.register is not None:
         _register(answer, out, given.register, Path(given.data))
 
@@ -117,13 +126,38 @@ def _beside(data: Path) -> Path:
     return Path(f"{name.name if name.is_dir() else name.stem}_model")
 
 
+@contextmanager
+def _claimed(out: Path, force: bool) -> Iterator[None]:
+    """Keep other processes out of ``out``, and see that it can be written before anything takes long."""
+    _check_out(out, force)
+    new, held = not out.exists(), False
+    try:
+        with alone(out):
+            held = True
+            _check_out(out, force)  # somebody may have been quicker
+            yield
+    finally:
+        if held:
+            with suppress(OSError):
+                (out / LOCK).unlink()
+                if new:
+                    out.rmdir()  # unless something has come of it
+
+
 def _check_out(out: Path, force: bool) -> None:
     """Refuse before anything takes long what could not be written in the end."""
-    if out.is_file():
+    try:
+        kind = out.stat().st_mode if out.exists() else None
+    except OSError as error:
+        raise AdaptError(f"--out {str(out)[:100]} cannot be used ({error.strerror}): name a folder") from None
+    if kind is not None and not S_ISDIR(kind):
         raise AdaptError(f"--out {out} is a file: name a folder")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir():
         return
-    if not (out / "adapter_config.json").is_file():
+    if (out / CONFIG).is_file():
+        if not force:
+            raise AdaptError(
+                f"--out {out} holds a model: name another folder, or add --force to write over it"
+            )
+    elif not all(OURS.fullmatch(path.name) for path in out.iterdir()):
         raise AdaptError(f"--out {out} holds other files: name a folder that is empty or new")
-    if not force:
-        raise AdaptError(f"--out {out} holds a model: name another folder, or add --force to write over it")

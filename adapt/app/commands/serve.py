@@ -4,8 +4,11 @@ from pathlib import Path
 
 import adapt
 from adapt.adapter import FewShotAdapter
+from adapt.adapter.storage import LAYOUT
 from adapt.app.commands.arguments import Plain
 from adapt.app.progress import line
+from adapt.app.serving.service import Service
+from adapt.artifact import generation
 from adapt.errors import AdaptError
 from adapt.own_data import Answer
 
@@ -13,7 +16,6 @@ __all__ = ["main"]
 
 #: Requests at once; more are told to come back.
 AT_ONCE = 64
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def main(arguments: list[str]) -> None:
@@ -28,10 +30,15 @@ def main(arguments: list[str]) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: any that is free")
+    parser.add_argument(
+        "--name", metavar="NAME", action="append", default=[], help="a name that it is reached by, besides"
+    )
     parser.add_argument("--read-only", action="store_true", help="take no corrections")
     given = parser.parse_args(arguments)
     if not 0 <= given.port < 2**16:
         raise AdaptError(f"--port {given.port}: give a number from 0 to 65535")
+    folder = Path(given.model)
+    mark = generation(folder, LAYOUT)
     found = adapt.load(given.model)
     if isinstance(found, FewShotAdapter):
         raise AdaptError(
@@ -39,23 +46,24 @@ def main(arguments: list[str]) -> None:
             "with examples to learn from in every request, `mlflow models serve` (see docs/mlflow.md)"
         )
     answer = Answer.of(found, given.model)
-    folder = Path(given.model)
-    _listen(answer, folder if folder.is_dir() and not given.read_only else None, given.host, given.port)
+    service = Service(answer, folder if folder.is_dir() and not given.read_only else None, mark)
+    _listen(service, given.host, given.port, given.name)
 
 
-def _listen(answer: Answer, folder: Path | None, host: str, port: int) -> None:
+def _listen(service: Service, host: str, port: int, names: list[str]) -> None:
     try:
         import uvicorn
     except ImportError as error:
         raise AdaptError('serving needs uvicorn: pip install "adaptive-behavior[serve]"') from error
+    from adapt.app.serving.door import door_for
     from adapt.app.serving.http import application
-    from adapt.app.serving.service import Service
+    from adapt.app.serving.patience import Patient
 
-    hosts = [*LOCAL, "[::1]"] if host in LOCAL else ["*"]
     settings = uvicorn.Config(
-        application(Service(answer, folder), hosts),
+        application(service, door_for(host, names)),
         host,
         port,
+        http=Patient,
         log_level="warning",
         limit_concurrency=AT_ONCE,
         timeout_keep_alive=5,

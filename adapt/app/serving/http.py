@@ -1,10 +1,12 @@
 """The service over HTTP: JSON, bytes of pictures and CSV in, JSON out; with limits."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from adapt.app.serving.door import Door
 from adapt.app.serving.service import Csv, Service
 from adapt.budget import served
 from adapt.errors import AdaptError
@@ -14,8 +16,12 @@ from adapt.version import __version__
 __all__ = ["application"]
 
 PAGE = Path(__file__).with_name("page.html")
+#: Requests that are worked on at a time: what one takes in memory is many times its size.
+TURNS = 2
 #: Bytes of the body of a request; ``ADAPT_SERVE_MB`` megabytes where that is set.
 BODY = 16
+#: Characters of an error.
+LONGEST = 1000
 #: Seconds that a body may take to arrive.
 PATIENCE = 30.0
 #: What the page may load: itself.
@@ -25,13 +31,12 @@ POLICY = (
 )
 
 
-def application(service: Service, hosts: list[str]) -> Any:
+def application(service: Service, door: Door) -> Any:
     """The FastAPI application.
 
     Args:
         service: what answers.
-        hosts: names that requests may address it by, ``["*"]`` for any: a web page elsewhere whose name is
-            made to point here (DNS rebinding) has another.
+        door: which requests are let in.
 
     Raises:
         AdaptError: FastAPI is not installed.
@@ -40,12 +45,12 @@ def application(service: Service, hosts: list[str]) -> Any:
         from fastapi import FastAPI, Request
         from fastapi.concurrency import run_in_threadpool
         from fastapi.responses import HTMLResponse, JSONResponse, Response
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise AdaptError('serving needs FastAPI: pip install "adaptive-behavior[serve]"') from error
 
     app = FastAPI(title="Adaptive Behavior", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    app.add_middleware(_AtTheDoor, door=door)
+    turns = asyncio.Semaphore(TURNS)
     html = PAGE.read_text(encoding="utf-8")
     script = PAGE.with_name("page.js").read_text(encoding="utf-8")
 
@@ -62,13 +67,21 @@ def application(service: Service, hosts: list[str]) -> Any:
                     raise _TooLarge(f"a request has {most:,} bytes at most: send several")
         return bytes(content)
 
-    async def value_of(request: Request) -> Any:
+    async def answered(request: Request, answer: Callable[[Any], dict[str, Any]]) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return await run_in_threadpool(_value, kind, await body(request), service)
+        content = await body(request)
+
+        def work() -> bytes:  # all of it, that the others who are here are answered meanwhile
+            return json.dumps(answer(_value(kind, content, service)), ensure_ascii=False).encode()
+
+        async with turns:
+            return Response(await run_in_threadpool(work), media_type="application/json")
 
     @app.exception_handler(AdaptError)
     async def refused(_: Request, error: AdaptError) -> Response:
-        return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+        said = str(error)  # which may quote what was sent
+        said = said if len(said) <= LONGEST else f"{said[:LONGEST]} …"
+        return JSONResponse({"error": said}, getattr(error, "status", 400))
 
     @app.exception_handler(TimeoutError)
     async def slow(_: Request, error: TimeoutError) -> Response:
@@ -97,27 +110,38 @@ def application(service: Service, hosts: list[str]) -> Any:
         return service.about()
 
     @app.post("/predict")
-    async def predict(request: Request) -> dict[str, Any]:
-        value = await value_of(request)
-        return {"predictions": await run_in_threadpool(service.predict, value)}
+    async def predict(request: Request) -> Response:
+        return await answered(request, lambda value: {"predictions": service.predict(value)})
 
     @app.post("/correct")
-    async def correct(request: Request, label: str) -> dict[str, Any]:
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-            raise _Forbidden("corrections are taken from this page only")
-        value = await value_of(request)
-        return {"corrections": await run_in_threadpool(service.correct, value, label)}
+    async def correct(request: Request, label: str) -> Response:
+        return await answered(request, lambda value: {"corrections": service.correct(value, label)})
 
     return app
 
 
+class _AtTheDoor:
+    """Around the application: what is not let in goes no further."""
+
+    def __init__(self, app: Any, door: Door) -> None:
+        self._app, self._door = app, door
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from starlette.datastructures import Headers
+        from starlette.responses import JSONResponse
+
+        refused = (
+            self._door.refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
+        )
+        if refused is None:
+            await self._app(scope, receive, send)
+        else:
+            status, why = refused
+            await JSONResponse({"error": why}, status)(scope, receive, send)
+
+
 class _TooLarge(AdaptError):
     status = 413
-
-
-class _Forbidden(AdaptError):
-    status = 403
 
 
 class _Unsupported(AdaptError):

@@ -17,7 +17,7 @@ function asked() {
     return { type: picture.type || "application/octet-stream", content: picture };
   }
   if (about.kind === "texts") return { type: "application/json", content: JSON.stringify(at("text").value) };
-  const row = {};
+  const row = Object.create(null);  // a column may be called __proto__
   for (const input of at("columns").querySelectorAll("input")) row[input.name] = input.value;
   return { type: "application/json", content: JSON.stringify(row) };
 }
@@ -26,7 +26,8 @@ function draw(found) {
   const result = at("result");
   result.replaceChildren();
   if ("value" in found) { result.textContent = String(found.value); return; }
-  for (const [name, chance] of Object.entries(found.probabilities)) {
+  // An object lists names that are numbers first.
+  for (const [name, chance] of Object.entries(found.probabilities).sort((a, b) => b[1] - a[1])) {
     const line = document.createElement("div"), bar = document.createElement("div"), inner = document.createElement("div");
     line.textContent = `${name} ${(100 * chance).toFixed(1)} %`;
     bar.className = "bar";

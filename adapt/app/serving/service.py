@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tempfile
 import threading
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adapt.adapter.storage import LAYOUT
+from adapt.app.folders import Occupied, alone
+from adapt.artifact import generation
 from adapt.errors import AdaptError
 from adapt.own_data import Answer, Predictions
 from tasks.own.table import Table
@@ -24,16 +30,24 @@ class Csv(bytes):
     """What a CSV file holds."""
 
 
+class NotKept(AdaptError):
+    """A correction that is forgotten, through no fault of who sent it."""
+
+    status = 503
+
+
 class Service:
     """One model, for several threads.
 
     Args:
         answer: the model.
         folder: where corrections are kept; None: nowhere (a registered model is never written to).
+        mark: of what the folder held before ``answer`` was loaded (:func:`adapt.artifact.generation`).
     """
 
-    def __init__(self, answer: Answer, folder: Path | None) -> None:
+    def __init__(self, answer: Answer, folder: Path | None, mark: str | None = None) -> None:
         self._answer, self._folder, self._lock = answer, folder, threading.Lock()
+        self._mark = mark or (None if folder is None else generation(folder, LAYOUT))
         self.corrections = 0
 
     @property
@@ -69,12 +83,17 @@ class Service:
         """
         if not isinstance(value, Csv):
             return [*_rows(self._answer.request(value))]
-        if self._answer.reader.kind == "pictures":
+        reader = self._answer.reader
+        if reader.kind == "pictures":
             raise AdaptError("this model reads pictures: send the bytes of one")
+        _check_rows(value, reader.at_once)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "request.csv")
             path.write_bytes(value)
-            return [*_rows(self._answer.predict(path))]
+            try:
+                return [*_rows(self._answer.predict(path))]
+            except AdaptError as error:  # where it lies here is nobody's business
+                raise AdaptError(str(error).replace(str(path), "the request")) from None
 
     def correct(self, value: Any, label: Any) -> int:
         """Learn one more example, and keep what was learned; returns how many corrections there are.
@@ -86,11 +105,37 @@ class Service:
             raise AdaptError("this model takes no corrections: fit your data again with the example added")
         with self._lock:
             learned = self._answer.learn(value, label)
-            assert self._folder is not None
-            learned.save(self._folder)
+            self._keep(learned)
             self._answer = learned
             self.corrections += 1
             return self.corrections
+
+    def _keep(self, learned: Answer) -> None:
+        """Save, but over nothing that somebody else has saved since."""
+        assert self._folder is not None
+        try:
+            with alone(self._folder):
+                if generation(self._folder, LAYOUT) != self._mark:
+                    raise NotKept("the folder of this model holds another one by now: start the server again")
+                learned.save(self._folder)
+                self._mark = generation(self._folder, LAYOUT)
+        except Occupied:
+            raise NotKept("another process is at work on this model: try again later") from None
+        except OSError as error:
+            raise NotKept(
+                f"the correction cannot be kept ({error.strerror}): make room on the server"
+            ) from None
+
+
+def _check_rows(content: bytes, most: int) -> None:
+    """Refuse more rows than a request may have, before they are read."""
+    lines = io.StringIO(content.decode("utf-8", "replace"), newline="")
+    try:
+        found = sum(1 for _ in islice(csv.reader(lines), most + 2))
+    except csv.Error:  # who reads the rows says what is wrong with them
+        return
+    if found > most + 1:
+        raise AdaptError(f"more than {most} rows at once: send fewer")
 
 
 def _rows(found: Predictions) -> Any:
