@@ -44,6 +44,7 @@ class FittedTask(TaskRecord):
         posterior: what the support set says of z (:mod:`adapt.inner.posterior`); None where the solver has no
             curvature, or nothing was adapted.
         memory: the examples, linearised, where ``fit`` was told to keep them; not saved.
+        watch: what :meth:`partial_fit` notices a change by; not saved.
     """
 
     def logits(self, x: Examples, *, batch_size: int | None = None) -> Tensor:
@@ -195,9 +196,12 @@ class FittedTask(TaskRecord):
         Args:
             forget: γ, 0 … 1: what counts on of what was known; 1 forgets nothing. With a head that is fitted,
                 the share of the examples of every class that is kept, the newest.
-            on_change: ``forget``: begin anew with these examples if their :meth:`surprise` is below
-                ``level``.
-            level: p-value.
+            on_change: ``forget``: go on from what the latest examples say alone once it is clear that the
+                task has changed. Without a head: a rival that starts from the prior when examples are
+                surprising takes over if it predicts better (:mod:`adapt.inner.change`), which costs two
+                passes while there is one. With a head that is fitted, and for classes: if their
+                :meth:`surprise` is below ``level``.
+            level: p-value, of classes and of heads that are fitted.
 
         Raises:
             AdaptError: as :meth:`surprise`, or a task that kept no examples and whose head needs them.
@@ -238,7 +242,7 @@ class FittedTask(TaskRecord):
         like = adapter.state.origin
         own = {
             name: getattr(self, name)
-            for name in ("parameters", "head_state", "z", "trace", "posterior", "memory")
+            for name in ("parameters", "head_state", "z", "trace", "posterior", "memory", "watch")
         }
         there = tree_map(lambda it: it.to(like) if isinstance(it, Tensor) else it, own)
         return replace(self, adapter=adapter, **there)

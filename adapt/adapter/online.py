@@ -6,6 +6,7 @@ over the new examples only.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from adapt.adapter.uncertainty import known, linearised, predictive_of
 from adapt.checks import between, check_setting
 from adapt.errors import AdaptError
 from adapt.heads import Direct
+from adapt.inner.change import Watch, fresh, watched
 from adapt.inner.posterior import Posterior, condition, innovation
 
 __all__ = ["LEVEL", "OnChange", "Surprise", "surprise_of", "updated"]
@@ -89,18 +91,20 @@ def updated(task: Task, x: Examples, y: Labels, forget: float, on_change: OnChan
     if on_change not in ("ignore", "forget"):
         raise AdaptError(f"on_change={on_change!r}: choose ignore or forget")
     forget = check_setting("forget", forget, between(0, 1, "the share of what was known that counts on"))
-    posterior = known(task)
+    posterior, loss = known(task), task.adapter.loss
     examples = task.adapter.examples(x)
+    direct = isinstance(task.adapter.head, Direct)
+    if direct and loss.regression and on_change == "forget":
+        targets = _targets(task, y, len(examples))
+        posterior, watch = watched(
+            posterior, task.watch or Watch(), partial(linearised, task, examples), targets, loss, forget
+        )
+        return _moved(task, posterior, task.head_state, watch=watch)
     changed = on_change == "forget" and surprise_of(task, x, y).p_value < level
-    if not isinstance(task.adapter.head, Direct):
+    if not direct:
         return _with_memory(task, examples, y, 0.0 if changed else forget, changed)
     targets = _targets(task, y, len(examples))
-    if changed:
-        fresh = torch.diag(posterior.prior)
-        none = torch.zeros_like(posterior.examples)
-        posterior = posterior._replace(z=torch.zeros_like(posterior.z), precision=fresh, examples=none)
-        task = replace(task, z=posterior.z)
-    loss = task.adapter.loss
+    posterior = fresh(posterior) if changed else posterior
     posterior = condition(posterior, *linearised(task, examples, posterior), targets, loss, forget)
     return _moved(task, posterior, task.head_state)
 

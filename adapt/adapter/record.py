@@ -31,6 +31,7 @@ from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
 from adapt.heads.base import check_regression
 from adapt.inner import CrossEntropy, GaussNewton, Loss, Solver, Trace
+from adapt.inner.change import Watch
 from adapt.inner.posterior import Posterior
 from adapt.precision import wide
 from adapt.spaces import Space, Subspace
@@ -145,6 +146,7 @@ class TaskRecord:
     outputs: int
     posterior: Posterior | None = None
     memory: Memory | None = None
+    watch: Watch | None = None
 
 
 def _check_state(state: AdapterState, space: Space) -> None:
