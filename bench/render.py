@@ -29,7 +29,7 @@ from bench.lib.figures import adaptation_memory, memory_against_depth, training_
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import forward_mode, overhead, when
+from bench.pages import forward_mode, overhead, posterior, when
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -231,7 +231,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (forward_mode, when, overhead):
+    for explained in (forward_mode, when, overhead, posterior):
         pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():

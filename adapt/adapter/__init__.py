@@ -1,5 +1,6 @@
 """What downstream code uses: fit a few labelled examples, predict, save, load."""
 
+from adapt.adapter.calibration import Calibration
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.loading import load
@@ -7,14 +8,17 @@ from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Save
 from adapt.adapter.peft import export_peft
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState, identity_state, initial_state, layered_state
+from adapt.adapter.uncertainty import Predictive
 
 __all__ = [
     "AdapterState",
+    "Calibration",
     "Context",
     "FewShotAdapter",
     "FittedTask",
     "Forward",
     "Method",
+    "Predictive",
     "Predictor",
     "Problem",
     "Role",

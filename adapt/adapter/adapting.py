@@ -28,22 +28,24 @@ WORSE = "not adapted: the support loss was greater after adapting than before"
 
 class Adapted(NamedTuple):
     """Where adapting ended: z ``[k]``, the ``features [n, D]`` of the support there, the state of the head
-    that is fitted to them, and what the solver did."""
+    that is fitted to them, what the solver did, and the support loss there (a sum over examples)."""
 
     z: Tensor
     features: Tensor
     head_state: Tensor
     trace: Trace
+    value: Tensor
 
 
 class Settled(NamedTuple):
     """What :func:`settle` left of a move: the ``point`` (the start, unless the move is ``kept``), the support
-    features there, and the state of the head."""
+    features there, the state of the head, and the support loss there."""
 
     point: Any
     features: Tensor
     head_state: Tensor
     kept: Tensor
+    value: Tensor
 
 
 def adapt(
@@ -75,7 +77,7 @@ def adapt(
 
             def stopped_at(z: Tensor) -> Adapted:
                 there = settle(model, start, z, None, targets, problem)
-                return Adapted(*there[:3], Trace(start.new_zeros(0), 0.0))
+                return Adapted(*there[:3], Trace(start.new_zeros(0), 0.0), there.value)
 
             looking["on_step"] = lambda z: on_step(lambda: stopped_at(z))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
@@ -84,7 +86,7 @@ def adapt(
     end = settle(model, start, z, before, targets, problem)
     if is_concrete(end.kept) and not end.kept:
         trace = trace._replace(choice=WORSE)
-    return Adapted(end.point, end.features, end.head_state, trace)
+    return Adapted(end.point, end.features, end.head_state, trace, end.value)
 
 
 def settle(
@@ -97,7 +99,7 @@ def settle(
         model: its ``features`` take whatever ``start`` and ``moved`` are: z ``[k]``, or a network.
     """
     features = model.features(moved)
-    improved = _improved(model, features, targets, problem.loss, before)
+    improved, value = _improved(model, features, targets, problem.loss, before)
     if is_concrete(improved):
         moved = moved if improved else start
         features = features if improved else model.features(start)
@@ -105,7 +107,7 @@ def settle(
         moved = torch.where(improved, moved, start)
         features = model.features(moved)
     head_state = problem.head.fit(features, targets)
-    return Settled(moved, features, head_state, improved)
+    return Settled(moved, features, head_state, improved, value)
 
 
 def can_adapt(targets: Tensor, loss: Loss) -> bool:
@@ -114,10 +116,13 @@ def can_adapt(targets: Tensor, loss: Loss) -> bool:
     return loss.regression or bool(targets.sum(0).min() >= 2)
 
 
-def _improved(model: Model, features: Tensor, targets: Tensor, loss: Loss, before: Tensor | None) -> Tensor:
+def _improved(
+    model: Model, features: Tensor, targets: Tensor, loss: Loss, before: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Whether the support loss at ``features`` is finite and no greater than ``before``, and they too are
-    finite; costs no pass."""
+    finite; and what it is, there or where it is not so, before. Costs no pass."""
     with torch.no_grad():
         after = loss.value(model.readout(features, None), targets)
         start = after if before is None else before
-        return (after <= start * (1 + 1e-6)) & torch.isfinite(features).all()
+        improved = (after <= start * (1 + 1e-6)) & torch.isfinite(features).all()
+        return improved, torch.where(improved, after, start)

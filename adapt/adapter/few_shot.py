@@ -5,20 +5,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapt.adapter.adapting import Adapted, adapt
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import Examples, Labels, as_targets
 from adapt.adapter.loaders import paired
+from adapt.adapter.memory import remembered
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
+from adapt.adapter.together import Statistics, solved, statistics_of
+from adapt.adapter.uncertainty import posterior_at
 from adapt.adapter.untrained import untrained
+from adapt.errors import AdaptError
 from adapt.heads.base import check_outputs
+from adapt.inner import Trace
 from adapt.precision import outside_autocast
 from adapt.spaces import Space
 
@@ -43,6 +49,8 @@ class FewShotAdapter(AdapterRecord):
         input_shape: of one example, checked on every input; None accepts any.
         backbone_name: under which ``adapt.load`` finds the backbone again; None if the caller brings it.
         info: provenance and figures for the model card (free form, JSON).
+        calibration: how sure a task may be, learned on validation tasks (:func:`adapt.meta.calibrated`); None
+            where nothing was.
 
     Example:
         >>> import adapt, torch
@@ -95,6 +103,7 @@ class FewShotAdapter(AdapterRecord):
         x: Examples,
         y: Labels | None = None,
         *,
+        keep: bool = False,
         on_step: Callable[[Callable[[], FittedTask]], None] | None = None,
     ) -> FittedTask:
         """Adapt to the task given by its labelled examples.
@@ -110,6 +119,8 @@ class FewShotAdapter(AdapterRecord):
                 becomes of them: :func:`~adapt.adapter.inputs.as_examples`.
             y: classification: n labels of any kind (strings, numbers), two classes or more. Regression: n
                 numbers, or rows of them ``[n, C]``. None: ``x`` gives pairs (x, y).
+            keep: keep the examples, linearised at z, which :meth:`FittedTask.influence` and, with a head that
+                is fitted, :meth:`FittedTask.partial_fit` need; one more pass of 1 + k.
             on_step: called after every step of the solver that another one follows, if it is one that goes
                 step by step, with a function that makes the task as it would be if it stopped there.
 
@@ -121,10 +132,14 @@ class FewShotAdapter(AdapterRecord):
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
 
         def task(found: Adapted) -> FittedTask:
-            z, features, head_state, trace = found
+            z, features, head_state, trace, value = found
             check_outputs(self.head.logits(head_state, features), targets)
             parameters = self.subspace.parameters(z)
-            return FittedTask(self, parameters, head_state, classes, z, trace, targets.shape[1])
+            known = posterior_at(self, z, trace, value, targets.shape)
+            seen = remembered(self, examples, targets, known) if keep and known is not None else None
+            outputs = targets.shape[1]
+            trace = trace._replace(curvature=None, prior=None)  # they are in the posterior
+            return FittedTask(self, parameters, head_state, classes, z, trace, outputs, known, seen)
 
         show = None
         if on_step is not None:
@@ -140,6 +155,52 @@ class FewShotAdapter(AdapterRecord):
             features_at = features_of(self.backbone, self.space, self.state, examples, self.rows)
         with torch.no_grad(), outside_autocast(examples.device):  # only the network keeps its autocast
             return task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
+
+    def statistics(
+        self, x: Examples, y: Labels, *, classes: Sequence[Any] | None = None, at: Tensor | None = None
+    ) -> Statistics:
+        """What ``x`` and ``y``, the examples of one of several who adapt together, say of z: k² + k numbers,
+        from which :meth:`fit_statistics` adapts to all examples.
+
+        Args:
+            x, y: as for :meth:`fit`.
+            classes: the labels of all clients, of a classification.
+            at: the z ``[k]`` of the task of the round before; None: the start.
+
+        Raises:
+            AdaptError: examples or labels that cannot be used, or a head that is fitted to examples.
+
+        Example:
+            >>> import adapt, torch
+            >>> adapter, x = adapt.load("mlp_sinusoid"), torch.linspace(-3, 3, 10)[:, None]
+            >>> sent = [adapter.statistics(part, part.sin()) for part in (x[:4], x[4:])]
+            >>> together, alone = adapter.fit_statistics(sent), adapter.fit(x, x.sin())
+            >>> torch.allclose(together.z, alone.z, atol=1e-5)
+            True
+        """
+        labels = None if classes is None else np.asarray(classes)
+        return statistics_of(self, x, y, labels if labels is None else np.unique(labels), at)
+
+    def fit_statistics(
+        self, statistics: Sequence[Statistics], *, classes: Sequence[Any] | None = None
+    ) -> FittedTask:
+        """The task after one Gauss–Newton step on the examples of all who sent ``statistics``; for another,
+        they take theirs ``at=task.z``.
+
+        Raises:
+            AdaptError: none, or some of another adapter or round.
+        """
+        z, sums = solved(self, statistics)
+        labels = np.empty(0) if classes is None else np.unique(np.asarray(classes))
+        if not self.loss.regression and len(labels) != statistics[0].outputs:
+            raise AdaptError(f"classes={classes}: give the {statistics[0].outputs} labels of all clients")
+        shape = (sum(part.examples for part in statistics), statistics[0].outputs)
+        prior = getattr(self.solver, "damping", 1.0) * self.state.learned.precision
+        trace = Trace(sums.value[None].to(z), 1.0 + len(z))
+        parameters, head_state = self.subspace.parameters(z), z.new_zeros(0)
+        solved_for = trace._replace(curvature=sums.curvature.to(z), prior=prior)
+        known = posterior_at(self, z, solved_for, sums.value.to(z), shape)
+        return FittedTask(self, parameters, head_state, labels, z, trace, shape[1], known)
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":
         """An adapter that computes on another device, ``to("cuda")``, in another dtype,

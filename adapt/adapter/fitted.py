@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
+from adapt.adapter.labelling import left_out, suggested
 from adapt.adapter.loaders import paired
 from adapt.adapter.moved import Target, moved
+from adapt.adapter.online import LEVEL, OnChange, Surprise, surprise_of, updated
 from adapt.adapter.r_squared import r_squared
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.storage import save_task
+from adapt.adapter.uncertainty import Predictive, predictive_of
 from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
 from adapt.errors import AdaptError
@@ -36,6 +41,10 @@ class FittedTask(TaskRecord):
         z: where the solver arrived ``[k]``.
         trace: the support loss on the way, and the cost.
         outputs: numbers that are predicted of an example, C.
+        posterior: what the support set says of z (:mod:`adapt.inner.posterior`); None where the solver has no
+            curvature, or nothing was adapted.
+        memory: the examples, linearised, where ``fit`` was told to keep them; not saved.
+        watch: what :meth:`partial_fit` notices a change by; not saved.
     """
 
     def logits(self, x: Examples, *, batch_size: int | None = None) -> Tensor:
@@ -62,13 +71,21 @@ class FittedTask(TaskRecord):
             with outside_autocast(features.device):
                 return self.adapter.head.logits(self.head_state, features)
 
-    def predict_proba(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
+    def predict_proba(
+        self, x: Examples, *, average: bool = False, batch_size: int | None = None
+    ) -> np.ndarray:
         """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
 
+        Args:
+            average: over what is not known of z, at the cost of :meth:`predictive`, and with the temperature
+                of the adapter's calibration, if it has one.
+
         Raises:
-            AdaptError: in regression, which has no classes.
+            AdaptError: in regression, which has no classes; ``average`` without a posterior.
         """
         self._check_classes()
+        if average:
+            return self.predictive(x, batch_size=batch_size).probabilities
         return self.logits(x, batch_size=batch_size).softmax(-1).cpu().numpy()
 
     def predict_log_proba(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
@@ -84,8 +101,28 @@ class FittedTask(TaskRecord):
         if self.adapter.loss.regression:
             raise AdaptError("a regression task has no classes: use predict, which returns values")
 
-    def predict(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
-        """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``."""
+    @overload
+    def predict(
+        self, x: Examples, *, return_std: Literal[False] = False, batch_size: int | None = None
+    ) -> np.ndarray: ...
+    @overload
+    def predict(
+        self, x: Examples, *, return_std: Literal[True], batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(
+        self, x: Examples, *, return_std: bool = False, batch_size: int | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``, with
+        ``return_std`` also the standard deviation of an observation ``[m, C]``, from (1 + k) passes.
+
+        Raises:
+            AdaptError: ``return_std`` of classes, or of a task without a posterior.
+        """
+        if return_std:
+            if not self.adapter.loss.regression:
+                raise AdaptError("classes have no standard deviation: use predictive(x), or predict_proba")
+            found = self.predictive(x, batch_size=batch_size)
+            return found.mean, found.std
         outputs = self.logits(x, batch_size=batch_size)
         if self.adapter.loss.regression:
             return outputs.cpu().numpy()
@@ -115,20 +152,100 @@ class FittedTask(TaskRecord):
             )
         return r_squared(truth, predicted)
 
+    def predictive(self, x: Examples, *, batch_size: int | None = None) -> Predictive:
+        """The distribution of the outputs for ``x [m, *input_shape]``: its mean, and how much of its variance
+        more examples would take away; one pass with a tangent for each direction, (1 + k) in all.
+
+        Raises:
+            AdaptError: a task without a posterior; says why it has none.
+
+        Example:
+            >>> import adapt, torch
+            >>> task = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
+            >>> near, far = task.predictive(torch.tensor([[0.2], [4.0]])).std.ravel()
+            >>> bool(near < far)
+            True
+        """
+        return predictive_of(self, x, batch_size)
+
+    def surprise(self, x: Examples, y: Labels) -> Surprise:
+        """How little labels ``y`` of further examples ``x [n, …]`` fit what is known of the task: a small
+        ``p_value`` says that it is another one by now.
+
+        Raises:
+            AdaptError: as :meth:`predictive`, or examples or labels that cannot be used.
+        """
+        return surprise_of(self, x, y)
+
+    def partial_fit(
+        self,
+        x: Examples,
+        y: Labels,
+        *,
+        forget: float = 1.0,
+        on_change: OnChange = "ignore",
+        level: float = LEVEL,
+    ) -> FittedTask:
+        """The task after further examples; this one stays as it is. The network runs over the new examples
+        only, with a tangent for each direction.
+
+        Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]``. One
+        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps the newest 1,024, linearised,
+        and may learn new classes.
+
+        Args:
+            forget: γ, 0 … 1: what counts on of what was known; 1 forgets nothing. With a head that is fitted,
+                the share of the examples of every class that is kept, the newest.
+            on_change: ``forget``: go on from what the latest examples say alone once it is clear that the
+                task has changed. Without a head: a rival that starts from the prior when examples are
+                surprising takes over if it predicts better (:mod:`adapt.inner.change`), which costs two
+                passes while there is one. With a head that is fitted, and for classes: if their
+                :meth:`surprise` is below ``level``.
+            level: p-value, of classes and of heads that are fitted.
+
+        Raises:
+            AdaptError: as :meth:`surprise`, or a task that kept no examples and whose head needs them.
+
+        References:
+            Bell and Cathey (1993), *The iterated Kalman filter update as a Gauss–Newton method*.
+
+        Example:
+            >>> import adapt, torch
+            >>> task = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
+            >>> further = task.partial_fit(torch.tensor([[4.0]]), [-0.8])
+            >>> bool(further.predictive([[4.0]]).std < task.predictive([[4.0]]).std)
+            True
+        """
+        return updated(self, x, y, forget, on_change, level)
+
+    def suggest(self, pool: Examples, n: int = 1) -> np.ndarray:
+        """Which ``n`` rows of ``pool [m, …]`` to label next, the most informative of z first ``[n]``; no
+        labels are needed.
+
+        Raises:
+            AdaptError: as :meth:`predictive`, or more rows than there are.
+        """
+        return suggested(self, pool, n)
+
+    def influence(self) -> np.ndarray:
+        """How improbable the label of each support example is to a task that has not seen it ``[n]``: −log p,
+        large for labels that are wrong. Closed form, nothing is fitted again.
+
+        Raises:
+            AdaptError: a task that was fitted without ``keep=True``, or that has no posterior.
+        """
+        return left_out(self)
+
     def to(self, target: Target, dtype: torch.dtype | None = None) -> FittedTask:
         """The same task on another device, in another dtype, or both: see :meth:`FewShotAdapter.to`."""
         adapter = moved(self.adapter, target, dtype)
         like = adapter.state.origin
-        parameters = {name: tensor.to(like) for name, tensor in self.parameters.items()}
-        trace = self.trace._replace(losses=self.trace.losses.to(like))
-        return replace(
-            self,
-            adapter=adapter,
-            parameters=parameters,
-            head_state=self.head_state.to(like),
-            z=self.z.to(like),
-            trace=trace,
-        )
+        own = {
+            name: getattr(self, name)
+            for name in ("parameters", "head_state", "z", "trace", "posterior", "memory", "watch")
+        }
+        there = tree_map(lambda it: it.to(like) if isinstance(it, Tensor) else it, own)
+        return replace(self, adapter=adapter, **there)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical

@@ -11,7 +11,7 @@ from adapt.errors import AdaptError
 
 __all__ = ["FORMAT", "upgraded"]
 
-FORMAT = 4
+FORMAT = 5
 
 Tensors = dict[str, Tensor]
 
@@ -28,10 +28,12 @@ def upgraded(path: Path, config: dict[str, Any], tensors: Tensors) -> tuple[dict
         config = _from_2(config)
     if config.get("format") == 3:  # tensors had one name, and no hash
         config = config | {"format": FORMAT}
-    elif TENSORS not in config and config.get("format") == FORMAT:
+    elif TENSORS not in config and config.get("format") in (4, FORMAT):
         raise AdaptError(
             f"{path} does not name its tensors ('{TENSORS}'): the file is damaged, save it again"
         )
+    if config.get("format") == 4:  # tasks had no posterior, and adapters no calibration
+        config = config | {"format": FORMAT}
     if config.get("format") != FORMAT:
         found = repr(config.get("format"))[:80]
         raise AdaptError(

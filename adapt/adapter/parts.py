@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adapt.adapter.calibration import Calibration
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
 from adapt.heads import HEADS
@@ -49,9 +50,13 @@ def check_parts(parts: Mapping[str, Any]) -> None:
     _check(
         "loss", parts["loss"], lambda it: _has(it, LOSS, "regression"), "loss", LOSSES, "inner.CrossEntropy()"
     )
-    for name, kind, wanted in (("backbone_name", str, "a name, or None"), ("info", Mapping, "a mapping")):
+    for name, kind, wanted in (
+        ("backbone_name", str, "a name, or None"),
+        ("info", Mapping, "a mapping"),
+        ("calibration", Calibration, "an adapt.adapter.Calibration, or None"),
+    ):
         value = parts[name]
-        if not isinstance(value, kind) and not (value is None and name == "backbone_name"):
+        if not isinstance(value, kind) and not (value is None and name != "info"):
             raise AdaptError(f"{name} is {_said(value)}: give {wanted}")
 
 

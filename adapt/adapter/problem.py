@@ -10,6 +10,7 @@ by adapting (``FewShotAdapter.fit``) and meta-training, so that both solve the s
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
@@ -19,7 +20,7 @@ from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.precision import autocast_of
 from adapt.spaces import Space, Subspace
 
-__all__ = ["Problem", "features_of", "model_of", "solve"]
+__all__ = ["Memory", "Problem", "features_of", "model_of", "solve"]
 
 
 class Problem(NamedTuple):
@@ -35,6 +36,19 @@ class Problem(NamedTuple):
     loss: Loss = CrossEntropy()
     support_head: Head = Prototype()
     head: Head = Logistic()
+
+
+class Memory(NamedTuple):
+    """Examples that a task has seen, linearised: features F ``[n, D]`` at z = 0, their derivatives J ``[k, n,
+    D]``, and targets ``[n, C]``, in the order in which they came."""
+
+    base: Tensor
+    columns: Tensor
+    targets: Tensor
+
+    def at(self, z: Tensor) -> Tensor:
+        """Features ``[n, D]`` at z ``[k]``."""
+        return self.base + torch.tensordot(z.to(self.base), self.columns, 1)
 
 
 def features_of(

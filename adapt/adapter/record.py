@@ -11,10 +11,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from adapt.adapter.batches import FEWEST, Part, default_rows, parts
+from adapt.adapter.calibration import Calibration
 from adapt.adapter.inputs import Examples, as_examples
 from adapt.adapter.loaders import is_loader, parts_of
 from adapt.adapter.parts import check_names, check_parts
-from adapt.adapter.problem import Problem
+from adapt.adapter.problem import Memory, Problem
 from adapt.adapter.state import AdapterState
 from adapt.backbones import (
     check_contract,
@@ -30,6 +31,8 @@ from adapt.forward.preflight import Preflight, modes
 from adapt.heads import Head, Logistic, Prototype
 from adapt.heads.base import check_regression
 from adapt.inner import CrossEntropy, GaussNewton, Loss, Solver, Trace
+from adapt.inner.change import Watch
+from adapt.inner.posterior import Posterior
 from adapt.precision import wide
 from adapt.spaces import Space, Subspace
 
@@ -51,6 +54,7 @@ class AdapterRecord:
     backbone_name: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         check_structure(self.backbone)
@@ -140,6 +144,9 @@ class TaskRecord:
     z: Tensor
     trace: Trace
     outputs: int
+    posterior: Posterior | None = None
+    memory: Memory | None = None
+    watch: Watch | None = None
 
 
 def _check_state(state: AdapterState, space: Space) -> None:

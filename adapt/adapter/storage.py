@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from adapt.adapter.calibration import described, read_calibration
 from adapt.adapter.card import model_card
 from adapt.adapter.described import build_component, describe_component
 from adapt.adapter.formats import FORMAT, upgraded
@@ -23,6 +24,7 @@ from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.state import AdapterState
 from adapt.adapter.verified import (
     PARAMETERS,
+    POSTERIOR,
     check_arrived,
     check_state,
     check_task,
@@ -30,6 +32,8 @@ from adapt.adapter.verified import (
     cost_of,
     decisive_sha256,
     entry,
+    posterior_from,
+    posterior_tensors,
 )
 from adapt.artifact import TENSORS, Layout, publish, read
 from adapt.backbones import check_structure, device_of, fingerprint, info_of
@@ -65,7 +69,7 @@ LAYOUT = Layout(CONFIG, "adapter_model", ("examples",))
 #: Key of a config: the hash of its entries that predictions follow from. Whoever edits one removes it.
 SETTINGS = "settings_sha256"
 #: What a task has besides the tensors of its adapter, and besides the adapted ones.
-TASK = ("z", "losses", "head_state")
+TASK = ("z", "losses", "head_state", *POSTERIOR)
 
 
 class Stored(NamedTuple):
@@ -101,7 +105,7 @@ def read_stored(folder: Folder) -> Stored:
     """
     path = shipped(folder)
     config, tensors = read(path, LAYOUT)
-    said = config.get(SETTINGS) if config.get("format") == FORMAT else None
+    said = config.get(SETTINGS) if config.get("format") in (4, FORMAT) else None
     edited = said is not None and said != decisive_sha256(config)
     now, tensors = upgraded(path / CONFIG, config, tensors)
     return Stored(path, now, tensors, TENSORS in config, edited)
@@ -146,6 +150,7 @@ def save_task(
         "losses": task.trace.losses.nan_to_num(inf, inf, -inf),  # one that is no number is as bad as any
         "head_state": task.head_state,
     }
+    tensors |= {} if task.posterior is None else posterior_tensors(task.posterior)
     tensors |= {PARAMETERS + name: value for name, value in _adapted(task).items()}
     check_task(Path(folder), tensors, task.adapter.space, task.adapter.head, task.outputs)
     _write(Path(folder), config, tensors, texts, named)
@@ -191,6 +196,7 @@ def _config(adapter: AdapterRecord, kind: str) -> dict[str, Any]:
         "support_head": describe_component(adapter.support_head, HEADS),
         "head": describe_component(adapter.head, HEADS),
         "solver": describe_component(adapter.solver, SOLVERS),
+        "calibration": described(adapter.calibration),
         "info": dict(adapter.info),
     }
 
@@ -246,7 +252,8 @@ def read_task(
         parameters = adapter.space.merged(parameters)
     trace = Trace(tensors["losses"], cost_of(path, config), entry(path, config, "choice", str))
     _check_unedited(stored)
-    return kind(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace, outputs)
+    posterior = posterior_from(tensors)
+    return kind(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace, outputs, posterior)
 
 
 def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) -> Adapter:
@@ -278,6 +285,7 @@ def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) ->
         _shape(path, config),
         described["name"] or getattr(info_of(network), "name", None),
         entry(path, {"info": {}, **config}, "info", dict),
+        calibration=read_calibration(path, config),
     )
     return moved(adapter, device_of(network))
 

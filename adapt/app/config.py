@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, IntegerNode
 
-__all__ = ["OF_THE_RUN", "Config", "Stage", "config_folder", "tasks_of"]
+__all__ = ["OF_THE_RUN", "Config", "Stage", "Stream", "config_folder", "tasks_of"]
 
 
 class Stage(Enum):
@@ -22,6 +22,7 @@ class Stage(Enum):
     compare = "compare"
     meta = "meta"
     pretrain = "pretrain"
+    stream = "stream"
 
 
 #: Keys of ``task`` that are the run's, and their values where nobody sets them. All others are arguments of
@@ -54,6 +55,14 @@ def _task() -> DictConfig:
 
 
 @dataclass
+class Stream:
+    """How examples come where stage=stream."""
+
+    part: int = 5  # so many at a time
+    forget: float = 0.8  # of the way that forgets: the share of what was known that counts on
+
+
+@dataclass
 class Config:
     """See ``python -m adapt --help``."""
 
@@ -76,6 +85,7 @@ class Config:
     ours: str | None = None  # of several forward methods the one that is compared; null: the first
     tracking: Any = MISSING
     energy: Any = MISSING
+    stream: Stream = field(default_factory=Stream)
     register: str | None = None  # stage=meta: the adapter becomes a version of this registered model
     hparams_search: Any = None  # what `python -m adapt tune` searches
     launcher: Any = None

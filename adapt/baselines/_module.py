@@ -100,7 +100,7 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
 
         def predictor(moved: nn.Module, before: Tensor | None = None) -> Predictor:
             with torch.no_grad():
-                network, _, state, _ = settle(model, start, moved, before, targets, problem)
+                network, _, state, *_ = settle(model, start, moved, before, targets, problem)
             return lambda query: adapter.head.logits(state, plain_call(network, adapter.examples(query)))
 
         def loss(network: nn.Module) -> Tensor:

@@ -130,7 +130,7 @@ class Auto:
             failed = failed | (counts & (chosen == 0))
             left = torch.stack([candidate.scores.mean() for candidate in candidates])[chosen]
             going = going & ((chosen >= before) | (chosen == 0)) & ~(left < self.enough)
-        return _finish(candidates, zero, Trace(start, cost))
+        return _finish(candidates, zero, Trace(start, cost), learned)
 
     def _stages(self, total: int) -> Iterator[int]:
         """Numbers of directions to try, the last one at most ``total``."""
@@ -139,12 +139,20 @@ class Auto:
             yield total
 
 
-def _finish(candidates: list[Candidate], zero: Tensor, trace: Trace) -> tuple[Tensor, Trace]:
+def _finish(
+    candidates: list[Candidate], zero: Tensor, trace: Trace, learned: Learned
+) -> tuple[Tensor, Trace]:
     """z ``[k]`` of the chosen candidate."""
     chosen = choose(candidates)
     if is_concrete(chosen):
         winner = candidates[int(chosen)]
-        return torch.cat([winner.z, zero[winner.k :]]), trace._replace(choice=_explain(candidates, winner))
+        held = len(zero) - winner.k
+        curvature = torch.nn.functional.pad(winner.curvature, (0, held, 0, held))
+        prior = torch.cat([winner.strength * learned.precision[: winner.k], zero[winner.k :] + torch.inf])
+        choice = _explain(candidates, winner)
+        return torch.cat([winner.z, zero[winner.k :]]), trace._replace(
+            choice=choice, curvature=curvature, prior=prior
+        )
     solutions = torch.stack([torch.cat([candidate.z, zero[candidate.k :]]) for candidate in candidates])
     return torch.nn.functional.one_hot(chosen, len(candidates)).to(zero.dtype) @ solutions, trace
 

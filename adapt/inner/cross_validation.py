@@ -24,13 +24,14 @@ __all__ = ["Candidate", "Linear", "choose", "enough_examples", "folds_of"]
 
 class Candidate(NamedTuple):
     """``k`` directions under ``strength`` times the learned prior by ``solver``: the loss of each example,
-    predicted without its fold ``[n]``, and z ``[k]`` from all examples."""
+    predicted without its fold ``[n]``, and from all examples z ``[k]`` and JᵀHJ ``[k, k]``."""
 
     k: int
     solver: str
     strength: float
     scores: Tensor
     z: Tensor
+    curvature: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Linear:
     loss: Loss
     learned: Learned
 
-    def fit(self, steps: int, strength: Tensor, weights: Tensor) -> Tensor:
-        """z ``[j]`` from examples of weight 1."""
+    def fit(self, steps: int, strength: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """z ``[j]`` and JᵀHJ ``[j, j]`` from examples of weight 1."""
         k, learned = len(self.columns), self.learned
         prior = Learned(strength * learned.precision[:k], strength * learned.damping, learned.rates[:k])
-        return solve_linear(
+        z, _, curvature = solve_linear(
             self.features,
             self.columns,
             self.model.readout,
@@ -57,7 +58,9 @@ class Linear:
             prior,
             steps,
             weights,
-        )[0]
+        )
+        assert curvature is not None
+        return z, curvature
 
     def held_out(self, z: Tensor, weights: Tensor) -> Tensor:
         """Loss ``[n]`` of the examples of weight 0, predicted by the head fitted on the others at z."""
@@ -71,10 +74,13 @@ class Linear:
         are so small that the number of calls is what they cost."""
         grid = self.features.new_tensor(strengths)
         weights = torch.cat([keep, torch.ones_like(keep[:1])])  # the last one: all examples
-        z = vmap(vmap(partial(self.fit, steps), (None, 0)), (0, None))(grid, weights)  # [s, folds + 1, k]
+        fit = vmap(vmap(partial(self.fit, steps), (None, 0)), (0, None))
+        z, curvature = fit(grid, weights)  # [s, folds + 1, k], [s, folds + 1, k, k]
         scores = vmap(vmap(self.held_out), (0, None))(z[:, :-1], keep).sum(1)  # [s, n]
         k = len(self.columns)
-        return [Candidate(k, solver, s, scores[i], z[i, -1]) for i, s in enumerate(strengths)]
+        return [
+            Candidate(k, solver, s, scores[i], z[i, -1], curvature[i, -1]) for i, s in enumerate(strengths)
+        ]
 
 
 def folds_of(targets: Tensor, folds: int, loss: Loss) -> Tensor:

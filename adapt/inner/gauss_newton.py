@@ -80,10 +80,9 @@ class GaussNewton:
             outputs, columns = pushforward(function.__call__, z, identity, engine=self.engine)
             return quadratic(outputs, columns, targets, loss)
 
-        z, losses = minimise(
-            evaluate, self.steps, self.damping * learned.precision, self.damping * learned.damping
-        )
-        return z, Trace(losses, self.steps * (1.0 + k))
+        prior = self.damping * learned.precision
+        z, losses, curvature = minimise(evaluate, self.steps, prior, self.damping * learned.damping)
+        return z, Trace(losses, self.steps * (1.0 + k), "", curvature, prior)
 
 
 def check(steps: int, damping: float, engine: Engine) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from adapt.inner.losses import Loss
 from adapt.precision import double
 
-__all__ = ["Quadratic", "minimise", "quadratic"]
+__all__ = ["Minimum", "Quadratic", "minimise", "quadratic"]
 
 
 class Quadratic(NamedTuple):
@@ -27,6 +27,15 @@ class Quadratic(NamedTuple):
     value: Tensor
     gradient: Tensor
     curvature: Tensor
+
+
+class Minimum(NamedTuple):
+    """Where :func:`minimise` arrived: z ``[k]``, the loss before every step ``[steps]``, and the
+    Gauss–Newton matrix ``[k, k]`` of the quadratic model whose minimum z is; None of no steps."""
+
+    z: Tensor
+    losses: Tensor
+    curvature: Tensor | None
 
 
 def quadratic(
@@ -44,14 +53,11 @@ def quadratic(
 
 def minimise(
     evaluate: Callable[[Tensor], Quadratic], steps: int, precision: Tensor, damping: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> Minimum:
     """``steps`` damped steps from z = 0 on evaluate(z) + ½ zᵀ diag(precision) z.
 
     The last candidate is not evaluated again: that would cost a pass, and the caller sees it anyway.
     Directions of infinite precision stay at 0.
-
-    Returns:
-        z ``[k]``, and the loss before every step ``[steps]``.
     """
     given, free = precision.dtype, torch.isfinite(precision)
     precision, damping = double(torch.where(free, precision, 0)), double(damping)  # ∞ · 0 would be no number
@@ -73,7 +79,8 @@ def minimise(
             damping = torch.where(helps, damping / 4, torch.maximum(8 * damping, mean / 10))
         candidate = _step(z, best, precision, damping, free, torch.finfo(given).eps)
     trace = torch.stack(losses) if losses else precision.new_zeros(0)
-    return candidate.to(given), trace.to(given)
+    curvature = None if best is None else best.curvature.to(given)
+    return Minimum(candidate.to(given), trace.to(given), curvature)
 
 
 def _step(

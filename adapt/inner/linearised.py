@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adapt.forward import Engine, pushforward
 from adapt.inner.gauss_newton import check
-from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
+from adapt.inner.levenberg_marquardt import Minimum, Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, Readout, Trace, as_model, outside
 
@@ -63,8 +63,8 @@ class Linearised:
         identity = torch.eye(zero.numel(), dtype=zero.dtype, device=zero.device)
         features, columns = pushforward(function.features, zero, identity, engine=self.engine)
         scaled = Learned(self.damping * learned.precision, self.damping * learned.damping, learned.rates)
-        z, losses = solve_linear(features, columns, function.readout, targets, loss, scaled, self.steps)
-        return z, Trace(losses, 1.0 + zero.numel())
+        found = solve_linear(features, columns, function.readout, targets, loss, scaled, self.steps)
+        return found.z, Trace(found.losses, 1.0 + zero.numel(), "", found.curvature, scaled.precision)
 
 
 def solve_linear(
@@ -76,8 +76,8 @@ def solve_linear(
     learned: Learned,
     steps: int,
     weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """z ``[k]`` and losses ``[steps]`` on features ``F₀ + J z``: ``features [n, D]``, ``columns [k, n, D]``.
+) -> Minimum:
+    """The minimum on features ``F₀ + J z``: ``features [n, D]``, ``columns [k, n, D]``.
 
     Examples of weight 0 in ``weights [n]`` take no part.
     """

@@ -59,11 +59,16 @@ class Trace(NamedTuple):
         forward_equivalents: nominal cost in passes over the support set: 1 for a value, 1 per tangent, 2 for
             a full backward pass.
         choice: in words, of a solver that chooses; else empty.
+        curvature: Σ_i J_iᵀ H_i J_i ``[k, k]`` of the linearisation that z was solved for; None of a solver
+            that has none.
+        prior: the diagonal of Λ⁻¹ ``[k]`` that z was solved with, infinite where it was held at 0; likewise.
     """
 
     losses: Tensor
     forward_equivalents: float
     choice: str = ""
+    curvature: Tensor | None = None
+    prior: Tensor | None = None
 
 
 class Solver(Protocol):

@@ -5,8 +5,10 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.record import AdapterRecord
 from adapt.errors import AdaptError
+from adapt.meta.calibration import CALIBRATION, calibrated
 from adapt.meta.outer import meta_train
 from adapt.meta.sets import WANTED, Sets, tasks_of
 from adapt.meta.settings import MetaTraining
@@ -19,7 +21,7 @@ __all__ = ["trained"]
 
 #: The first of the tasks that make the first basis: none of them is trained on.
 BASIS_EPISODES = 10**6
-Adapter = TypeVar("Adapter", bound=AdapterRecord)
+Adapter = TypeVar("Adapter", bound=FewShotAdapter)
 
 
 def trained(
@@ -67,7 +69,8 @@ def trained(
         report=report,
     )
     known = {"steps": chosen.steps, "seed": seed, **metrics}
-    return adapter.replace(state=state, info={**adapter.info, "training": known})
+    found = adapter.replace(state=state, info={**adapter.info, "training": known})
+    return calibrated(found, judged, min(CALIBRATION, chosen.validation_tasks))
 
 
 def _settings(given: dict[str, Any]) -> MetaTraining:

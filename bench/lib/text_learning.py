@@ -300,7 +300,7 @@ class Learning:
             for k, steps, damping in self.grid:
                 few = state.leading(k).learned
                 learned = few._replace(precision=damping * few.precision, damping=damping * few.damping)
-                z, _ = solve_linear(there, columns[:k], model.readout, targets, PROBLEM.loss, learned, steps)
+                z, *_ = solve_linear(there, columns[:k], model.readout, targets, PROBLEM.loss, learned, steps)
                 phi = state.origin + state.basis[:, :k] @ z
                 yield (k, steps, damping), self._score(PROBLEM.head, task, phi)
 

@@ -197,6 +197,9 @@ MINIATURES = {
     ),
     "sinusoid": Miniature(("task.tasks=2",), ERRORS, runs=4),
     "vehicle_dynamics": Miniature(("task.tasks=2",), ERRORS, runs=4),
+    "vehicle_stream": Miniature(
+        ("task.tasks=1", "task.shots=10"), ("stream.json", "stream.svg", "stream.png"), runs=1
+    ),
     "quickstart": Miniature((*SMALL_COMPARISON, "task.tasks=1"), COMPARISON, runs=8),
 }
 

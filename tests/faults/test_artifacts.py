@@ -292,7 +292,7 @@ def test_folders_of_earlier_versions_are_overwritten_whole(backbone: nn.Module, 
     text = (
         (tmp_path / "adapter_config.json")
         .read_text()
-        .replace('"format": 4', '"format": 3')
+        .replace('"format": 5', '"format": 3')
         .replace('"tensors"', '"no"')
     )
     (tmp_path / "adapter_config.json").write_text(text)

@@ -27,6 +27,7 @@ BENCHES = (
     "episodes",
     "intents",
     "relations",
+    "posterior",
     "vision",
     "tracking",
 )

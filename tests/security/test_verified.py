@@ -176,7 +176,10 @@ CHANGES: dict[str, Callable[[Tensor], Tensor | None]] = {
     "complex": lambda t: t.to(torch.complex64),
 }
 #: Values that an earlier version vouches for by nothing.
-FREE = ("head_state", "losses", "log_precision", "log_damping", "log_rates", "log_sharpness")
+FREE = (
+    *("head_state", "losses", "log_precision", "log_damping", "log_rates", "log_sharpness"),
+    *("precision", "prior", "scales"),
+)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:

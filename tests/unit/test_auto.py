@@ -142,7 +142,9 @@ def test_the_solver_is_a_choice() -> None:
 
 def candidates(*scores: list[float]) -> list[Candidate]:
     rows = [torch.tensor(row, dtype=F64) for row in scores]
-    return [Candidate(k, "linearised", 1.0, row, torch.zeros(k)) for k, row in enumerate(rows)]
+    return [
+        Candidate(k, "linearised", 1.0, row, torch.zeros(k), torch.zeros(k, k)) for k, row in enumerate(rows)
+    ]
 
 
 def test_one_standard_error_by_hand() -> None:

@@ -200,6 +200,20 @@ def test_experiments(scratch: Path) -> None:
     assert (scratch / "my_backbone" / "backbone.json").is_file()
 
 
+def test_posterior(scratch: Path) -> None:
+    episode = tasks.FunctionTasks(tasks.VehicleDynamics(), 40, 10, "test").episode(0)
+    x, y, rest = episode.support_x, episode.support_y, episode.query_x
+    given = {
+        **{"x": x[:10], "y": y[:10], "new": rest, "pool": rest},
+        **{"parts": [(x[10:20], y[10:20]), (x[20:30], y[20:30])], "later_x": x[30:], "later_y": y[30:]},
+    }
+    found = run_page("posterior.md", given)
+    assert found["std"].shape == (10, 3) and len(set(found["rows"].tolist())) == 3
+    assert found["doubt"].shape == (10,) and 0 <= found["surprise"].p_value <= 1
+    joint = found["adapter"].fit(x[10:30], y[10:30])
+    assert found["together"].z.numpy() == pytest.approx(joint.z.numpy(), abs=1e-4)
+
+
 def my_task(number: int) -> tuple[torch.Tensor, list[str]]:
     """Three classes, told apart by two of six columns."""
     generator = torch.Generator().manual_seed(number)

@@ -112,8 +112,10 @@ def test_weights_of_zero_are_the_subset(problem: Problem, targets: Tensor) -> No
     every = seen(straight, targets, problem)
     few = seen(lambda z: straight(z)[kept], targets[kept], problem)
     learned = plain(PRECISION)
-    ours, losses = solve_linear(BASE, COLUMNS, every.readout, targets, problem.loss, learned, 6, kept.to(F64))
-    theirs, their_losses = solve_linear(
+    ours, losses, _ = solve_linear(
+        BASE, COLUMNS, every.readout, targets, problem.loss, learned, 6, kept.to(F64)
+    )
+    theirs, their_losses, _ = solve_linear(
         BASE[kept], COLUMNS[:, kept], few.readout, targets[kept], problem.loss, learned, 6
     )
     everything = solve_linear(BASE, COLUMNS, every.readout, targets, problem.loss, learned, 6)[0]
@@ -222,7 +224,7 @@ def test_the_base_of_the_last_step_is_never_worse_than_the_start(
         visited.append((float(value + 0.5 * (precision * z * z).sum()), z))
         return Quadratic(value, flat @ (outputs - targets).flatten(), flat @ flat.T)
 
-    z, losses = minimise(evaluate, steps, precision, torch.tensor(mu, dtype=F64))
+    z, losses, _ = minimise(evaluate, steps, precision, torch.tensor(mu, dtype=F64))
     assert len(visited) == len(losses) == steps
     assert bool(torch.isfinite(z).all())
     # The last candidate is a step from the best point: on that point's model it must go downhill.
@@ -241,7 +243,7 @@ def test_damping_shrinks_by_four_and_grows_by_eight() -> None:
         asked.append(z.item())
         return Quadratic(torch.tensor(next(values), dtype=F64), ONE.clone(), 2 * ONE[None])
 
-    z, losses = minimise(evaluate, 5, torch.zeros(1, dtype=F64), torch.tensor(8.0, dtype=F64))
+    z, losses, _ = minimise(evaluate, 5, torch.zeros(1, dtype=F64), torch.tensor(8.0, dtype=F64))
     assert losses.tolist() == [10.0, 9.0, 20.0, 20.0, 8.0]
     first = -1 / (2 + 8)
     second = first - 1 / (2 + 2)  # helped: 8 / 4

@@ -15,7 +15,7 @@ from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.tracked import tracked
 from adapt.app.stages.training import VALIDATION, provenance, settings_of
 from adapt.errors import AdaptError
-from adapt.meta import MetaTraining, initial_basis, meta_train
+from adapt.meta import CALIBRATION, MetaTraining, calibrated, initial_basis, meta_train
 from adapt.tracking.model import check_name, load_pyfunc
 from tasks import Mixture, Tasks
 from tasks.readers.room import ROOM, check_room
@@ -43,6 +43,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
     resume = _resumed(config)
     folder = Path(config.output) if config.output else session.folder / "adapter"
     _check_room(adapter, settings, folder, session.folder)
+    judged = distribution(config, parts, split=VALIDATION)
     started = time.perf_counter()
     with tracked(config, session, train.source, adapter.backbone_name, device, "training") as run:
         state, metrics = meta_train(
@@ -52,7 +53,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             adapter.solver,
             adapter.problem,
             train,
-            distribution(config, parts, split=VALIDATION),
+            judged,
             settings,
             seed=config.seed,
             progress=progress(f"meta-training in space {adapter.space.name}"),
@@ -67,7 +68,10 @@ def run_meta(config: DictConfig, session: Session) -> float:
             "training": provenance(config, session, train, seconds, metrics, device),
             "data_card": train.source.card.to_dict(),
         }
-        adapter.replace(state=state, info=details).to("cpu").save_pretrained(folder)
+        trained = calibrated(
+            adapter.replace(state=state), judged, min(CALIBRATION, settings.validation_tasks)
+        )
+        trained.replace(info=details).to("cpu").save_pretrained(folder)
         if build(config.tracking, "tracking", config.allow).enabled:
             load_pyfunc()
         run.log_model(folder, config.register)

@@ -25,6 +25,7 @@ from adapt.app.stages.parent import ORPHAN_SECONDS, end_with_parent
 from adapt.app.stages.pretrain import run_pretrain
 from adapt.app.stages.session import Session
 from adapt.app.stages.state import OCCUPIED, State, Sweep, begin, sweep_of
+from adapt.app.stages.stream import run_stream
 from adapt.checks import SEED, check_setting
 from adapt.errors import AdaptError
 from adapt.interrupts import check
@@ -35,7 +36,12 @@ from tasks.readers.room import check_room
 
 __all__ = ["run"]
 
-STAGES = {Stage.compare: run_compare, Stage.meta: run_meta, Stage.pretrain: run_pretrain}
+STAGES = {
+    Stage.compare: run_compare,
+    Stage.meta: run_meta,
+    Stage.pretrain: run_pretrain,
+    Stage.stream: run_stream,
+}
 #: What the user can mend: said in a line, without a traceback.
 MISTAKES = (AdaptError, TaskError, OmegaConfBaseException)
 

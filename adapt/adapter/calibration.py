@@ -1,0 +1,90 @@
+"""How far an adapter's predictions may be believed, as three numbers that are learned on validation tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapt.checks import between, check_settings, positive
+from adapt.errors import AdaptError
+from adapt.inner import Loss
+
+__all__ = ["Calibration", "described", "read_calibration", "scales"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns the curvature of a support loss into a distribution of outputs.
+
+        regression   N(f(x, z*), s J A⁻¹ Jᵀ + noise · I) ,   s = spread · n^−decline
+        classes      softmax of logits / noise, whose covariance is s J A⁻¹ Jᵀ / noise²
+
+    Attributes:
+        spread: factor on the covariance A⁻¹ of z that a single example would leave.
+        noise: regression: variance of an observation; classes: temperature of the logits.
+        decline: how the factor falls with the number n of examples. A Gaussian around a point is wider than
+            what it stands for where few examples leave z far from known, and outputs are not linear in it.
+    """
+
+    spread: float
+    noise: float
+    decline: float = 0.0
+
+    def __post_init__(self) -> None:
+        rules = {"spread": positive(), "noise": positive(), "decline": between(-10, 10)}
+        check_settings(self, "calibration", **rules)
+
+    def spread_of(self, examples: Tensor) -> Tensor:
+        """s after so many ``examples``, a scalar."""
+        return self.spread * examples.clamp(min=1) ** -self.decline
+
+
+def read_calibration(path: Path, config: Mapping[str, Any]) -> Calibration | None:
+    """That of a saved ``config``, read from ``path``; None if it has none.
+
+    Raises:
+        AdaptError: it is damaged.
+    """
+    said = config.get("calibration")
+    if said is None:
+        return None
+    known = {*Calibration.__dataclass_fields__}
+    if not isinstance(said, dict) or set(said) != known:
+        raise AdaptError(
+            f"{path}: 'calibration' is not {' and '.join(sorted(known))}: save the adapter again"
+        )
+    return Calibration(**said)
+
+
+def described(calibration: Calibration | None) -> dict[str, float] | None:
+    """As JSON."""
+    return None if calibration is None else asdict(calibration)
+
+
+def scales(
+    calibration: Calibration | None, loss: Loss, value: Tensor, z: Tensor, prior: Tensor, shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """``spread`` and ``noise``, scalars like ``z [k]``: those that were learned; where nothing was, 1 for
+    classes, and for values what makes the support set most probable.
+
+        s = (2 ℓ(z) + zᵀ Λ⁻¹ z) / (n C)
+
+    MacKay (1992), *Bayesian Interpolation*, equation 4.8, with all numbers counted as determined by the
+    noise.
+
+    Args:
+        value: the support loss ℓ at z.
+        prior: the diagonal of Λ⁻¹ ``[k]``.
+        shape: of the targets, n and C.
+    """
+    if calibration is not None:
+        return calibration.spread_of(z.new_tensor(shape[0])), z.new_tensor(calibration.noise)
+    if not loss.regression:
+        return z.new_ones(()), z.new_ones(())
+    moved = (prior.where(prior.isfinite(), prior.new_zeros(())) * z.square()).sum()
+    found = ((2 * value + moved) / prod(shape)).clamp(min=torch.finfo(z.dtype).tiny)  # of a perfect fit, too
+    return found.to(z), found.to(z)

@@ -1,0 +1,55 @@
+"""Labels: which to ask for next, and which look wrong."""
+
+import numpy as np
+import torch
+
+from adapt.adapter.inputs import Examples
+from adapt.adapter.problem import model_of
+from adapt.adapter.record import TaskRecord
+from adapt.adapter.uncertainty import known, linearised, through
+from adapt.checks import check_setting, least
+from adapt.errors import AdaptError
+from adapt.inner.posterior import choose, covariance, held_out_moves
+
+__all__ = ["left_out", "suggested"]
+
+
+def suggested(task: TaskRecord, pool: Examples, n: int) -> np.ndarray:
+    """See :meth:`adapt.FittedTask.suggest`."""
+    posterior = known(task)
+    parts = [linearised(task, examples, posterior) for examples in task.adapter.batches(pool, None)]
+    size = sum(len(outputs) for outputs, _ in parts)
+    n = check_setting("n", n, least(1, f"of {size} rows", most=size))
+    outputs, columns = (torch.cat([part[i] for part in parts], i) for i in (0, 1))
+    found: np.ndarray = choose(posterior, outputs, columns, task.adapter.loss, n).cpu().numpy()
+    return found
+
+
+def left_out(task: TaskRecord) -> np.ndarray:
+    """See :meth:`adapt.FittedTask.influence`. z and a head that is fitted are both without the example, the
+    head exactly (up to what its own leave-one-out outputs are), z by one step:
+
+        o_i(h^(−i), z₋ᵢ) ≈ o_i(h^(−i), z*) + ∂o_i/∂z (z₋ᵢ − z*)
+    """
+    posterior, memory, problem = known(task), task.memory, task.adapter.problem
+    if memory is None:
+        raise AdaptError("this task kept no examples to look back at: use adapter.fit(x, y, keep=True)")
+    targets, features = memory.targets, memory.at(task.z)
+    model = model_of(memory.at, task.adapter.state, targets, problem)
+    moves = held_out_moves(
+        posterior,
+        *through(lambda f: model.readout(f, None), features, memory.columns),
+        targets,
+        problem.loss,
+    )
+    outputs, columns = through(lambda f: problem.head.loo_logits(f, targets), features, memory.columns)
+    outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
+    if not problem.loss.regression:
+        found: np.ndarray = problem.loss.values(outputs / posterior.noise, targets).cpu().numpy()
+        return found
+    # How sure it is of them without the example is left as it is with it.
+    spread = torch.einsum("knc,kj,jnc->nc", columns, covariance(posterior).to(columns), columns)
+    variance = spread + posterior.noise
+    losses = 0.5 * ((outputs - targets).square() / variance + (2 * torch.pi * variance).log())
+    found = losses.sum(1).cpu().numpy()
+    return found

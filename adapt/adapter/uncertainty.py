@@ -1,0 +1,145 @@
+"""What a fitted task knows of its own uncertainty: the posterior of z, carried to outputs.
+
+    o(x, z) ≈ o(x, z*) + J_x (z − z*) ,   z ~ N(z*, s A⁻¹)
+
+Formulas and sources are in :mod:`adapt.inner.posterior`. The head is held as it was fitted at z*: what a
+convex head itself is unsure of is left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.adapter.calibration import scales
+from adapt.adapter.inputs import Examples
+from adapt.adapter.problem import features_of
+from adapt.adapter.record import AdapterRecord, TaskRecord
+from adapt.adapter.verified import check_head_state
+from adapt.errors import AdaptError
+from adapt.forward import pushforward
+from adapt.inner import Trace
+from adapt.inner.posterior import Posterior, posterior_of, predictive
+from adapt.precision import outside_autocast, wide
+
+__all__ = [
+    "Predictive",
+    "known",
+    "linearised",
+    "moving_features",
+    "posterior_at",
+    "predictive_of",
+    "through",
+]
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """Of the outputs for m examples, over what is not known of z.
+
+    Attributes:
+        mean: predicted values, or logits ``[m, C]``.
+        epistemic: their variance ``[m, C]``, in squared units of the outputs: what more examples would lower.
+        noise: regression: variance of an observation around the mean that one more example would not lower;
+            classes: the temperature.
+    """
+
+    mean: np.ndarray
+    epistemic: np.ndarray
+    noise: float
+
+    @property
+    def std(self) -> np.ndarray:
+        """Regression: standard deviation of an observation ``[m, C]``, both parts together."""
+        found: np.ndarray = np.sqrt(self.epistemic + self.noise)
+        return found
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Classes: probabilities ``[m, C]``, averaged over z.
+
+            softmax_c( o_c / √(τ² + π v_c / 8) )
+
+        The probit approximation of MacKay (1992), *The Evidence Framework Applied to Classification
+        Networks*, equation 10, class by class.
+        """
+        scaled = self.mean / np.sqrt(self.noise**2 + pi / 8 * self.epistemic)
+        shifted = np.exp(scaled - scaled.max(1, keepdims=True))
+        found: np.ndarray = shifted / shifted.sum(1, keepdims=True)
+        return found
+
+
+def posterior_at(
+    adapter: AdapterRecord, z: Tensor, trace: Trace, value: Tensor, shape: Sequence[int]
+) -> Posterior | None:
+    """The posterior around z ``[k]`` where a solver ended with ``trace`` and a support loss of ``value``, by
+    targets of ``shape`` n, C; None if it has no curvature.
+
+    It is that of the linearisation that z was solved for, which is there already: it costs no pass.
+    """
+    if trace.curvature is None or trace.prior is None:
+        return None
+    spread, noise = scales(adapter.calibration, adapter.loss, value, z, trace.prior, shape)
+    return posterior_of(z, trace.curvature, trace.prior, spread, noise, shape[0])
+
+
+def known(task: TaskRecord) -> Posterior:
+    """The posterior of ``task``.
+
+    Raises:
+        AdaptError: it has none; says why.
+    """
+    if task.posterior is None:
+        name = type(task.adapter.solver).__name__
+        why = (
+            task.trace.choice or f"the solver {name} makes no Jacobian, or an earlier version saved the task"
+        )
+        raise AdaptError(
+            f"this task has no posterior ({why}): fit with inner.GaussNewton(), Linearised() or Auto() and "
+            "two examples of every class, or more"
+        )
+    return task.posterior
+
+
+def moving_features(adapter: AdapterRecord, examples: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
+    """Features ``[m, D]`` at z and their derivatives ``[k, m, D]``, 0 along directions that are held; one
+    pass of the network with a tangent for each of the others."""
+    compute = features_of(adapter.backbone, adapter.space, adapter.state, examples, adapter.rows)
+    free = torch.isfinite(posterior.precision.diagonal())
+    tangents = torch.eye(len(free), dtype=posterior.z.dtype, device=posterior.z.device)[free]
+    with torch.no_grad():
+        features, moved = map(wide, pushforward(compute, posterior.z, tangents))
+    columns = features.new_zeros(len(free), *features.shape)
+    columns[free] = moved
+    return features, columns
+
+
+def through(readout: Callable[[Tensor], Tensor], features: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """``readout`` of ``features [n, D]``, and its derivatives ``[k, n, C]`` from ``columns [k, n, D]``."""
+    with torch.no_grad(), outside_autocast(features.device):
+        # All tangents at once: a readout is so small that the number of calls is what it costs.
+        found: tuple[Tensor, Tensor] = pushforward(readout, features, columns, chunk=max(len(columns), 1))
+    return found
+
+
+def linearised(task: TaskRecord, examples: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
+    """Outputs ``[m, C]`` of the task for ``examples [m, …]`` and their derivatives ``[k, m, C]`` in z."""
+    head, state = task.adapter.head, task.head_state
+    features, columns = moving_features(task.adapter, examples, posterior)
+    check_head_state(head, state, features.shape[-1], task.outputs)
+    return through(lambda f: head.logits(state, f), features, columns)
+
+
+def predictive_of(task: TaskRecord, x: Examples, batch_size: int | None) -> Predictive:
+    """Moments of the outputs for ``x [m, *input_shape]``."""
+    posterior = known(task)
+    means, variances = [posterior.z.new_zeros(0, task.outputs)], [posterior.z.new_zeros(0, task.outputs)]
+    for examples in task.adapter.batches(x, batch_size):
+        moments = predictive(posterior, *linearised(task, examples, posterior))
+        means.append(moments.mean)
+        variances.append(moments.covariance.diagonal(dim1=1, dim2=2))
+    mean, variance = torch.cat(means), torch.cat(variances).clamp(min=0)
+    return Predictive(mean.cpu().numpy(), variance.cpu().numpy(), float(posterior.noise))

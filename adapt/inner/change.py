@@ -1,0 +1,94 @@
+"""Noticing that a regression has become another one, as its examples come.
+
+    r_t = NIS_t / d_t ,   scale_t = (ν + Σ_s d_s r_s) / (ν + Σ_s d_s)          surprise in units of what is
+    usual here
+    suspicion:  r_t / scale_t > τ                                             a rival starts from the prior
+    S_t = S_{t−1} + d_t/2 · log(‖y − o(z)‖² / ‖y − o(z_rival)‖²)               who predicts better from then
+    on S_t > h: the rival is the task; not within so many examples: it was none
+
+The innovation of a task that merely enters a region in which the network is poor is as large as that of
+another task, but only there does somebody who knows nothing of the past predict better soon. The second line
+is the ratio of F of Student's t with an inverse-gamma prior of ν degrees; the third a generalised likelihood
+ratio with
+unknown scale: Willsky and Jones (1976), *A Generalized Likelihood Ratio Approach to the Detection and
+Estimation of Jumps in Linear Systems*, summed as by Page (1954), *Continuous Inspection Schemes*. τ, h, ν and
+the number of examples were chosen on validation vehicles.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapt.inner.losses import Loss
+from adapt.inner.posterior import Posterior, condition, innovation
+
+__all__ = ["Watch", "fresh", "watched"]
+
+#: τ, h, ν, and the examples within which a rival has to prove itself.
+SUSPICIOUS, BETTER, USUAL, PATIENCE = 8.0, 5.0, 5.0, 25
+
+
+class Watch(NamedTuple):
+    """What is kept to notice a change by.
+
+    Attributes:
+        surprises: Σ d r, of ``degrees`` numbers Σ d.
+        rival: what the examples since a suspicion say alone, or None; it has predicted better by ``gain``, S,
+            over ``examples``.
+    """
+
+    surprises: float = 0.0
+    degrees: float = 0.0
+    rival: Posterior | None = None
+    gain: float = 0.0
+    examples: int = 0
+
+
+def fresh(posterior: Posterior) -> Posterior:
+    """What is known before any example."""
+    nothing = torch.zeros_like(posterior.examples)
+    return posterior._replace(
+        z=torch.zeros_like(posterior.z), precision=torch.diag(posterior.prior), examples=nothing
+    )
+
+
+def watched(
+    posterior: Posterior,
+    watch: Watch,
+    evaluate: Callable[[Posterior], tuple[Tensor, Tensor]],
+    targets: Tensor,
+    loss: Loss,
+    forget: float = 1.0,
+) -> tuple[Posterior, Watch]:
+    """What is known after further examples, and what is then kept; a change was noticed if ``degrees`` of
+    that is 0 again.
+
+    Args:
+        evaluate: outputs ``[n, C]`` of the new examples at the mean of a posterior, and their derivatives
+            ``[k, n, C]``; called once, twice while there is a rival.
+        targets: theirs ``[n, C]``.
+        forget: as of :func:`adapt.inner.posterior.condition`.
+    """
+    numbers = targets.numel()
+    outputs, columns = evaluate(posterior)
+    surprise = float(innovation(posterior, outputs, columns, targets))
+    after = condition(posterior, outputs, columns, targets, loss, forget)
+    usual = (USUAL + watch.surprises) / (USUAL + watch.degrees)
+    grown = watch._replace(surprises=watch.surprises + surprise, degrees=watch.degrees + numbers)
+    suspicious = surprise / numbers / usual > SUSPICIOUS
+    rival = watch.rival if watch.rival is not None else fresh(posterior) if suspicious else None
+    if rival is None:
+        return after, grown
+    theirs, their_columns = evaluate(rival)
+    rival = condition(rival, theirs, their_columns, targets, loss, forget)
+    if watch.rival is None:
+        return after, grown._replace(rival=rival, gain=0.0, examples=0)
+    errors = [max(float((targets - it).square().sum()), 1e-30) for it in (outputs, theirs)]
+    gain = watch.gain + 0.5 * numbers * float(torch.tensor(errors[0] / errors[1]).log())
+    if gain > BETTER:
+        return rival, Watch()
+    if watch.examples + len(targets) >= PATIENCE:
+        return after, grown._replace(rival=None, gain=0.0, examples=0)
+    return after, grown._replace(rival=rival, gain=gain, examples=watch.examples + len(targets))

@@ -1,0 +1,279 @@
+"""The Gaussian around a solution: what the Jacobian that adapting has made anyway says about z.
+
+    A = Σ_i J_iᵀ H_i J_i + Λ⁻¹ ,   z | data ≈ N(z*, s A⁻¹)
+    predictive     covariance s J_x A⁻¹ J_xᵀ (+ σ² I in regression)
+    evidence       log p(y) ≈ −ℓ/s − ½ zᵀΛ⁻¹z/s − ½ log det(ΛA) − (nC/2) log 2πs   (classes: no last term)
+    condition      A ← γA + (1−γ)Λ⁻¹ + JᵀHJ ,   z ← z − A⁻¹ Jᵀ∇ℓ
+    leave one out  z₋ᵢ = z* + A⁻¹ J_iᵀ (I − H_i S_i)⁻¹ ∇ℓ_i ,   S_i = J_i A⁻¹ J_iᵀ        (Woodbury: C × C)
+    innovation     rᵀ (s J A⁻¹ Jᵀ + σ² I)⁻¹ r  ~  χ²  of as many degrees as there are values
+    information    ½ log det(I + S_x H_x)
+    together       A = Σ_c (A_c − Λ⁻¹) + Λ⁻¹ ,   A z = Σ_c A_c z_c
+
+MacKay (1992), *A Practical Bayesian Framework for Backpropagation Networks*, and Immer, Korzepa, Bauer
+(2021), *Improving predictions of Bayesian neural nets via local linearization*, for the linearised Laplace
+approximation; Bell and Cathey (1993), *The iterated Kalman filter update as a Gauss–Newton method*, for
+conditioning; Rad and Maleki (2020), *A scalable estimate of the out-of-sample prediction error via
+approximate leave-one-out cross-validation*; MacKay (1992), *Information-Based Objective Functions for Active
+Data Selection*. Differences: s is learned apart from the noise σ², since most of what is left after adapting
+is what k directions cannot do, and A is that of the linearisation that z was solved for.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapt.inner.levenberg_marquardt import quadratic
+from adapt.inner.losses import Loss
+from adapt.precision import double
+
+__all__ = [
+    "Moments",
+    "Posterior",
+    "choose",
+    "condition",
+    "covariance",
+    "held_out_moves",
+    "information",
+    "innovation",
+    "leave_one_out",
+    "log_evidence",
+    "merge",
+    "posterior_of",
+    "predictive",
+]
+
+
+class Posterior(NamedTuple):
+    """What is known of z.
+
+    Attributes:
+        z: its mean ``[k]``.
+        precision: A ``[k, k]``, in units of the loss; infinity on the diagonal of a direction that is held.
+        prior: the diagonal of Λ⁻¹ ``[k]``, in the same units.
+        spread: s > 0, scalar: the loss divided by it is a negative log-likelihood, s A⁻¹ the covariance of z.
+        noise: regression: σ², the variance of an observation, in squared units of the values. Classes: the
+            temperature that logits are divided by.
+        examples: n, of how many it is made, scalar; what was forgotten counts less.
+    """
+
+    z: Tensor
+    precision: Tensor
+    prior: Tensor
+    spread: Tensor
+    noise: Tensor
+    examples: Tensor
+
+
+class Moments(NamedTuple):
+    """Of outputs, over z: ``mean [m, C]`` and ``covariance [m, C, C]``, without the noise of an
+    observation."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def posterior_of(
+    z: Tensor,
+    curvature: Tensor,
+    prior: Tensor,
+    spread: Tensor | float = 1.0,
+    noise: Tensor | float = 1.0,
+    examples: Tensor | float = 0.0,
+) -> Posterior:
+    """Around ``z [k]`` with JᵀHJ = ``curvature [k, k]`` of n ``examples`` and Λ⁻¹ = diag ``prior [k]``
+    (infinity: held).
+
+    Example:
+        >>> import torch
+        >>> found = posterior_of(torch.zeros(1), torch.tensor([[3.0]]), torch.ones(1))
+        >>> covariance(found)
+        tensor([[0.2500]])
+    """
+    scalars = (it if isinstance(it, Tensor) else z.new_tensor(it) for it in (spread, noise, examples))
+    return Posterior(z, curvature + torch.diag(prior), prior, *scalars)
+
+
+def covariance(posterior: Posterior) -> Tensor:
+    """s A⁻¹ ``[k, k]``; 0 along directions that are held."""
+    return (double(posterior.spread) * _inverse(posterior.precision)).to(posterior.z)
+
+
+def predictive(posterior: Posterior, outputs: Tensor, columns: Tensor) -> Moments:
+    """Moments of outputs whose values at z are ``outputs [m, C]`` and derivatives ``columns [k, m, C]``."""
+    spread = torch.einsum("kmc,kj,jmd->mcd", columns, covariance(posterior).to(columns), columns)
+    return Moments(outputs, spread)
+
+
+def log_evidence(posterior: Posterior, value: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """log p(targets), scalar, up to the error of the Gaussian approximation; exact for squared error and
+    outputs that are linear in z. −∞ where a direction has no prior.
+
+    Args:
+        value: the loss of the support set at z, a sum over examples.
+        targets: ``[n, C]``, for their number.
+    """
+    z, a, prior = double(posterior.z), double(posterior.precision), double(posterior.prior)
+    free = torch.isfinite(a.diagonal())
+    finite = torch.where(free, prior, 1)
+    spread = double(posterior.spread)
+    fit = double(value) + 0.5 * (finite * torch.where(free, z, 0).square()).sum()
+    volume = torch.linalg.slogdet(_free(a, free)).logabsdet - finite.log().sum()
+    evidence = -fit / spread - 0.5 * volume
+    if loss.regression:
+        evidence = evidence - 0.5 * targets.numel() * (2 * torch.pi * spread).log()
+    return evidence.to(posterior.z)
+
+
+def condition(
+    posterior: Posterior,
+    outputs: Tensor,
+    columns: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    forget: Tensor | float = 1.0,
+) -> Posterior:
+    """What is known after further examples: one step of the iterated extended Kalman filter.
+
+    Args:
+        outputs, columns: of the new examples at ``posterior.z``: ``[n, C]``, ``[k, n, C]``.
+        targets: theirs ``[n, C]``.
+        forget: γ, 0 … 1: the weight of what was known before; the rest is given back to the prior. 1 forgets
+            nothing: the same as learning from all examples at once if outputs are linear in z.
+    """
+    new = quadratic(outputs, columns, targets, loss)
+    a, prior = double(posterior.precision), double(posterior.prior)
+    free = torch.isfinite(a.diagonal())
+    kept = forget * _free(a, free) + (1 - forget) * torch.diag(torch.where(free, prior, 0))
+    held = torch.where(free, 0, torch.inf)
+    a = kept + _free(new.curvature, free, 0.0) + torch.diag(held)
+    step = _inverse(a) @ new.gradient
+    z = torch.where(torch.isfinite(step).all(), double(posterior.z) - step, double(posterior.z))
+    examples = forget * posterior.examples + len(targets)
+    return posterior._replace(z=z.to(posterior.z), precision=a.to(posterior.precision), examples=examples)
+
+
+def leave_one_out(
+    posterior: Posterior, outputs: Tensor, columns: Tensor, targets: Tensor, loss: Loss
+) -> Tensor:
+    """Outputs ``[n, C]`` for each of the examples that z was solved for, from what the others say of z: no
+    refitting. Exact for squared error and outputs that are linear in z.
+
+    Args:
+        outputs, columns: of the examples at z: ``[n, C]``, ``[k, n, C]``.
+        targets: theirs ``[n, C]``.
+    """
+    moves = held_out_moves(posterior, outputs, columns, targets, loss)
+    return outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
+
+
+def held_out_moves(
+    posterior: Posterior, outputs: Tensor, columns: Tensor, targets: Tensor, loss: Loss
+) -> Tensor:
+    """z₋ᵢ − z ``[n, k]``: where z goes when an example is left out. Arguments as of :func:`leave_one_out`."""
+    given, (outputs, columns, targets) = outputs.dtype, map(double, (outputs, columns, targets))
+    inverse = _inverse(posterior.precision)
+    h, s = _curvatures(loss, outputs), torch.einsum("knc,kj,jnd->ncd", columns, inverse, columns)
+    system = torch.eye(s.shape[-1], dtype=s.dtype, device=s.device) - h @ s
+    pulled = torch.linalg.solve_ex(system, loss.gradient(outputs, targets)[:, :, None]).result[:, :, 0]
+    return torch.einsum("kj,jnc,nc->nk", inverse, columns, pulled).to(given)
+
+
+def information(posterior: Posterior, outputs: Tensor, columns: Tensor, loss: Loss) -> Tensor:
+    """By how much learning the label of each candidate lowers the entropy of z, in nats ``[m]``; the labels
+    are not needed.
+
+    Args:
+        outputs, columns: of the candidates at z: ``[m, C]``, ``[k, m, C]``.
+    """
+    given, outputs, columns = outputs.dtype, double(outputs), double(columns)
+    gain = _shared(posterior, columns) @ _curvatures(loss, outputs)
+    identity = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device)
+    return (0.5 * torch.linalg.slogdet(identity + gain).logabsdet).to(given)
+
+
+def choose(posterior: Posterior, outputs: Tensor, columns: Tensor, loss: Loss, number: int) -> Tensor:
+    """Which ``number`` of m candidates to label, the most informative first, each in view of those before it
+    ``[number]``. Greedy: within a factor 1 − 1/e of the best set (Krause and Guestrin 2005, *Near-optimal
+    Nonmyopic Value of Information in Graphical Models*).
+
+    Args:
+        outputs, columns: of the candidates at z: ``[m, C]``, ``[k, m, C]``.
+    """
+    outputs, columns = double(outputs), double(columns)
+    bent = loss.curvature(outputs, columns)
+    open_, chosen = torch.ones(len(outputs), dtype=torch.bool, device=outputs.device), []
+    for _ in range(number):
+        gain = information(posterior, outputs, columns, loss)
+        best = int(torch.where(open_, gain, -torch.inf).argmax())
+        open_[best] = False
+        chosen.append(best)
+        more = columns[:, best] @ bent[:, best].T  # J_iᵀ H_i J_i
+        posterior = posterior._replace(precision=posterior.precision + more.to(posterior.precision))
+    return torch.tensor(chosen, dtype=torch.int64, device=outputs.device)
+
+
+def innovation(posterior: Posterior, outputs: Tensor, columns: Tensor, targets: Tensor) -> Tensor:
+    """Regression: the squared distance of n further examples from what was expected of them together, in
+    units of its standard deviation, scalar; if they are of the same task, χ² of n·C degrees of freedom.
+
+    Args:
+        outputs, columns: of the new examples at z: ``[n, C]``, ``[k, n, C]``.
+        targets: theirs ``[n, C]``.
+    """
+    flat, noise = double(columns).flatten(1), double(posterior.noise)  # [k, n·C]
+    left = (double(targets) - double(outputs)).flatten()
+    c = double(posterior.spread) * _inverse(posterior.precision)
+    # (σ²I + JCJᵀ)⁻¹ by Woodbury: of k unknowns, and C may be singular.
+    system = noise * torch.eye(len(c), dtype=c.dtype, device=c.device) + flat @ flat.T @ c
+    pulled = flat @ left
+    explained = pulled @ c @ torch.linalg.solve_ex(system, pulled).result
+    return ((left @ left - explained).clamp(min=0) / noise).to(outputs)
+
+
+def merge(posteriors: Sequence[Posterior]) -> Posterior:
+    """What several say of the same z, who started from one prior and saw different examples; exact where
+    outputs are linear in z and the loss is squared error."""
+    first = posteriors[0]
+    prior = double(first.prior)
+    free = torch.isfinite(double(first.precision).diagonal())
+    own = torch.diag(torch.where(free, prior, 0))
+    known = [_free(double(each.precision), free, 0.0) for each in posteriors]
+    a = torch.stack(known).sum(0) - (len(known) - 1) * own
+    weighted = torch.stack([p @ double(each.z) for p, each in zip(known, posteriors, strict=True)]).sum(0)
+    a = a + torch.diag(torch.where(free, 0, torch.inf))
+    z = torch.where(free, _inverse(a) @ weighted, double(first.z))
+    examples = torch.stack([each.examples for each in posteriors]).sum()
+    return first._replace(z=z.to(first.z), precision=a.to(first.precision), examples=examples)
+
+
+def _free(matrix: Tensor, free: Tensor, held: float = 1.0) -> Tensor:
+    """``matrix [k, k]`` with the rows and columns of directions that are not ``free [k]`` replaced by those
+    of the identity, times ``held``."""
+    both = free[:, None] & free[None, :]
+    return torch.where(both, matrix, torch.diag(torch.where(free, 0.0, held).to(matrix)))
+
+
+def _inverse(precision: Tensor) -> Tensor:
+    """A⁻¹ in float64, 0 along directions that are held."""
+    a = double(precision)
+    free = torch.isfinite(a.diagonal())
+    # In units in which the diagonal is 1: directions may differ by many orders of magnitude.
+    unit = torch.where(free & (a.diagonal() > 0), a.diagonal(), 1).rsqrt()
+    scaled = unit[:, None] * _free(a, free) * unit
+    identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
+    inverse = unit[:, None] * torch.linalg.inv_ex(scaled).inverse * unit
+    return torch.where(free[:, None] & free[None, :], inverse, 0 * identity)
+
+
+def _shared(posterior: Posterior, columns: Tensor) -> Tensor:
+    """S = J A⁻¹ Jᵀ of each example ``[n, C, C]``."""
+    return torch.einsum("knc,kj,jnd->ncd", columns, _inverse(posterior.precision), columns)
+
+
+def _curvatures(loss: Loss, outputs: Tensor) -> Tensor:
+    """H of each example ``[n, C, C]``."""
+    n, ways = outputs.shape
+    units = torch.eye(ways, dtype=outputs.dtype, device=outputs.device)[:, None].expand(ways, n, ways)
+    return loss.curvature(outputs, units).movedim(0, 1)
