@@ -131,17 +131,24 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-def parse_json(content: str | bytes, name: str | os.PathLike[str], *, finite: bool = True) -> Any:
+def parse_json(
+    content: str | bytes,
+    name: str | os.PathLike[str],
+    *,
+    finite: bool = True,
+    fix: str = "the file is damaged, write it again",
+) -> Any:
     """The plain value that JSON from outside holds; ``name`` is that of its source.
 
     Args:
         finite: refuse NaN and infinity, which are not JSON.
+        fix: what can be done, for messages.
 
     Raises:
         AdaptError: it is not JSON, not UTF-8, nested more deeply than a hundred levels, or holds numbers
             that no file of ours has, or half a character.
     """
-    with reading(name, "is not valid JSON", "the file is damaged, write it again"):
+    with reading(name, "is not valid JSON", fix):
         value = json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
         _check_plain(value, finite)
         return value

@@ -21,6 +21,7 @@ from adapt.heads.base import one_hot
 from adapt.own_data.passes import Say, rows_of, silent
 from adapt.own_data.score import Score, mistakes, score_classes, score_values
 from adapt.own_data.support import Support, features_of
+from adapt.own_data.words import in_options
 from tasks.own import Labelled, OwnExamples, Reader, reader_of
 from tasks.source import TaskError
 
@@ -116,7 +117,10 @@ class Answer:
             AdaptError: they cannot be read.
         """
         several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        return self._of(read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several])), say)
+        found = read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several]), later=True)
+        for note in found.notes:
+            say(f"note: {note}")
+        return self._of(found, say)
 
     def request(self, value: Any) -> Predictions:
         """Of what came over a wire: see :meth:`tasks.own.Reader.request`.
@@ -124,7 +128,7 @@ class Answer:
         Raises:
             AdaptError: it is something else.
         """
-        return self._of(read(lambda: self.reader.request(value)))
+        return self._of(read(lambda: self.reader.request(value), later=True))
 
     def evaluate(self, path: str | os.PathLike[str], say: Say = silent) -> Evaluation:
         """How good predictions are on labelled examples, all of them.
@@ -132,7 +136,7 @@ class Answer:
         Raises:
             AdaptError: they cannot be read.
         """
-        return self.evaluate_on(read(lambda: self.reader.labelled(Path(path).expanduser())), say)
+        return self.evaluate_on(read(lambda: self.reader.labelled(Path(path).expanduser()), later=True), say)
 
     def evaluate_on(self, labelled: Labelled, say: Say = silent) -> Evaluation:
         """The same of examples that have been read."""
@@ -164,7 +168,7 @@ class Answer:
         classes = [*map(str, self.task.classes_)]
         if str(label) not in classes:
             raise AdaptError(f"{label!r} is no class of this model: it has {', '.join(classes[:20])}")
-        examples = read(lambda: self.reader.request(value))
+        examples = read(lambda: self.reader.request(value), later=True)
         x = torch.cat([features_of(self.task, part) for part in rows_of(examples.x)])
         support = self.support.with_(x, classes.index(str(label)))
         targets = one_hot(support.positions, len(classes))
@@ -218,9 +222,9 @@ class Answer:
         return Predictions(examples.names, labels, probabilities, classes)
 
 
-def read(read: Callable[[], Any]) -> Any:
-    """Errors of readers as those of this package."""
+def read(read: Callable[[], Any], later: bool = False) -> Any:
+    """Errors of readers as those of this package; ``later``: of more data, of which nothing can be set."""
     try:
         return read()
     except TaskError as error:
-        raise AdaptError(str(error)) from None
+        raise AdaptError(in_options(str(error), later)) from None

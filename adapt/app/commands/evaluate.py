@@ -1,7 +1,7 @@
 """``python -m adapt evaluate``: how good a model of ``adapt fit`` is on labelled examples."""
 
 from adapt.app.commands.arguments import Plain
-from adapt.app.commands.predict import load, write
+from adapt.app.commands.predict import check_csv, load, write
 from adapt.app.progress import line
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", help="labelled examples, of the form that the model was fitted to")
     parser.add_argument("--csv", metavar="FILE", help="write the predictions")
     given = parser.parse_args(arguments)
+    check_csv(given.csv)
     answer = load(given.model)
     found = answer.evaluate(given.data, line)
     for note in found.notes:

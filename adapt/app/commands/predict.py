@@ -1,14 +1,22 @@
 """``python -m adapt predict``: what a model of ``adapt fit`` says of new examples."""
 
+import os
 import sys
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
 
 import adapt
 from adapt.app.commands.arguments import Plain
 from adapt.app.progress import line
 from adapt.errors import AdaptError
+from adapt.files import shipped
 from adapt.own_data import Answer, Predictions
 
-__all__ = ["load", "main", "write"]
+__all__ = ["check_csv", "check_model", "load", "main", "write"]
+
+#: How the name of a model in MLflow begins.
+URIS = ("models:", "runs:")
 
 
 def main(arguments: list[str]) -> None:
@@ -22,6 +30,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", nargs="+", help="pictures or folders of them, or CSV files")
     parser.add_argument("--csv", metavar="FILE", help="write there instead of printing")
     given = parser.parse_args(arguments)
+    check_csv(given.csv)
     answer: Answer = load(given.model)
     found = answer.predict(given.data, line)
     if given.csv:
@@ -37,11 +46,48 @@ def write(predictions: Predictions, file: str) -> None:
         AdaptError: it cannot be written.
     """
     try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         with open(file, "w", encoding="utf-8", newline="") as opened:
             opened.write(predictions.to_csv())
     except OSError as error:
         raise AdaptError(f"--csv {file} cannot be written ({error.strerror}): name another file") from None
     line(f"predictions: {file}")
+
+
+def check_csv(file: str | None) -> None:
+    """Refuse before anything takes long what could not be written in the end; folders are made then.
+
+    Raises:
+        AdaptError: it is a folder, or in what is none or may not be written to.
+    """
+    if file is None:
+        return
+    path = Path(file)
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir():
+        raise AdaptError(f"--csv {file} is a folder: name a file")
+    if not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
+        why = "may not be written to" if above.is_dir() else "is no folder"
+        raise AdaptError(f"--csv {file} cannot be written, {above} {why}: name another file")
+
+
+def check_model(model: str) -> None:
+    """Refuse the name of a folder that is not there, nor shipped.
+
+    Raises:
+        AdaptError: says which one may be meant, or how one is made.
+    """
+    path = Path(model)
+    if model.startswith(URIS) or path.exists():
+        return
+    with suppress(AdaptError):
+        shipped(model)
+        return
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    models = {found.name: found for found in beside if (found / "adapter_config.json").is_file()}
+    close = get_close_matches(path.name, models, n=1)
+    fix = f"did you mean {models[close[0]]}?" if close else "`adapt fit DATA` makes one"
+    raise AdaptError(f"there is no model {model}: {fix}")
 
 
 def load(model: str) -> Answer:
@@ -50,4 +96,5 @@ def load(model: str) -> Answer:
     Raises:
         AdaptError: there is none, or it was not made by ``adapt fit``.
     """
+    check_model(model)
     return Answer.of(adapt.load(model), model)

@@ -5,6 +5,7 @@ from pathlib import Path
 import adapt
 from adapt.adapter import FewShotAdapter
 from adapt.app.commands.arguments import Plain
+from adapt.app.commands.predict import check_model
 from adapt.app.progress import line
 from adapt.errors import AdaptError
 from adapt.own_data import Answer
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if not 0 <= given.port < 2**16:
         raise AdaptError(f"--port {given.port}: give a number from 0 to 65535")
+    check_model(given.model)
     found = adapt.load(given.model)
     if isinstance(found, FewShotAdapter):
         raise AdaptError(

@@ -18,6 +18,8 @@ PAGE = Path(__file__).with_name("page.html")
 BODY = 16
 #: Seconds that a body may take to arrive.
 PATIENCE = 30.0
+#: What to do about a body that is no JSON.
+JSON = 'send JSON, such as "a text" in quotation marks, or {"column": 1.5}'
 #: What the page may load: itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob:; "
@@ -129,7 +131,7 @@ def _value(kind: str, content: bytes, service: Service) -> Any:
     if not content:
         raise AdaptError("the request is empty")
     if kind == "application/json":
-        value = parse_json(content, "the request")
+        value = parse_json(content, "the request", fix=JSON)
         if isinstance(value, dict) and set(value) == {"inputs"}:
             value = value["inputs"]
         if service.answer.reader.kind == "pictures":

@@ -74,7 +74,10 @@ class Service:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "request.csv")
             path.write_bytes(value)
-            return [*_rows(self._answer.predict(path))]
+            try:
+                return [*_rows(self._answer.predict(path))]
+            except AdaptError as error:  # where it was kept meanwhile is nobody's business
+                raise AdaptError(str(error).replace(str(path), "the request")) from None
 
     def correct(self, value: Any, label: Any) -> int:
         """Learn one more example, and keep what was learned; returns how many corrections there are.
