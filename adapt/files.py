@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from glob import escape
 from math import isfinite
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "Staging",
     "incomplete",
     "json_text",
+    "meant",
     "parse_json",
     "read_json",
     "read_json_text",
@@ -119,10 +121,21 @@ def shipped(name: str | os.PathLike[str]) -> Path:
     if path.name == str(name) and _is_folder(PRETRAINED / path):
         return PRETRAINED / path
     names = sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir())
+    other = f"; did you mean {close}?" if (close := meant(path, names)) else ""
     raise AdaptError(
         f"'{_shortened(str(name))}' is neither a folder nor a shipped artifact: give a path, or one of "
-        f"{', '.join(names) or '(none)'}"
+        f"{', '.join(names) or '(none)'}{other}"
     )
+
+
+def meant(path: Path, names: Sequence[str] = ()) -> str:
+    """Which artifact of the same folder, or which other name, may be meant by a path that is none; or ""."""
+    beside: list[Path] = []
+    with suppress(OSError, ValueError):
+        beside = [found for found in path.parent.iterdir() if (found / "adapter_config.json").is_file()]
+    known = {**{name: name for name in names}, **{found.name: str(found) for found in beside}}
+    close = get_close_matches(path.name, known, n=1)
+    return known[close[0]] if close else ""
 
 
 def _is_folder(path: Path) -> bool:

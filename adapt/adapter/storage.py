@@ -146,6 +146,8 @@ def save_task(task: TaskRecord, folder: Folder) -> None:
 
 
 def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise AdaptError(f"{folder} is a file: name a folder to save to")
     json_text(config)  # what cannot be written says so
     config = config | {SETTINGS: decisive_sha256(config)}
     publish(folder, LAYOUT, config, tensors, {CARD: model_card(config, tensors)})

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Evaluation:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """A fitted task with its reader.
 
@@ -97,6 +98,14 @@ class Answer:
     reader: Reader
     page: str = ""
     support: Support | None = None
+
+    def __repr__(self) -> str:
+        """A line: what an interactive session shows of it."""
+        about, classes = self.about, len(self.task.classes_)
+        what = f"{classes} classes" if classes else "values"
+        with suppress(TypeError):  # of a score that somebody else has written
+            what += f"; {Score(**about.get('score', {})).sentence()}, {about.get('scored_on')}"
+        return f"Answer({what}, of {self.reader.kind} by {about.get('method')})"
 
     @property
     def can_learn(self) -> bool:

@@ -122,7 +122,7 @@ class Table:
         """See :class:`tasks.own.Reader`."""
         parts = [self._examples(table, range(len(table.rows))) for table in map(self._table, paths)]
         if not sum(map(len, parts)):
-            raise TaskError(f"{', '.join(map(str, paths))}: there are no rows")
+            raise TaskError(f"{', '.join(map(str, paths)) or 'no file is given'}: there are no rows")
         several = len(parts) > 1
         names = [
             f"{path}, {name}" if several else name

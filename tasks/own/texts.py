@@ -91,7 +91,9 @@ class Texts:
             texts += [text for _, text in found]
             names += [f"{path.name}, line {line}" for line, _ in found]
         if not texts:
-            raise TaskError(f"{', '.join(map(str, paths))}: there are no texts: add a line for each")
+            raise TaskError(
+                f"{', '.join(map(str, paths)) or 'no file is given'}: there are no texts: add a line for each"
+            )
         return OwnExamples(texts, names, texts)
 
     def request(self, value: Any) -> OwnExamples:

@@ -3,14 +3,13 @@
 import os
 import sys
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 
 import adapt
 from adapt.app.commands.arguments import Plain
 from adapt.app.progress import line
 from adapt.errors import AdaptError
-from adapt.files import shipped
+from adapt.files import meant, shipped
 from adapt.own_data import Answer, Predictions
 
 __all__ = ["check_csv", "check_model", "load", "main", "write"]
@@ -83,10 +82,8 @@ def check_model(model: str) -> None:
     with suppress(AdaptError):
         shipped(model)
         return
-    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
-    models = {found.name: found for found in beside if (found / "adapter_config.json").is_file()}
-    close = get_close_matches(path.name, models, n=1)
-    fix = f"did you mean {models[close[0]]}?" if close else "`adapt fit DATA` makes one"
+    close = meant(path)
+    fix = f"did you mean {close}?" if close else "`adapt fit DATA` makes one"
     raise AdaptError(f"there is no model {model}: {fix}")
 
 

@@ -86,6 +86,10 @@ def application(service: Service, hosts: list[str]) -> Any:
     async def code() -> Response:
         return Response(script, media_type="text/javascript")
 
+    @app.get("/favicon.ico")
+    async def icon() -> Response:
+        return Response(status_code=204)  # a browser asks, whatever a page says
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return {"status": "ok"}
