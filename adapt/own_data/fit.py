@@ -108,6 +108,8 @@ def fit_data(
         say(f"note: {note}")
     fit = prepare(learned, network, seed, say)
     trials, reasons = try_others(fit, method, seconds, begun, say)
+    for reason in reasons if seconds is not None else ():  # it was too short for these
+        say(reason)
     chosen = method if method != "auto" else next((t.method for t in trials if t.pays), "head")
     task, features = _fitted(fit, chosen, say)
     return _answer(fit, task, features, chosen, trials, reasons, held, begun, say)

@@ -60,6 +60,15 @@ def test_mistakes_say_what_to_do(pets: Path, name: str) -> None:
         do(pets)
 
 
+def test_who_gives_time_is_told_what_it_was_too_short_for(pets: Path) -> None:
+    said: list[str] = []
+    adapt.fit_table(pets, "kind", seconds=0.001, say=said.append)
+    told = [
+        line.partition(" was not tried: no time is left; --time ")[0] for line in said if "--time" in line
+    ]
+    assert told == ["forward", "backprop"]
+
+
 def test_nothing_to_predict(answer: Answer) -> None:
     with pytest.raises(AdaptError, match="no file is given"):
         answer.predict([])
