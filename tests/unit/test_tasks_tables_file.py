@@ -259,10 +259,11 @@ def test_quoted_cells_may_hold_line_breaks_and_lines_are_still_right() -> None:
 
 
 def test_where_nothing_says_what_is_predicted_the_setting_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text("age,bmi,progression\n" + "\n".join(f"{n},{n % 7},{n * n}" for n in range(30)))
-    for given in ({"file": path}, {"train_file": path, "test_file": path}):
+    path, other = tmp_path / "t.csv", tmp_path / "other.csv"
+    for place in (path, other):
+        place.write_text("age,bmi,progression\n" + "\n".join(f"{n},{n % 7},{n * n}" for n in range(30)))
+    for files in ({"file": path}, {"train_file": path, "test_file": other}):
         with pytest.raises(TaskError, match=r"task\.source\.label=\.\.\., one of age, bmi, progression"):
-            table_file(**given)
+            table_file(**files, label=None)
     with pytest.raises(TaskError, match="did you mean 'progression'"):
         table_file(path, label="progresion")
