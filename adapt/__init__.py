@@ -76,7 +76,9 @@ def fit_folder(folder: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
     return own_data.fit_folder(folder, **settings)
 
 
-def fit_texts(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
+def fit_texts(
+    file: "str | _os.PathLike[str]", text: str | None = None, target: str | None = None, **settings: _Any
+) -> _Any:
     """Learn from a file with a column of texts and one of labels: see :func:`adapt.own_data.fit_data`.
 
     Returns:
@@ -87,10 +89,10 @@ def fit_texts(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
     """
     from adapt import own_data
 
-    return own_data.fit_texts(file, **settings)
+    return own_data.fit_texts(file, text, target, **settings)
 
 
-def fit_table(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
+def fit_table(file: "str | _os.PathLike[str]", target: str | None = None, **settings: _Any) -> _Any:
     """Learn from a table, one column of which (``target``) is to be predicted: see
     :func:`adapt.own_data.fit_data`.
 
@@ -102,7 +104,7 @@ def fit_table(file: "str | _os.PathLike[str]", **settings: _Any) -> _Any:
     """
     from adapt import own_data
 
-    return own_data.fit_table(file, **settings)
+    return own_data.fit_table(file, target, **settings)
 
 
 def meta_train(

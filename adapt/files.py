@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from glob import escape
 from math import isfinite
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "Staging",
     "incomplete",
     "json_text",
+    "meant",
     "parse_json",
     "read_json",
     "read_json_text",
@@ -119,10 +121,21 @@ def shipped(name: str | os.PathLike[str]) -> Path:
     if path.name == str(name) and _is_folder(PRETRAINED / path):
         return PRETRAINED / path
     names = sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir())
+    other = f"; did you mean {close}?" if (close := meant(path, names)) else ""
     raise AdaptError(
         f"'{_shortened(str(name))}' is neither a folder nor a shipped artifact: give a path, or one of "
-        f"{', '.join(names) or '(none)'}"
+        f"{', '.join(names) or '(none)'}{other}"
     )
+
+
+def meant(path: Path, names: Sequence[str] = ()) -> str:
+    """Which artifact of the same folder, or which other name, may be meant by a path that is none; or ""."""
+    beside: list[Path] = []
+    with suppress(OSError, ValueError):
+        beside = [found for found in path.parent.iterdir() if (found / "adapter_config.json").is_file()]
+    known = {**{name: name for name in names}, **{found.name: str(found) for found in beside}}
+    close = get_close_matches(path.name, known, n=1)
+    return known[close[0]] if close else ""
 
 
 def _is_folder(path: Path) -> bool:
@@ -131,17 +144,24 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-def parse_json(content: str | bytes, name: str | os.PathLike[str], *, finite: bool = True) -> Any:
+def parse_json(
+    content: str | bytes,
+    name: str | os.PathLike[str],
+    *,
+    finite: bool = True,
+    fix: str = "the file is damaged, write it again",
+) -> Any:
     """The plain value that JSON from outside holds; ``name`` is that of its source.
 
     Args:
         finite: refuse NaN and infinity, which are not JSON.
+        fix: what can be done, for messages.
 
     Raises:
         AdaptError: it is not JSON, not UTF-8, nested more deeply than a hundred levels, or holds numbers
             that no file of ours has, or half a character.
     """
-    with reading(name, "is not valid JSON", "the file is damaged, write it again"):
+    with reading(name, "is not valid JSON", fix):
         value = json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
         _check_plain(value, finite)
         return value

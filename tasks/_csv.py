@@ -58,8 +58,12 @@ class Table:
         return f"{self.files[row] if self.files else self.path}, line {self.lines[row]}"
 
 
-def read_csv(file: str, encoding: str = "utf-8", delimiter: str = ",") -> Table:
+def read_csv(file: str, encoding: str = "utf-8", delimiter: str = ",", unnamed: bool = False) -> Table:
     """The table in `file`, whose first line names the columns. Empty lines are passed over.
+
+    Args:
+        unnamed: columns without a name are called "column 1" and so on, by their place: the first, where
+            pandas writes its index, or the last, where lines end with a delimiter.
 
     Raises:
         TaskError: it cannot be read: it does not exist, is empty or in another encoding, names a column
@@ -75,6 +79,8 @@ def read_csv(file: str, encoding: str = "utf-8", delimiter: str = ",") -> Table:
     if len(rows) < 2:
         raise TaskError(f"{path} holds no rows: the first line names the columns, the others are data")
     header = rows[0]
+    if unnamed:
+        header[:] = [name or f"column {place}" for place, name in enumerate(header, start=1)]
     times = Counter(header)
     for position, name in enumerate(header):
         if not name:

@@ -32,7 +32,7 @@ def read_text(path: Path, encoding: str, setting: str) -> str:
     Args:
         path: the file.
         encoding: of its text.
-        setting: that names the file, for messages.
+        setting: that names the file, for messages; "": it is named by no setting.
 
     Raises:
         TaskError: there is no such file, it may not be read, or it is no text in that encoding.
@@ -173,11 +173,16 @@ def _bytes(path: Path, setting: str) -> bytes:
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         close = get_close_matches(path.name, beside, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"give its path as {setting}=..."
+        hint = (
+            f"did you mean {close[0]}?"
+            if close
+            else f"give its path{f' as {setting}=...' if setting else ''}"
+        )
         raise TaskError(f"{path.absolute()} does not exist: {hint}") from None
     except IsADirectoryError:
-        raise TaskError(f"{path} is a folder: name one file of it as {setting}=...") from None
+        named = f" as {setting}=..." if setting else ""
+        raise TaskError(f"{path} is a folder: name one file of it{named}") from None
     except PermissionError:
         raise TaskError(f"{path} may not be read: give yourself permission (chmod +r)") from None
     except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror}): check {setting}") from None
+        raise TaskError(f"{path} cannot be read ({error.strerror}): check {setting or 'it'}") from None

@@ -62,7 +62,7 @@ class Header:
         Raises:
             TaskError: it is not there, empty, or no text.
         """
-        content = read_text(path, encoding, "the file")
+        content = read_text(path, encoding, "")
         if not content.strip():
             raise TaskError(f"{path} is empty: it should have a line for each example")
         if path.suffix.lower() in JSON_LINES or content.lstrip()[0] in "{[":
@@ -127,19 +127,34 @@ def roles(header: Header, target: str | None, text: str | None) -> Roles:
             f"{header.path} has one column, {header.names[0]!r}: it should have one of labels beside those "
             "to learn from, and their names in its first line"
         )
+    if all(number(name) is not None for name in header.names):
+        raise TaskError(
+            f"{header.path}: its first line holds numbers, where the names of the columns should be: put "
+            "them into a line above"
+        )
     texts = [text] if text else [name for name in header.names if name != target and _is_text(header, name)]
     label = target or _label(header, texts)
     texts = [name for name in texts if name != label]
     others = [name for name in header.names if name not in (label, *texts)]
     if text or (len(texts) == 1 and all(_names_rows(header, name) for name in others)):
         notes = (f"columns that are not read: {few(others)}.",) if others else ()
-        return Roles(label, texts[0], notes)
+        return Roles(label, texts[0], (*notes, *_nameless(header, label)))
     if header.delimiter == "":
         raise TaskError(
             f"{header.path} is JSON lines, which are read for texts only: name the column of texts "
             f"(--text, of {few(header.names)}), or save the table as CSV"
         )
-    return Roles(label, None)
+    return Roles(label, None, _nameless(header, label))
+
+
+def _nameless(header: Header, label: str) -> tuple[str, ...]:
+    """What to say where the first line may be an example."""
+    if label not in header.sample[label]:
+        return ()
+    return (
+        f"the first line was read as the names of the columns, though {label!r} is also one of the labels: "
+        "if it is an example, put a line of names above it.",
+    )
 
 
 def wrong_column(path: Path, name: str, names: Sequence[str], what: str) -> TaskError:

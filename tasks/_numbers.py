@@ -17,6 +17,7 @@ __all__ = ["check_decimal", "number", "odd_way", "written_otherwise"]
 DECIMALS = (".", ",")
 #: What a postcode such as 01067 is.
 PADDED = "a number that begins with a zero"
+DATE = "a date or time"
 _DIGITS = {
     mark: re.compile(
         rf"[+-]?(?:(?P<whole>[0-9]+)(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -46,7 +47,7 @@ _MARKS = rf"['’{_SPACES}]"
 _WAYS = (
     (
         rf"{_DATE}(?:[T ,]+(?:{_CLOCK}|[0-9]{{2}}))?{_ZONE}|{_CLOCK}{_ZONE}|{_DURATION}",
-        "a date or time",
+        DATE,
         "write numbers, such as days since a first day",
     ),
     (rf"{_SIGNED}\s*[%‰]\)?|[%‰]\s*{_SIGNED}", "a percentage", "write the number alone"),

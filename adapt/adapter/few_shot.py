@@ -31,7 +31,7 @@ from adapt.spaces import Space
 __all__ = ["FewShotAdapter"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FewShotAdapter(AdapterRecord):
     """Adapts ``backbone`` to a new task, classification or regression, from a few labelled examples.
 

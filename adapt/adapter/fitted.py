@@ -28,7 +28,7 @@ from adapt.precision import outside_autocast
 __all__ = ["FittedTask"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedTask(TaskRecord):
     """The result of :meth:`FewShotAdapter.fit`.
 

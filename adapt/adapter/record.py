@@ -2,7 +2,7 @@
 are functions of."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Self
@@ -39,7 +39,7 @@ from adapt.spaces import Space, Subspace
 __all__ = ["AdapterRecord", "TaskRecord"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdapterRecord:
     """What a :class:`~adapt.adapter.FewShotAdapter` is made of; its attributes are explained there."""
 
@@ -55,6 +55,11 @@ class AdapterRecord:
     info: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
     calibration: Calibration | None = None
+
+    def __repr__(self) -> str:
+        """A line: what an interactive session shows of it."""
+        name = self.backbone_name or type(self.backbone).__name__
+        return f"{type(self).__name__}({name}, space={self.space.name}, head={self.head!r})"
 
     def __post_init__(self) -> None:
         check_structure(self.backbone)
@@ -133,7 +138,7 @@ class AdapterRecord:
             yield from found.split(rows or (FEWEST if reads else default_rows(found[0].numel())))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TaskRecord:
     """What a :class:`~adapt.adapter.FittedTask` is made of; its attributes are explained there."""
 
@@ -147,6 +152,17 @@ class TaskRecord:
     posterior: Posterior | None = None
     memory: Memory | None = None
     watch: Watch | None = None
+
+    def __repr__(self) -> str:
+        """A line: what an interactive session shows of it."""
+        classes = self.classes_.tolist()
+        shown = f"{self.outputs} values" if not classes else f"{len(classes)} classes: {few(classes)}"
+        return f"{type(self).__name__}({shown}; {self.adapter!r})"
+
+
+def few(classes: Sequence[Any], most: int = 3) -> str:
+    """Some names of classes."""
+    return ", ".join(map(repr, classes[:most])) + (", …" if len(classes) > most else "")
 
 
 def _check_state(state: AdapterState, space: Space) -> None:

@@ -163,6 +163,8 @@ def _write(
     texts: Mapping[str, str] | None = None,
     named: Mapping[str, bytes] | None = None,
 ) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise AdaptError(f"{folder} is a file: name a folder to save to")
     json_text(config)  # what cannot be written says so
     config = config | {SETTINGS: decisive_sha256(config)}
     publish(folder, LAYOUT, config, tensors, {CARD: model_card(config, tensors), **(texts or {})}, named)

@@ -29,6 +29,10 @@ def untrained(
     if isinstance(network, str):
         network = load_backbone(network)[0]
     backbone, info = ready(network, input_shape, None, value_range)
+    if space is not None and not isinstance(space, Space) and not callable(space):
+        raise AdaptError(
+            f"space={space!r} is no space: pass a function of adapt.spaces, such as adapt.spaces.film"
+        )
     found = space if isinstance(space, Space) else (space or default_space)(backbone)
     if not isinstance(found, Space):
         raise AdaptError(f"space makes a {type(found).__name__}: pass a space, such as adapt.spaces.film")

@@ -87,6 +87,7 @@ def _run() -> None:
             if command in COMMANDS:
                 importlib.import_module(f"adapt.app.commands.{command}").main(sys.argv[2:])
             else:
+                _check_command(command)
                 _check_options(sys.argv[1:])
                 with _sweep_closed(), guarded():
                     _entry()()
@@ -117,6 +118,18 @@ def _sweep_closed() -> Iterator[None]:
         if (sweep := sys.modules.get("adapt.app.sweeps.callback")) is not None:
             sweep.close(error)
         raise
+
+
+def _check_command(word: str) -> None:
+    """Refuse a first word that is neither a command nor a setting (``key=value``, ``~key``): Hydra would call
+    it an override that lacks its value."""
+    if not word or word.startswith(("-", "~", "+")) or "=" in word:
+        return
+    close = get_close_matches(word, COMMANDS, n=1)
+    fix = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
+    if os.path.exists(word) or Path(word).suffix or len(Path(word).parts) > 1:
+        fix = f"to learn from data, python -m adapt fit {word}"
+    raise AdaptError(f"{word!r} is no command: {fix}")
 
 
 def _check_options(arguments: list[str]) -> None:

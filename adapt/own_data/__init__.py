@@ -6,6 +6,8 @@ path → tasks.own (what is it?) → networks (which is there?) → head, trial 
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ def fit_folder(folder: str | os.PathLike[str], **settings: Any) -> Answer:
     Raises:
         AdaptError: they cannot be used.
     """
-    path = Path(folder).expanduser()
+    path = _path(folder, "folder")
+    _check_settings(settings)
     if path.exists() and not path.is_dir() and path.suffix.lower() != ".zip":
         raise AdaptError(f"{folder} is no folder: use fit_table or fit_texts")
     return fit_data(folder, **settings)
@@ -61,8 +64,29 @@ def fit_table(file: str | os.PathLike[str], target: str | None = None, **setting
     return fit_data(file, target=target, **settings)
 
 
+def _path(given: Any, what: str) -> Path:
+    """The path of a file or folder, and not what it holds."""
+    if not isinstance(given, str | os.PathLike):
+        raise AdaptError(
+            f"a {type(given).__name__} where the path of a {what} is expected: pass the path, or fit data in "
+            "memory with adapt.sklearn.FewShotClassifier or FewShotRegressor"
+        )
+    return Path(given).expanduser()
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    known = [*signature(fit_data).parameters][1:]
+    for name in settings:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            fix = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise AdaptError(f"there is no setting {name}: {fix}")
+
+
 def _check(file: Any, kind: str, target: str | None, text: str | None, settings: dict[str, Any]) -> None:
-    found = read(lambda: kind_of(Path(file).expanduser(), target, text, settings.get("encoding", "utf-8")))
+    path = _path(file, "file")
+    _check_settings(settings)
+    found = read(lambda: kind_of(path, target, text, settings.get("encoding", "utf-8")))
     if found != kind:
         other = {"texts": "fit_texts", "table": "fit_table", "pictures": "fit_folder"}[found]
         hint = "" if kind == "table" else ", or name the column with text="

@@ -8,6 +8,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from adapt.heads.base import one_hot
 from adapt.own_data.passes import Say, rows_of, silent
 from adapt.own_data.score import Score, mistakes, score_classes, score_values
 from adapt.own_data.support import KEY, Support, features_of
+from adapt.own_data.words import in_options
 from tasks.own import Labelled, OwnExamples, Reader, reader_of
 from tasks.source import TaskError
 
@@ -81,7 +83,7 @@ class Evaluation:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """A fitted task with its reader.
 
@@ -107,6 +109,14 @@ class Answer:
     page: str = ""
     support: Support | None = None
 
+    def __repr__(self) -> str:
+        """A line: what an interactive session shows of it."""
+        about, classes = self.about, len(self.task.classes_)
+        what = f"{classes} classes" if classes else "values"
+        with suppress(TypeError):  # of a score that somebody else has written
+            what += f"; {Score(**about.get('score', {})).sentence()}, {about.get('scored_on')}"
+        return f"Answer({what}, of {self.reader.kind} by {about.get('method')})"
+
     @property
     def can_learn(self) -> bool:
         """Whether one more example can be learned: the features of the others are there."""
@@ -127,7 +137,10 @@ class Answer:
             AdaptError: they cannot be read.
         """
         several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        return self._of(read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several])), say)
+        found = read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several]), later=True)
+        for note in found.notes:
+            say(f"note: {note}")
+        return self._of(found, say)
 
     def request(self, value: Any) -> Predictions:
         """Of what came over a wire: see :meth:`tasks.own.Reader.request`.
@@ -135,7 +148,7 @@ class Answer:
         Raises:
             AdaptError: it is something else.
         """
-        return self._of(read(lambda: self.reader.request(value)))
+        return self._of(read(lambda: self.reader.request(value), later=True))
 
     def evaluate(self, path: str | os.PathLike[str], say: Say = silent) -> Evaluation:
         """How good predictions are on labelled examples, all of them.
@@ -143,7 +156,7 @@ class Answer:
         Raises:
             AdaptError: they cannot be read.
         """
-        return self.evaluate_on(read(lambda: self.reader.labelled(Path(path).expanduser())), say)
+        return self.evaluate_on(read(lambda: self.reader.labelled(Path(path).expanduser()), later=True), say)
 
     def evaluate_on(self, labelled: Labelled, say: Say = silent) -> Evaluation:
         """The same of examples that have been read."""
@@ -175,7 +188,7 @@ class Answer:
         classes = [*map(str, self.task.classes_)]
         if str(label) not in classes:
             raise AdaptError(f"{label!r} is no class of this model: it has {', '.join(classes[:20])}")
-        examples = read(lambda: self.reader.request(value))
+        examples = read(lambda: self.reader.request(value), later=True)
         if len(examples) != 1:
             raise AdaptError(
                 f"{len(examples)} {self.reader.many} at once: correct one {self.reader.one} at a time"
@@ -255,12 +268,12 @@ def _sha256(reader: Reader) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def read(read: Callable[[], Any]) -> Any:
-    """Errors of readers as those of this package."""
+def read(read: Callable[[], Any], later: bool = False) -> Any:
+    """Errors of readers as those of this package; ``later``: of more data, of which nothing can be set."""
     try:
         return read()
     except TaskError as error:
-        raise AdaptError(str(error)) from None
+        raise AdaptError(in_options(str(error), later)) from None
     except OSError as error:  # too long a name, a folder that may not be read
         name = f"{(error.filename or 'the data')!s:.200}"
         raise AdaptError(f"{name} cannot be read ({error.strerror}): give another path") from None

@@ -29,6 +29,7 @@ from adapt.own_data.retraining import retraining
 from adapt.own_data.score import mistakes, score_classes, score_values
 from adapt.own_data.support import LARGEST, Support, features_of
 from adapt.own_data.trial import METHODS, MOST, PASSES, Trial, adapter_for, try_out
+from adapt.own_data.words import in_options
 from tasks.own import Labelled, Learned, kind_of, learn
 
 __all__ = ["fit_data"]
@@ -104,13 +105,34 @@ def fit_data(
     held = learned.test
     if test is not None:
         held = read(lambda: learned.reader.labelled(Path(test).expanduser()))
+    learned = _noted(learned)
     for note in learned.train.examples.notes:
         say(f"note: {note}")
     fit = prepare(learned, network, seed, say)
     trials, reasons = try_others(fit, method, seconds, begun, say)
+    for reason in reasons if seconds is not None else ():  # it was too short for these
+        say(reason)
     chosen = method if method != "auto" else next((t.method for t in trials if t.pays), "head")
     task, features = _fitted(fit, chosen, say)
     return _answer(fit, task, features, chosen, trials, reasons, held, begun, say)
+
+
+def _noted(learned: Learned) -> Learned:
+    """With what there is to say about the data, in the words of options."""
+    train = learned.train
+    notes = [in_options(note) for note in train.examples.notes]
+    if not learned.reader.regression and (few := len(train) - len(_judged(train.y))):
+        notes.append(
+            f"{few} classes have one {learned.reader.one} only: predicted without it, it cannot be right, so "
+            "it is not counted (--test DATA measures all, test= in Python)."
+        )
+    return replace(learned, train=replace(train, examples=replace(train.examples, notes=tuple(notes))))
+
+
+def _judged(y: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Numbers of the examples that can be predicted by a fit without them: those of a class of several."""
+    _, positions, counts = np.unique([*map(str, y)], return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[positions] > 1)
 
 
 def _fitted(fit: Prepared, method: str, say: Say) -> tuple[FittedTask, Tensor | None]:
@@ -195,15 +217,32 @@ def _answer(
     if not fit.reader.regression and fit.features.numel() <= LARGEST:
         found = _features(task, fit.labelled.examples.x, say) if features is None else features
         support = Support(found, fit.targets.argmax(1))
-    html = page(answer, fit.labelled, fit.y, out_of_fold, tested, trials, reasons, others, seconds)
+    rows = np.arange(len(fit.y)) if fit.reader.regression else _judged(fit.y)
+    html = page(
+        answer, _part(fit.labelled, rows), fit.y[rows], out_of_fold, tested, trials, reasons, others, seconds
+    )
     say(f"{method}: {shown.score.sentence()}, {about['scored_on']}")
     return replace(answer, page=html, support=support)
+
+
+def _part(labelled: Labelled, rows: np.ndarray) -> Labelled:
+    """Some of the examples, with all notes."""
+    x, names, shown = labelled.examples.x, labelled.examples.names, labelled.examples.shown
+    part = replace(
+        labelled.examples,
+        x=x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows],
+        names=[names[row] for row in rows],
+        shown=[shown[row] for row in rows],
+    )
+    return Labelled(part, [labelled.y[row] for row in rows])
 
 
 def _held_out(fit: Prepared, method: str, say: Say) -> tuple[Evaluation, str]:
     """Predictions of the examples themselves, each by a fit without it; and how they came about."""
     names, outputs = fit.labelled.examples.names, fit.head.outputs
     parts = f"each predicted without its part of {len(np.unique(fit.fold))}"
+    if not fit.reader.regression and not len(_judged(fit.y)):
+        parts = f"since every class has one {fit.reader.one} only"
     if method != "head":
         if len(fit.y) > MOST or (not fit.reader.regression and len(fit.y) < 3 * len(fit.classes)):
             parts = f"by the head alone, {parts}"
@@ -222,9 +261,11 @@ def _evaluation(fit: Prepared, outputs: Tensor, names: Sequence[str]) -> Evaluat
         truth = np.asarray(fit.labelled.y, np.float64)
         values = outputs[:, 0].double().numpy() * fit.spread + fit.center
         return Evaluation(score_values(values, truth), [], Predictions(names, values, None, ()), truth, ())
-    probabilities = outputs.softmax(-1).numpy()
+    rows = _judged(fit.y)
+    names = [names[row] for row in rows]
+    probabilities = outputs.softmax(-1).numpy()[rows]
     predicted = [str(fit.classes[best]) for best in probabilities.argmax(1)]
-    truth_names = fit.y.tolist()
+    truth_names = fit.y[rows].tolist()
     return Evaluation(
         score_classes(predicted, truth_names),
         mistakes(predicted, truth_names),

@@ -95,8 +95,8 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
         classes, positions = np.unique(names, return_inverse=True)
         if len(classes) < 2:
             raise AdaptError(
-                f"all {n} {reader.many} are of one class, {classes[0]!r}: there is nothing to tell apart; "
-                "add another class"
+                f"all {n} {reader.many} are of one class, {str(classes[0])!r}: there is nothing to tell "
+                "apart; add another class"
             )
         afford(f"a fit of {n:,} {reader.many} of {len(classes):,} classes", COPIES * n * len(classes))
         y, targets = names, one_hot(torch.from_numpy(positions), len(classes))

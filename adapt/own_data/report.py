@@ -43,7 +43,7 @@ def page(
 
     Args:
         answer: with its information.
-        labelled, y: what was learned from, and its labels.
+        labelled, y: what was learned from and held out, and its labels.
         held_out: predictions of these examples, each by a fit without it.
         tested: predictions of test examples, if there are any.
         trials, reasons: of methods besides the head.
@@ -66,7 +66,7 @@ def page(
         answer=answer,
         reader=answer.reader,
         version=__version__,
-        n=len(labelled),
+        n=about["examples"],
         notes=labelled.examples.notes,
         score=shown.score,
         scored_on=about["scored_on"],

@@ -22,7 +22,7 @@ class Score:
     Args:
         metric: "accuracy" or "R²".
         value, low, high: low and high are None where there is no interval.
-        n: examples.
+        n: examples; 0: nothing could be measured.
         error: of values, the mean absolute error in their unit.
     """
 
@@ -35,6 +35,8 @@ class Score:
 
     def sentence(self) -> str:
         """In words."""
+        if not self.n:
+            return "not measured"
         if self.metric == "accuracy":
             among = (
                 f" (95 % interval {100 * self.low:.1f} to {100 * self.high:.1f} %)"
@@ -68,7 +70,9 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 def score_classes(predicted: Sequence[str], truth: Sequence[str]) -> Score:
-    """Accuracy of n predictions."""
+    """Accuracy of n predictions; of none, that it was not measured."""
+    if not len(truth):
+        return Score("accuracy", 0.0, None, None, 0)
     right = sum(a == b for a, b in zip(predicted, truth, strict=True))
     low, high = wilson(right, len(truth))
     return Score("accuracy", right / len(truth), low, high, len(truth))

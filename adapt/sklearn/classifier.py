@@ -66,8 +66,8 @@ class FewShotClassifier(ClassifierMixin, FewShot):
         there = np.unique(positions if weights is None else positions[weights > 0])
         if len(there) < 2:
             raise AdaptError(
-                f"y holds only one class, {self.classes_[there[0]]!r}: two or more are needed to tell apart"
-                + ("" if weights is None else " (examples of weight 0 do not count)")
+                f"y holds only one class, {self.classes_[there].tolist()[0]!r}: two or more are needed to "
+                "tell apart" + ("" if weights is None else " (examples of weight 0 do not count)")
             )
         self.classes_ = self.classes_[there]
         # A column of objects holds strings, or numbers: those of weight 0 may be of no class that is left.

@@ -1,5 +1,6 @@
 """What the parameter ``backbone`` of an estimator stands for."""
 
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -70,7 +71,13 @@ def _named(name: str) -> Network:
     for kind, recipes in NETWORKS.items():
         if any(name in (recipe.name, recipe.name.rpartition(":")[2]) for recipe in recipes):
             return network_for(kind, name)
-    module, info = load_backbone(name)
+    try:
+        module, info = load_backbone(name)
+    except AdaptError as error:
+        known = [recipe.name.rpartition(":")[2] for recipes in NETWORKS.values() for recipe in recipes]
+        if close := get_close_matches(name, known, n=1):
+            raise AdaptError(f"backbone={name!r} is no network: did you mean {close[0]!r}?") from error
+        raise
     return Network(_recipe(info.name), module, info.name, info.input_shape, f"network: {info.name}")
 
 

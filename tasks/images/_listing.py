@@ -14,7 +14,7 @@ from tasks.images import _archives
 from tasks.readers.regular import read_regular, regular_file
 from tasks.source import TaskError
 
-__all__ = ["Entry", "Listing", "issue", "list_images", "reader"]
+__all__ = ["Entry", "Listing", "issue", "list_images", "pictures_in", "reader"]
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
@@ -191,6 +191,12 @@ def _sorted_out(root: Path, files: dict[str, tuple[int, ...]], folders: set[str]
     listing.issues += issue("files that are no images, ignored", strangers)
     listing.issues += issue("class names that differ only by case, kept apart", _twins(labels))
     return listing
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures in and below a folder, but those of no interest to people (hidden, of the system)."""
+    found = (path for path in folder.rglob("*") if _is_image(path.name) and path.is_file())
+    return sorted(path for path in found if not any(map(_ignored, path.relative_to(folder).parts)))
 
 
 def _names_splits(root: Path, files: Iterable[str]) -> bool:

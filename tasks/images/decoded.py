@@ -65,22 +65,36 @@ def read_folder(root: Path, size: int, channels: int) -> Decoded:
     return Decoded(data["images"], read, rows, issues + repeats)
 
 
-def read_images(files: Sequence[Path], size: int, channels: int) -> np.ndarray:
+def read_images(
+    files: Sequence[Path], size: int, channels: int, wanted: Sequence[bool]
+) -> tuple[np.ndarray, list[int], list[str]]:
     """Image files as uint8 [n, channels, size, size].
 
+    Args:
+        wanted: of each file, whether it has to be an image; others that are none are left out.
+
+    Returns:
+        The images, which of the files they are, and the others with the reasons.
+
     Raises:
-        TaskError: names the first file that is no image.
+        TaskError: names the first file that is no image and should be one.
     """
     _pictures.pillow()
     images = np.empty((len(files), channels, size, size), np.uint8)
+    kept: list[int] = []
+    failed: list[str] = []
     for row, path in enumerate(files):
         try:
-            images[row] = decoded(read_regular(path), size, channels)[0]
+            images[len(kept)] = decoded(read_regular(path), size, channels)[0]
         except FileNotFoundError:
             raise TaskError(f"{path} does not exist: give the path of an image") from None
         except Exception as error:  # decoders of damaged files raise whatever they meet
-            raise TaskError(f"{path} cannot be read as an image: {_reason(error)}") from None
-    return images
+            if wanted[row]:
+                raise TaskError(f"{path} cannot be read as an image: {_reason(error)}") from None
+            failed.append(f"{path}: {_reason(error)}")
+        else:
+            kept.append(row)
+    return images[: len(kept)], kept, failed
 
 
 def _read(root: Path, entries: Sequence[Entry], size: int, channels: int) -> dict[str, np.ndarray]:

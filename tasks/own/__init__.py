@@ -84,7 +84,7 @@ def learn(
     found = roles(Header.of(path, encoding), target, text)
     if found.text is not None:
         return _noted(Texts.learn(path, found.text, found.label, encoding), found.notes)
-    return Table.learn(
+    learned = Table.learn(
         path,
         found.label,
         kind=kind,
@@ -93,6 +93,7 @@ def learn(
         encoding=encoding,
         decimal=decimal,
     )
+    return _noted(learned, found.notes)
 
 
 def reader_of(kept: Mapping[str, Any]) -> Reader:

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tasks._files import few
 from tasks._settings import check_setting, least
 from tasks.images import _pictures
-from tasks.images._listing import SUFFIXES
+from tasks.images._listing import issue, pictures_in
 from tasks.images.decoded import Decoded, decoded, read_folder, read_images
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.readers.shown import writable
@@ -57,6 +58,7 @@ class Pictures:
         """
         reader = cls(size, channels)
         found = read_folder(path, size, channels)
+        _check_depth(path, found)
         splits = {found.entries[row].split for row in found.rows}
         held = next((split for split in ("test", "validation") if split in splits and len(splits) > 1), None)
         train = reader._of(found, [r for r in found.rows if found.entries[r].split != held], found.issues)
@@ -79,17 +81,21 @@ class Pictures:
     def unlabelled(self, paths: Sequence[Path]) -> OwnExamples:
         """See :class:`tasks.own.Reader`."""
         files: list[Path] = []
+        named: list[bool] = []  # rather than found in a folder
         for path in paths:
-            inside = (
-                sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
-            )
-            if path.is_dir() and not inside:
+            inside = pictures_in(path) if path.is_dir() else [path]
+            if not inside:
                 raise TaskError(f"{path} holds no pictures: give pictures, or a folder of them")
-            files += inside or [path]
+            files += inside
+            named += [not path.is_dir()] * len(inside)
         if not files:
             raise TaskError("there are no pictures: give files, or a folder of them")
-        names = [writable(str(file)) for file in files]
-        return OwnExamples(read_images(files, self.size, self.channels), names, names)
+        images, kept, failed = read_images(files, self.size, self.channels, named)
+        if not kept:
+            raise TaskError(f"no file can be read as a picture, {failed[0]}: check the files")
+        names = [writable(str(files[row])) for row in kept]
+        notes = tuple(issue("files that cannot be read, left out", failed))
+        return OwnExamples(images, names, names, notes)
 
     def request(self, value: Any) -> OwnExamples:
         """See :class:`tasks.own.Reader`."""
@@ -127,6 +133,22 @@ class Pictures:
         names = [writable(found.entries[row].path) for row in rows]
         examples = OwnExamples(found.images[list(rows)], names, names, tuple(notes))
         return Labelled(examples, [found.entries[row].label for row in rows])
+
+
+def _check_depth(path: Path, found: Decoded) -> None:
+    """Refuse the folder above the one that holds the classes.
+
+    Raises:
+        TaskError: names the one below.
+    """
+    tops = {entry.path.split("/")[0] for entry in found.entries}
+    below = {parts[1] for entry in found.entries if len(parts := entry.path.split("/")) > 2}
+    if len({entry.label for entry in found.entries}) == len(tops) == 1 and len(below) > 1:
+        top = tops.pop()
+        raise TaskError(
+            f"all pictures of {path} are in one folder, {top}: name {path / top}, if its folders "
+            f"({few(sorted(below))}) are the classes"
+        )
 
 
 def thumbnail(picture: np.ndarray, side: int = 96) -> bytes:

@@ -12,8 +12,9 @@ import numpy as np
 
 from tasks._csv import Table as Cells
 from tasks._csv import columns_of, read_csv
-from tasks._headers import Header, wrong_column
-from tasks._numbers import check_decimal, number
+from tasks._files import few
+from tasks._headers import WORDS, Header, wrong_column
+from tasks._numbers import DATE, PADDED, check_decimal, number, written_otherwise
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.source import TaskError
 from tasks.tables._columns import Encoding, encode
@@ -72,6 +73,8 @@ class Table:
         table = _read(path, encoding)
         named = columns_of(categorical, table, "categorical")
         left = columns_of(ignore, table, "ignore")
+        padded = [name for name in table.header if _is_padded(table, name, decimal)]
+        named |= {*padded}
         labels = table.column(target, "target")
         rows = np.array([row for row, cell in enumerate(labels) if cell], np.int64)
         notes = []
@@ -92,6 +95,8 @@ class Table:
             raise TaskError(
                 f"{path}: no column is left to predict {target!r} from: {' '.join(notes) or 'add one'}"
             )
+        if padded := [name for name in padded if name in inputs]:
+            notes.append(f"columns of numbers that begin with a zero are read as names: {few(padded)}.")
         found = encode(table, inputs, rows, named, MOST_CATEGORIES, decimal)
         reader = cls(target, found.encoding, values is not None, encoding)
         y = [labels[row] for row in rows] if values is None else values[rows]
@@ -123,7 +128,7 @@ class Table:
         """See :class:`tasks.own.Reader`."""
         parts = [self._examples(table, range(len(table.rows))) for table in map(self._table, paths)]
         if not sum(map(len, parts)):
-            raise TaskError(f"{', '.join(map(str, paths))}: there are no rows")
+            raise TaskError(f"{', '.join(map(str, paths)) or 'no file is given'}: there are no rows")
         several = len(parts) > 1
         names = [
             f"{path}, {name}" if several else name
@@ -181,12 +186,26 @@ class Table:
 
 
 def _read(path: Path, encoding: str) -> Cells:
-    return read_csv(str(path), encoding, Header.of(path, encoding).delimiter or ",")
+    delimiter = Header.of(path, encoding).delimiter
+    if not delimiter:
+        raise TaskError(f"{path} is JSON lines, and a table is read from CSV: save it as that")
+    return read_csv(str(path), encoding, delimiter, unnamed=True)
+
+
+def _is_padded(table: Cells, name: str, decimal: str) -> bool:
+    """Whether a column holds what postcodes are: numbers, some of which begin with a zero."""
+    found = written_otherwise([row[table.position(name, "a column")] for row in table.rows], decimal)
+    return found is not None and found[1] == PADDED
 
 
 def _useless(table: Cells, name: str, rows: np.ndarray, categorical: bool, decimal: str) -> str:
     """Why a column is nothing to learn from, or nothing."""
     cells = [table.rows[row][table.position(name, "a column")] for row in rows]
+    odd = None if categorical else written_otherwise(cells, decimal)
+    if odd is not None and odd[1] == DATE:
+        return f"it holds dates or times; {odd[2]}, to learn from them"
+    if odd is not None and odd[1] != PADDED:
+        return ""  # they are numbers, and whoever reads them says how they are to be written
     given = [cell for cell in cells if cell]
     values = [number(cell, decimal) for cell in given]
     if len(given) == len(cells) > 2 and not categorical and None not in values:
@@ -197,7 +216,9 @@ def _useless(table: Cells, name: str, rows: np.ndarray, categorical: bool, decim
     elif len({*given}) > MOST_CATEGORIES and (
         categorical or sum(v is None for v in values) * 2 > len(values)
     ):
-        return f"it has {len({*given})} different names"
+        texts = sum(len(cell.split()) for cell in given) >= WORDS * len(given)
+        alone = f"; to predict from these texts alone: --text {name!r} (text= in Python)" if texts else ""
+        return f"it has {len({*given})} different names{alone}"
     return ""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks._headers import Header, wrong_column
+from tasks._numbers import number
 from tasks.own.examples import Labelled, Learned, OwnExamples
 from tasks.source import TaskError
 from tasks.text._clean import Notes, cleaned
@@ -17,6 +18,8 @@ __all__ = ["Texts"]
 
 #: Texts of one request.
 MOST_AT_ONCE = 4096
+#: Numbers as labels of which there are more, and hardly two alike, are values.
+MANY = 20
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Texts:
         """
         reader, notes = cls(text, label, encoding), Notes()
         rows = cleaned(reader._rows(path), path, notes, merge_case=False, least=1)
+        labels = {row.label for row in rows}
+        if len(labels) > MANY and 2 * len(labels) > len(rows) and None not in map(number, labels):
+            raise TaskError(
+                f"{path}: column {label!r} holds {len(labels)} different numbers, and from texts classes are "
+                "predicted: make classes of them, such as low and high, or name another target"
+            )
         return Learned(reader, reader._labelled(rows, notes.said))
 
     def labelled(self, path: Path) -> Labelled:
@@ -84,7 +93,9 @@ class Texts:
             texts += [text for _, text in found]
             names += [f"{path.name}, line {line}" for line, _ in found]
         if not texts:
-            raise TaskError(f"{', '.join(map(str, paths))}: there are no texts: add a line for each")
+            raise TaskError(
+                f"{', '.join(map(str, paths)) or 'no file is given'}: there are no texts: add a line for each"
+            )
         return OwnExamples(texts, names, texts)
 
     def request(self, value: Any) -> OwnExamples:

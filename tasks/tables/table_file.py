@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks._csv import Table, columns_of, read_csv
+from tasks._files import few
 from tasks._found_columns import label_column
 from tasks._numbers import PADDED, check_decimal, number, odd_way, written_otherwise
 from tasks._published import called, places_of
@@ -106,7 +107,13 @@ def table_file(
         raise TaskError("task.source.group makes tasks of one file: leave it out, or task.test_file")
     tests = () if places.test is None else (places.test,)
     table, parts = joined([read_csv(str(path), encoding, delimiter) for path in (*places.training, *tests)])
+    named_by_user = label is not None
     label = label_column(table.path, label, encoding)
+    if label not in table.header and not named_by_user:
+        raise TaskError(
+            f"{table.path}: which column holds the labels? Nothing says so: name it with "
+            f"task.source.label=..., one of {few(table.header)}"
+        )
     named, left = columns_of(categorical, table, "categorical"), columns_of(ignore, table, "ignore")
     labels = table.column(label, "label")
     groups = None if group is None else table.column(group, "group")

@@ -78,7 +78,15 @@ def test_predict_and_evaluate(folder: Path) -> None:
         (["fit", "penguins.csv", "--out", "."], "holds other files"),
         (["fit", "penguins.csv", "--as", "number"], "classes, values or auto"),
         (["fit"], "required: data"),
-        (["predict", "modell", "test.csv"], "modell"),
+        (["fitt", "penguins.csv"], "did you mean fit?"),
+        (["penguins.csv"], "python -m adapt fit penguins.csv"),
+        (["experiment", "own_table"], "use one of evaluate, fit,"),
+        (["predict", "modell", "test.csv"], "there is no model modell: did you mean model?"),
+        (["serve", "nothing"], "`adapt fit DATA` makes one"),
+        (["evaluate", "nothing", "test.csv"], "`adapt fit DATA` makes one"),
+        (["predict", "model", "."], "is a folder: name one file of it"),
+        (["predict", "model", "test.csv", "--csv", "."], "--csv . is a folder"),
+        (["predict", "model", "test.csv", "--csv", "test.csv/out.csv"], "is no folder: name another file"),
         (["predict", "model", "no.csv"], "does not exist"),
         (["evaluate", "conv4_glyphs_film", "test.csv"], "was not made by `adapt fit`"),
         (["serve", "conv4_glyphs_film"], "has learned no task yet"),
@@ -91,6 +99,17 @@ def test_mistakes_are_one_line(folder: Path, typed: list[str], said: str) -> Non
     done = run(["-m", "adapt", *typed], folder)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_help_names_the_verbs(folder: Path) -> None:
+    said = run(["-m", "adapt", "--help"], folder).stdout
+    assert [verb for verb in ("fit", "evaluate", "predict", "serve") if f"adapt {verb} " not in said] == []
+
+
+def test_a_csv_file_in_a_folder_to_be(folder: Path) -> None:
+    done = run(["-m", "adapt", "predict", "model", "test.csv", "--csv", "new/of/it.csv"], folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "new" / "of" / "it.csv").read_text().startswith("example,prediction")
 
 
 @pytest.fixture(scope="module")

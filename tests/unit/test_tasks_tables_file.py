@@ -256,3 +256,14 @@ def test_quoted_cells_may_hold_line_breaks_and_lines_are_still_right() -> None:
     lines = ['1,"a\nb",cat', "2,a,cat", "3,b,dog", "", "x,b,dog", "5,a,dog", "6,a,cat"]
     with pytest.raises(TaskError, match=r"line 7: 'x' in column 'kilos'"):
         read(lines)
+
+
+def test_where_nothing_says_what_is_predicted_the_setting_is_named(tmp_path: Path) -> None:
+    path, other = tmp_path / "t.csv", tmp_path / "other.csv"
+    for place in (path, other):
+        place.write_text("age,bmi,progression\n" + "\n".join(f"{n},{n % 7},{n * n}" for n in range(30)))
+    for files in ({"file": path}, {"train_file": path, "test_file": other}):
+        with pytest.raises(TaskError, match=r"task\.source\.label=\.\.\., one of age, bmi, progression"):
+            table_file(**files, label=None)
+    with pytest.raises(TaskError, match="did you mean 'progression'"):
+        table_file(path, label="progresion")

@@ -94,11 +94,10 @@ def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
     about, task = answer.about, data.expanduser().resolve().stem
     score = about["score"]
     accurate = score["metric"] == "accuracy"
-    metrics = {
-        "eval/accuracy" if accurate else "eval/r2": score["value"],
-        "time/adapt_seconds": about["seconds"],
-    }
-    if accurate:
+    metrics = {"time/adapt_seconds": about["seconds"]}
+    if score["n"]:
+        metrics["eval/accuracy" if accurate else "eval/r2"] = score["value"]
+    if accurate and score["n"]:
         metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
     tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}
     version = register(out, name, f"{task} · {about['method']}", metrics, tags, Path.cwd())

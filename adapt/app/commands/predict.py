@@ -1,6 +1,5 @@
 """``python -m adapt predict``: what a model of ``adapt fit`` says of new examples."""
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,11 +10,14 @@ import adapt
 from adapt.app.commands.arguments import Plain
 from adapt.app.progress import line
 from adapt.errors import AdaptError
-from adapt.files import writing
+from adapt.files import meant, shipped, writing
 from adapt.own_data import Answer, Predictions
 from tasks.readers.shown import plain
 
-__all__ = ["check_csv", "load", "main", "write"]
+__all__ = ["check_csv", "check_model", "load", "main", "write"]
+
+#: How the name of a model in MLflow begins.
+URIS = ("models:", "runs:")
 
 
 def main(arguments: list[str]) -> None:
@@ -39,17 +41,6 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write(plain(table) if sys.stdout.isatty() else table)  # a program gets names as they are
 
 
-def check_csv(file: str | None, data: Sequence[str]) -> None:
-    """Refuse to write predictions over what they are made from.
-
-    Raises:
-        AdaptError: ``file`` is one of ``data``.
-    """
-    for name in data:
-        if file is not None and _same(file, os.path.expanduser(name)):
-            raise AdaptError(f"--csv {file} is what is read: name another file")
-
-
 def _same(one: str, other: str) -> bool:
     with suppress(OSError):  # one of them is not there
         return os.path.samefile(one, other)
@@ -64,8 +55,7 @@ def write(predictions: Predictions, file: str) -> None:
     """
     try:
         target = Path(file).expanduser()
-        if not target.parent.is_dir():
-            raise NotADirectoryError(errno.ENOENT, "there is no such folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
         regular = not target.exists() or target.is_file()  # a pipe cannot be replaced
         with writing(target.resolve()) if regular else nullcontext(target) as path:
             path.write_text(predictions.to_csv(), encoding="utf-8", newline="")
@@ -74,10 +64,47 @@ def write(predictions: Predictions, file: str) -> None:
     line(f"predictions: {file}")
 
 
+def check_csv(file: str | None, data: Sequence[str]) -> None:
+    """Refuse before anything takes long what could not be written in the end; folders are made then.
+
+    Raises:
+        AdaptError: it is one of ``data``, which is read, a folder, or in what is none or may not be written to.
+    """
+    if file is None:
+        return
+    if any(_same(file, os.path.expanduser(name)) for name in data):
+        raise AdaptError(f"--csv {file} is what is read: name another file")
+    path = Path(file).expanduser()
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir():
+        raise AdaptError(f"--csv {file} is a folder: name a file")
+    if not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
+        why = "may not be written to" if above.is_dir() else "is no folder"
+        raise AdaptError(f"--csv {file} cannot be written, {above} {why}: name another file")
+
+
+def check_model(model: str) -> None:
+    """Refuse the name of a folder that is not there, nor shipped.
+
+    Raises:
+        AdaptError: says which one may be meant, or how one is made.
+    """
+    path = Path(model)
+    if model.startswith(URIS) or path.exists():
+        return
+    with suppress(AdaptError):
+        shipped(model)
+        return
+    close = meant(path)
+    fix = f"did you mean {close}?" if close else "`adapt fit DATA` makes one"
+    raise AdaptError(f"there is no model {model}: {fix}")
+
+
 def load(model: str) -> Answer:
     """A model by its folder, or by its name in MLflow.
 
     Raises:
         AdaptError: there is none, or it was not made by ``adapt fit``.
     """
+    check_model(model)
     return Answer.of(adapt.load(model), model)

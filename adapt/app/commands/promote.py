@@ -125,7 +125,8 @@ def _tasks_config(given: Namespace, registry: Registry, challenger: Version) -> 
         if text is None:
             raise AdaptError(
                 f"version {challenger.number} does not say what tasks it was trained for: give them, as in "
-                "experiment=quickstart"
+                "experiment=quickstart; or, if `adapt fit` made it, compare versions with `adapt evaluate "
+                f"models:/{registry.name}/{challenger.number} DATA`, and add --force --reason TEXT"
             )
         recorded = task_overrides(text)
         say_taken(f"tasks as version {challenger.number} recorded them", recorded)

@@ -6,6 +6,7 @@ import adapt
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.storage import LAYOUT
 from adapt.app.commands.arguments import Plain
+from adapt.app.commands.predict import check_model
 from adapt.app.progress import line
 from adapt.app.serving.service import Service
 from adapt.artifact import generation
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> None:
         raise AdaptError(f"--port {given.port}: give a number from 0 to 65535")
     if not given.host.strip():  # to whoever listens, nothing means every address
         raise AdaptError("--host is empty: give an address; 0.0.0.0 means all of this machine")
+    check_model(given.model)
     folder = Path(given.model)
     mark = generation(folder, LAYOUT)
     found = adapt.load(given.model)

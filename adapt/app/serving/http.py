@@ -24,6 +24,8 @@ BODY = 16
 LONGEST = 1000
 #: Seconds that a body may take to arrive.
 PATIENCE = 30.0
+#: What to do about a body that is no JSON.
+JSON = 'send JSON, such as "a text" in quotation marks, or {"column": 1.5}'
 #: What the page may load: itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob:; "
@@ -97,6 +99,10 @@ def application(service: Service, door: Door) -> Any:
     async def code() -> Response:
         return Response(script, media_type="text/javascript")
 
+    @app.get("/favicon.ico")
+    async def icon() -> Response:
+        return Response(status_code=204)  # a browser asks, whatever a page says
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return {"status": "ok"}
@@ -153,7 +159,7 @@ def _value(kind: str, content: bytes, service: Service) -> Any:
     if not content:
         raise AdaptError("the request is empty")
     if kind == "application/json":
-        value = parse_json(content, "the request")
+        value = parse_json(content, "the request", fix=JSON)
         if isinstance(value, dict) and set(value) == {"inputs"}:
             value = value["inputs"]
         if service.answer.reader.kind == "pictures":

@@ -26,8 +26,9 @@ function draw(found) {
   const result = at("result");
   result.replaceChildren();
   if ("value" in found) { result.textContent = String(found.value); return; }
-  // An object lists names that are numbers first.
-  for (const [name, chance] of Object.entries(found.probabilities).sort((a, b) => b[1] - a[1])) {
+  // An object has keys that look like numbers first, whatever their order was.
+  const likely = Object.entries(found.probabilities).sort((one, other) => other[1] - one[1]);
+  for (const [name, chance] of likely) {
     const line = document.createElement("div"), bar = document.createElement("div"), inner = document.createElement("div");
     line.textContent = `${name} ${(100 * chance).toFixed(1)} %`;
     bar.className = "bar";
