@@ -19,6 +19,7 @@ __all__ = ["TINY", "call", "output_folder", "start"]
 #: A comparison in about a second, without a store. Later overrides win over these.
 TINY = (
     "tracking=none",
+    "energy=none",
     "method=[head,forward]",
     "task.tasks=2",
     "task.ways=2",

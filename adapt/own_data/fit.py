@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter, FittedTask
+from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
 from adapt.heads import Head, Ridge
 from adapt.own_data.alone import fit_alone, fit_head, in_units
@@ -77,6 +78,7 @@ def fit_data(
         raise AdaptError(f"method={method} is unknown: use one of {', '.join(METHODS)}")
     if seconds is not None and not seconds > 0:
         raise AdaptError(f"time={seconds}: give seconds, more than 0")
+    check_setting("seed", seed, least(0))
     path = Path(data).expanduser()
     network: Network | None = None
     found = read(partial(kind_of, path, target, text, encoding))

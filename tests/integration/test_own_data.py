@@ -31,7 +31,7 @@ IMAGES = (
     "backbone.size=32",
 )
 TEXTS = ("experiment=own_text", "task.file=../data/my.csv")
-SMALL = ("method=head", "tracking=none", "task.shots=2", "task.queries=2", "task.tasks=1")
+SMALL = ("method=head", "tracking=none", "energy=none", "task.shots=2", "task.queries=2", "task.tasks=1")
 PETS = tree({"cat": 6, "dog": 6, "owl": 6})
 ROWS = [f"{word} about {name},{name}" for name in ("music", "travel") for word in "abcdef"]
 

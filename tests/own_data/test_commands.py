@@ -83,6 +83,8 @@ def test_predict_and_evaluate(folder: Path) -> None:
         (["evaluate", "conv4_glyphs_film", "test.csv"], "was not made by `adapt fit`"),
         (["serve", "conv4_glyphs_film"], "has learned no task yet"),
         (["serve", "model", "--port", "99999"], "from 0 to 65535"),
+        (["serve", "model", "--host", ""], "--host is empty"),
+        (["fit", "penguins.csv", "--out", "new", "--seed", "-1"], "seed"),
     ],
 )
 def test_mistakes_are_one_line(folder: Path, typed: list[str], said: str) -> None:

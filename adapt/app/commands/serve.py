@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if not 0 <= given.port < 2**16:
         raise AdaptError(f"--port {given.port}: give a number from 0 to 65535")
+    if not given.host.strip():  # to whoever listens, nothing means every address
+        raise AdaptError("--host is empty: give an address; 0.0.0.0 means all of this machine")
     folder = Path(given.model)
     mark = generation(folder, LAYOUT)
     found = adapt.load(given.model)
