@@ -10,6 +10,9 @@ by more than the standard error of the paired difference. Features and tangents 
 after that is small dense algebra. Tangents come in stages (the first few directions, then more), and the next
 stage is paid for only if there is something left to gain and the last one helped. If the first few do not
 help, all of them are tried at once before giving up: not every basis has its best directions first.
+
+Values that the network itself predicts, without a head, need no folds: :mod:`adapt.inner.evidence` weighs the
+same candidates by how probable they make the whole support set, in one pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -101,7 +104,7 @@ class Auto:
         zero = torch.zeros_like(learned.precision)
         features = function.features(zero)  # [n, D]
         start = loss.values(function.readout(features, None), targets).sum()[None]
-        if total and loss.regression:
+        if total and loss.regression and function.direct:
             return self._by_evidence(function, features, targets, loss, learned)
         if not total or not enough_examples(targets, loss):
             return zero, Trace(start, 1.0, "not adapted: too few examples to hold any out")
@@ -138,7 +141,7 @@ class Auto:
     def _by_evidence(
         self, function: Model, features: Tensor, targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
-        """Of values: nothing is held out, and all tangents travel in one pass."""
+        """Of values without a head: nothing is held out, and all tangents travel in one pass."""
         zero, stages = torch.zeros_like(learned.precision), [*self._stages(len(learned.precision))]
         tangents = torch.eye(len(zero), dtype=zero.dtype, device=zero.device)[: stages[-1]]
         features, columns = pushforward(function.features, zero, tangents, engine=self.engine)
@@ -189,19 +192,23 @@ def _weighed(found: list[Weighed], winner: Weighed) -> str:
     """The choice by evidence, in words."""
     head = found[0]
     if not winner.k:
-        rival = max(found[1:], key=lambda it: float(it.evidence))
+        rival = max(found[1:], key=_evidence)
         return (
-            f"not adapted: the log evidence of {rival.k} directions is {float(rival.evidence):.3g}, and "
-            f"{float(head.evidence):.3g} of the head alone"
+            f"not adapted: the log evidence of {rival.k} directions is {_evidence(rival):.3g}, and "
+            f"{_evidence(head):.3g} of the head alone"
         )
     prior = "" if winner.strength == 1 else f" under {winner.strength:g} times the learned prior"
     others = [it for it in found if it is not winner]
-    rival = max(others, key=lambda it: float(it.evidence))
+    rival = max(others, key=_evidence)
     return (
-        f"adapted along {winner.k} directions{prior}: log evidence {float(winner.evidence):.3g} against "
-        f"{float(head.evidence):.3g} of the head alone, {float(rival.evidence):.3g} of the next best "
+        f"adapted along {winner.k} directions{prior}: log evidence {_evidence(winner):.3g} against "
+        f"{_evidence(head):.3g} of the head alone, {_evidence(rival):.3g} of the next best "
         f"({rival.k} directions)"
     )
+
+
+def _evidence(candidate: Weighed) -> float:
+    return float(candidate.evidence.detach())
 
 
 def _explain(candidates: list[Candidate], winner: Candidate) -> str:

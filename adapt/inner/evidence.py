@@ -20,8 +20,8 @@ from adapt.inner.solver import Learned, Model
 
 __all__ = ["Weighed", "best_of", "weigh"]
 
-#: By so many nats anything else must be better than what was meta-learned, all directions under its own prior:
-#: strong evidence (Kass and Raftery 1995, *Bayes Factors*, section 3.2).
+#: By so many nats anything else must be better than what was meta-learned, all directions under its own
+#: prior: #: strong evidence (Kass and Raftery 1995, *Bayes Factors*, section 3.2).
 STRONG = 3.0
 
 
@@ -66,14 +66,17 @@ def weigh(
         value = loss.value(model.readout(there, None), targets)
         pulled = (torch.where(prior.isfinite(), prior, 0) * z.square()).sum()
         noise = ((2 * value + pulled) / targets.numel()).clamp(min=torch.finfo(value.dtype).tiny)
-        known = posterior_of(z, curvature, prior, noise, noise)
+        # A direction without a prior gets one that says as much as one example does (Kass and Wasserman 1995,
+        # A Reference Bayesian Test for Nested Hypotheses).
+        unit = curvature.diagonal().clamp(min=torch.finfo(z.dtype).tiny) / len(targets)
+        known = posterior_of(z, curvature, torch.where(prior > 0, prior, unit.to(prior)), noise, noise)
         found.append(Weighed(k, strength, log_evidence(known, value, targets, loss), z, curvature))
     return found
 
 
 def best_of(found: Sequence[Weighed]) -> Tensor:
-    """Which one: that of all directions under the learned prior, unless another has strong evidence on its side.
-    What is not finite is never chosen; without any other it is the head alone."""
+    """Which one: that of all directions under the learned prior, unless another has strong evidence on its
+    side. What is not finite is never chosen; without any other it is the head alone."""
     scores = torch.stack([candidate.evidence for candidate in found])
     scores = torch.where(torch.isfinite(scores), scores, -torch.inf)
     most = max(candidate.k for candidate in found)
