@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
 from adapt.backbones import by_rows
-from adapt.heads import Head, Logistic, Prototype
+from adapt.heads import Direct, Head, Logistic, Prototype
 from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.precision import autocast_of
 from adapt.spaces import Space, Subspace
@@ -78,7 +78,7 @@ def model_of(
     def predict(there: Tensor, weights: Tensor | None) -> Tensor:
         return head.logits(head.fit(there, targets, weights), there)
 
-    return Model(features, readout, predict)
+    return Model(features, readout, predict, isinstance(head, Direct) and isinstance(support_head, Direct))
 
 
 def solve(

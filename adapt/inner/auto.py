@@ -10,6 +10,9 @@ by more than the standard error of the paired difference. Features and tangents 
 after that is small dense algebra. Tangents come in stages (the first few directions, then more), and the next
 stage is paid for only if there is something left to gain and the last one helped. If the first few do not
 help, all of them are tried at once before giving up: not every basis has its best directions first.
+
+Values that the network itself predicts, without a head, need no folds: :mod:`adapt.inner.evidence` weighs the
+same candidates by how probable they make the whole support set, in one pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +26,7 @@ from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.heads.base import is_concrete
 from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
+from adapt.inner.evidence import Weighed, best_of, weigh
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, Trace, as_model, outside
 
@@ -100,6 +104,8 @@ class Auto:
         zero = torch.zeros_like(learned.precision)
         features = function.features(zero)  # [n, D]
         start = loss.values(function.readout(features, None), targets).sum()[None]
+        if total and loss.regression and function.direct:
+            return self._by_evidence(function, features, targets, loss, learned)
         if not total or not enough_examples(targets, loss):
             return zero, Trace(start, 1.0, "not adapted: too few examples to hold any out")
 
@@ -132,6 +138,26 @@ class Auto:
             going = going & ((chosen >= before) | (chosen == 0)) & ~(left < self.enough)
         return _finish(candidates, zero, Trace(start, cost), learned)
 
+    def _by_evidence(
+        self, function: Model, features: Tensor, targets: Tensor, loss: Loss, learned: Learned
+    ) -> tuple[Tensor, Trace]:
+        """Of values without a head: nothing is held out, and all tangents travel in one pass."""
+        zero, stages = torch.zeros_like(learned.precision), [*self._stages(len(learned.precision))]
+        tangents = torch.eye(len(zero), dtype=zero.dtype, device=zero.device)[: stages[-1]]
+        features, columns = pushforward(function.features, zero, tangents, engine=self.engine)
+        steps = self.steps if "linearised" in self.solvers else 1
+        found = weigh(function, features, columns, targets, loss, learned, stages, self.strengths, steps)
+        best = best_of(found)
+        start = loss.value(function.readout(features, None), targets)[None]
+        trace = Trace(start, 1.0 + len(tangents))
+        if not is_concrete(best):
+            solutions = torch.stack([torch.cat([it.z, zero[it.k :]]) for it in found])
+            return torch.nn.functional.one_hot(best, len(found)).to(zero.dtype) @ solutions, trace
+        winner = found[int(best)]
+        curvature, prior = held(winner.curvature, winner.strength * learned.precision[: winner.k], len(zero))
+        said = trace._replace(choice=_weighed(found, winner), curvature=curvature, prior=prior)
+        return torch.cat([winner.z, zero[winner.k :]]), said
+
     def _stages(self, total: int) -> Iterator[int]:
         """Numbers of directions to try, the last one at most ``total``."""
         yield from (k for k in self.directions if k < total)
@@ -146,15 +172,43 @@ def _finish(
     chosen = choose(candidates)
     if is_concrete(chosen):
         winner = candidates[int(chosen)]
-        held = len(zero) - winner.k
-        curvature = torch.nn.functional.pad(winner.curvature, (0, held, 0, held))
-        prior = torch.cat([winner.strength * learned.precision[: winner.k], zero[winner.k :] + torch.inf])
+        curvature, prior = held(winner.curvature, winner.strength * learned.precision[: winner.k], len(zero))
         choice = _explain(candidates, winner)
         return torch.cat([winner.z, zero[winner.k :]]), trace._replace(
             choice=choice, curvature=curvature, prior=prior
         )
     solutions = torch.stack([torch.cat([candidate.z, zero[candidate.k :]]) for candidate in candidates])
     return torch.nn.functional.one_hot(chosen, len(candidates)).to(zero.dtype) @ solutions, trace
+
+
+def held(curvature: Tensor, prior: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """JᵀHJ ``[k, k]`` and Λ⁻¹ ``[k]`` of leading directions as those of ``total``, the others held at 0."""
+    rest = total - len(prior)
+    padded = torch.nn.functional.pad(curvature, (0, rest, 0, rest))
+    return padded, torch.cat([prior, prior.new_full((rest,), torch.inf)])
+
+
+def _weighed(found: list[Weighed], winner: Weighed) -> str:
+    """The choice by evidence, in words."""
+    head = found[0]
+    if not winner.k:
+        rival = max(found[1:], key=_evidence)
+        return (
+            f"not adapted: the log evidence of {rival.k} directions is {_evidence(rival):.3g}, and "
+            f"{_evidence(head):.3g} of the head alone"
+        )
+    prior = "" if winner.strength == 1 else f" under {winner.strength:g} times the learned prior"
+    others = [it for it in found if it is not winner]
+    rival = max(others, key=_evidence)
+    return (
+        f"adapted along {winner.k} directions{prior}: log evidence {_evidence(winner):.3g} against "
+        f"{_evidence(head):.3g} of the head alone, {_evidence(rival):.3g} of the next best "
+        f"({rival.k} directions)"
+    )
+
+
+def _evidence(candidate: Weighed) -> float:
+    return float(candidate.evidence.detach())
 
 
 def _explain(candidates: list[Candidate], winner: Candidate) -> str:

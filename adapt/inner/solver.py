@@ -40,11 +40,13 @@ class Model(NamedTuple):
             all 1): examples of weight 0 teach nothing; their own rows are meaningless.
         predict: the same for the head that will be used in the end; rows of weight 0 are its predictions for
             examples that it has not seen.
+        direct: nothing is on top: outputs are the features themselves, and no example is left out.
     """
 
     features: Callable[[Tensor], Tensor]
     readout: Readout
     predict: Readout
+    direct: bool = False
 
     def __call__(self, z: Tensor) -> Tensor:
         """Outputs of the support loss ``[n, C]``."""
@@ -103,7 +105,7 @@ def plain(precision: Tensor) -> Learned:
 def as_model(model: Model | Callable[[Tensor], Tensor]) -> Model:
     """A function of z alone is its own features; there is nothing on top of it. They are float32 at least."""
     if not isinstance(model, Model):
-        model = Model(model, lambda features, weights: features, lambda features, weights: features)
+        model = Model(model, lambda features, weights: features, lambda features, weights: features, True)
     compute = model.features
     return model._replace(features=lambda z: wide(compute(z)))
 

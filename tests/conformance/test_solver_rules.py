@@ -109,11 +109,11 @@ def test_a_stiff_direction_does_not_drown_the_others(row: SolverRow, dtype: torc
 
 @rows(SOLVERS)
 def test_a_single_example_with_a_value(row: SolverRow) -> None:
-    """The only loss is that of one number; nothing can be held out, and nothing breaks."""
+    """The only loss is that of one number; nothing breaks."""
     model, target = 0.3 * randn(1, 1, 3), torch.ones(1, 1, dtype=F64)
     z, _ = row.make(2)(lambda z: model @ z, target, SquaredError(), plain(torch.ones(3, dtype=F64)))
     assert bool(torch.isfinite(z).all())
-    assert bool(z.any()) != row.chooses
+    assert bool(z.any())
     assert SquaredError().value(model @ z, target) <= 0.5
 
 

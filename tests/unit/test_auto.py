@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.func import vmap
 
+import adapt
 from adapt import AdaptError
 from adapt.adapter import Problem, initial_state
 from adapt.adapter.problem import model_of
@@ -21,6 +22,7 @@ from adapt.inner import Auto, CrossEntropy, GaussNewton, Linearised, Loss, Model
 from adapt.inner.auto import SOLVERS
 from adapt.inner.cross_validation import Candidate, folds_of
 from adapt.inner.cross_validation import choose as best_of
+from tasks import FunctionTasks, Sinusoid
 from tests.helpers import distance
 
 F64 = torch.float64
@@ -362,3 +364,35 @@ def test_a_model_without_a_head_is_judged_by_its_own_outputs() -> None:
     z, trace = Auto()(lambda z: a @ (z + 1), target, loss, plain(1e-6 * torch.ones(3, dtype=F64)))
     assert distance(z, torch.full((3,), -1.0, dtype=F64)) <= 1e-4
     assert trace.choice.startswith("adapted along 3 directions")
+
+
+# ------------------------------------------------------------------------------------------ evidence
+
+
+@pytest.mark.parametrize("useful", [0, 1, 2])
+def test_values_are_weighed_by_evidence(useful: int) -> None:
+    """Of four directions the first few are used by tasks; the others are noise, and cost nothing but
+    evidence."""
+    right = 0
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        a = torch.randn(40, 1, 4, generator=generator, dtype=F64)
+        z = torch.cat(
+            [2 + torch.rand(useful, generator=generator, dtype=F64), torch.zeros(4 - useful, dtype=F64)]
+        )
+        y = a @ z + 0.3 * torch.randn(40, 1, generator=generator, dtype=F64)
+        found, trace = Auto((1, 2, 4), (1.0,))(
+            lambda z, a=a: a @ z, y, SquaredError(), plain(torch.full((4,), 0.01, dtype=F64))
+        )
+        right += int((found != 0).sum()) == useful
+        assert trace.forward_equivalents == 5
+        assert "log evidence" in trace.choice
+    assert right >= 18
+
+
+def test_what_was_meta_learned_needs_strong_evidence_against_it() -> None:
+    adapter = adapt.load("mlp_sinusoid")
+    auto, always = adapter.replace(solver=Auto()), adapter.replace(solver=GaussNewton())
+    for episode in FunctionTasks(Sinusoid(noise=0.0), 2, 5, "test").episodes(0, 20):
+        fitted = [it.fit(episode.support_x, episode.support_y) for it in (auto, always)]
+        assert torch.allclose(fitted[0].z, fitted[1].z, atol=1e-4)
