@@ -68,7 +68,7 @@ def check_csv(file: str | None, data: Sequence[str]) -> None:
     """Refuse before anything takes long what could not be written in the end; folders are made then.
 
     Raises:
-        AdaptError: it is one of ``data``, which is read, a folder, or in what is none or may not be written to.
+        AdaptError: it is one of ``data``, a folder, or in what is none or may not be written to.
     """
     if file is None:
         return
