@@ -19,7 +19,9 @@ def suggested(task: TaskRecord, pool: Examples, n: int) -> np.ndarray:
     posterior = known(task)
     parts = [linearised(task, examples, posterior) for examples in task.adapter.batches(pool, None)]
     size = sum(len(outputs) for outputs, _ in parts)
-    n = check_setting("n", n, least(1, f"of {size} rows", most=size))
+    if not size:
+        raise AdaptError("the pool holds no examples: pass those that could be labelled")
+    n = check_setting("n", n, least(1, f"of {size} examples in the pool, choose 1 … {size}", most=size))
     outputs, columns = (torch.cat([part[i] for part in parts], i) for i in (0, 1))
     found: np.ndarray = choose(posterior, outputs, columns, task.adapter.loss, n).cpu().numpy()
     return found

@@ -90,7 +90,7 @@ def updated(task: Task, x: Examples, y: Labels, forget: float, on_change: OnChan
     """See :meth:`adapt.FittedTask.partial_fit`."""
     if on_change not in ("ignore", "forget"):
         raise AdaptError(f"on_change={on_change!r}: choose ignore or forget")
-    forget = check_setting("forget", forget, between(0, 1, "the share of what was known that counts on"))
+    forget = check_setting("forget", forget, between(0, 1, "a share from 0 to 1 of what was known counts on"))
     posterior, loss = known(task), task.adapter.loss
     examples = task.adapter.examples(x)
     direct = isinstance(task.adapter.head, Direct)

@@ -54,4 +54,7 @@ def in_units(task: FittedTask, center: np.ndarray | float, spread: np.ndarray | 
     state = state * torch.as_tensor(spread).to(state)
     constant = head.scale * (len(state) - 1) ** 0.5  # the constant column is √D
     state[-1] += torch.as_tensor(center).to(state) / constant
-    return replace(task, head_state=state)
+    known = task.posterior
+    if known is not None:
+        known = known._replace(noise=known.noise * float(np.mean(np.square(spread))))
+    return replace(task, head_state=state, posterior=known)

@@ -241,3 +241,14 @@ def test_a_method_pays_if_more_are_right_and_not_by_chance() -> None:
     assert trial(12, 0) and not trial(2, 0) and not trial(12, 8) and not trial(0, 5)
     assert not trial(0, 0, 3.0)  # surer, but not right more often
     assert judge("forward", targets * 0.9, targets * 0.0, targets, True, 1.0).pays
+
+
+def test_a_moved_table_knows_how_sure_it_is_in_the_unit_of_its_values(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(80, 3))
+    y = 1000 * (x[:, 0] + 0.1 * generator.normal(size=80)) + 5000
+    rows = ["a,b,c,price", *(",".join(map(str, (*row, value))) for row, value in zip(x, y, strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    answer = adapt.fit_table(tmp_path / "t.csv", target="price", method="forward")
+    _, std = answer.task.predict(x[:5].astype(np.float32), return_std=True)
+    assert 30 < std.min() and std.max() < 600

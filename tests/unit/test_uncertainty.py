@@ -223,8 +223,10 @@ def test_what_to_label_next_is_far_from_what_is_known(line: FewShotAdapter) -> N
     pool = torch.tensor([[0.0], [0.1], [-1.0], [0.9], [1.0]], dtype=F64)
     assert task.suggest(pool, 2).tolist() in ([2, 4], [4, 2])
     assert sorted(task.suggest(pool, 5).tolist()) == [0, 1, 2, 3, 4]
-    with pytest.raises(AdaptError, match="n=6"):
+    with pytest.raises(AdaptError, match=r"n=6: of 5 examples in the pool, choose 1 … 5"):
         task.suggest(pool, 6)
+    with pytest.raises(AdaptError, match="the pool holds no examples"):
+        task.suggest(pool[:0], 1)
 
 
 def test_influence_is_that_of_refitting_without(line: FewShotAdapter) -> None:
