@@ -11,6 +11,7 @@ from torch import Tensor
 from adapt.adapter import FewShotAdapter, FittedTask
 from adapt.heads import Ridge
 from adapt.inner import Trace
+from adapt.own_data.head import fitted
 from adapt.precision import outside_autocast
 
 __all__ = ["fit_alone", "fit_head", "in_units"]
@@ -21,7 +22,7 @@ def fit_head(
 ) -> Tensor:
     """The state of the head of ``adapter`` on ``features [n, D]`` and ``targets [n, C]``."""
     with torch.no_grad(), outside_autocast(features.device):
-        return adapter.head.fit(features, targets, weights)
+        return fitted(adapter.head, features, targets, weights, kept=True)
 
 
 def fit_alone(

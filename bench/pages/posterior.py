@@ -24,8 +24,9 @@ def filled(text: str) -> str:
 
 
 def _plus(row: Result, digits: int = 2) -> str:
-    half = "" if row["ci95"] is None else f" ± {row['ci95']:.{digits}f}"
-    return f"{row['value']:.{digits}f}{half}"
+    digits = digits if abs(row["value"]) < 100 else 0
+    half = "" if row["ci95"] is None else f" ± {row['ci95']:,.{digits}f}"
+    return f"{row['value']:,.{digits}f}{half}"
 
 
 def _uncertainty(result: Result) -> str:
