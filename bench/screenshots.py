@@ -20,18 +20,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
 from PIL import Image
-from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Locator, Page, TimeoutError, expect, sync_playwright
 
 from bench.lib.paths import ROOT
 
 FIGURES = ROOT / "docs" / "figures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 180  # the longest wait for the server, and for anything on a page
+PATIENCE = 30  # after which a page is loaded anew
 #: No usage statistics, and no background jobs, which nothing here starts.
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 COLUMNS = ("eval/accuracy", "time/adapt_seconds", "compare/speedup_vs_retrain")
@@ -167,6 +168,23 @@ def compare(page: Page, runs: Sequence[str]) -> None:
         page.locator(f"[row-id='{run}'] .ag-selection-checkbox input").click()
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_text(f"Comparing {len(runs)} Runs").wait_for()
+
+
+def follow(page: Page, name: str, there: Locator) -> None:
+    """Click a link, and wait for what is on its page. What a busy server did not bring, the page does not ask
+    for again: it is loaded anew."""
+    deadline = time.monotonic() + SECONDS
+    page.get_by_role("link", name=name).click()
+    while True:
+        try:
+            there.first.wait_for(timeout=1000 * PATIENCE)
+            return
+        except TimeoutError:
+            if time.monotonic() > deadline:
+                raise
+        page.reload()
+        with suppress(TimeoutError):  # it may be on its way already
+            page.get_by_role("link", name=name).click(timeout=1000)
 
 
 def scatter(page: Page, x: str, y: str) -> list[str]:

@@ -59,7 +59,7 @@ class Auto:
         >>> model, learned = lambda z: x * z[:1] + x**2 * z[1:], plain(torch.ones(2) / 9)
         >>> z, trace = Auto()(model, 2 * x, SquaredError(), learned)
         >>> trace.choice.split(":")[0], round(z[0].item())
-        ('adapted along 2 directions, one Gauss-Newton step', 2)
+        ('adapted along 2 directions', 2)
     """
 
     directions: tuple[int, ...] = (2, 4, 8, 16)

@@ -95,10 +95,10 @@ def test_comparing_two_runs_shows_their_metrics(store: Store) -> None:
         screenshots.compare(page, [run.info.run_id for run in runs])
         axes = screenshots.scatter(page, "time/adapt_seconds", "eval/accuracy")
         assert axes == ["time/adapt_seconds", "eval/accuracy"]
-        page.get_by_role("link", name="time/adapt_seconds").click()  # below: its own page, with a table
+        table = page.get_by_role("row").filter(has=page.get_by_text("(step="))
+        screenshots.follow(page, "time/adapt_seconds", table)  # the page of the metric alone
         for run in runs:
-            row = page.get_by_role("row").filter(has_text=run.info.run_name)
-            said = row.get_by_text("(step=").first.inner_text()
+            said = table.filter(has_text=run.info.run_name).get_by_text("(step=").first.inner_text()
             assert float(said.split()[0]) == metric(run, "time/adapt_seconds")
 
 
