@@ -57,7 +57,8 @@ class Process:
             pytest.skip("forks processes with what they import, which needs Linux")
         self.arguments, self.returncode = list(arguments), None
         self._written = os.memfd_create("stdout"), os.memfd_create("stderr")
-        self._state, theirs = socket.socketpair()
+        # In packets: a process may have ended before anybody has read what its number is.
+        self._state, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {**_environment(site), "COLUMNS": "120"}
         job = {"arguments": self.arguments, "folder": str(folder), "environment": environment}
         given = [theirs.fileno(), *self._written]
