@@ -135,12 +135,14 @@ def onwards(task: FittedTask, episode: Episode, first: int, last: int, **how: ob
     return task
 
 
-def descended(adapter: FewShotAdapter, episodes: Sequence[Episode], rate: float) -> list[torch.Tensor]:
+def descended(
+    adapter: FewShotAdapter, parts: Sequence[tuple[Episode, int]], rate: float
+) -> list[torch.Tensor]:
     """z by Adam, one step for every five moments, at the end of the first stream and after a part of the
     next."""
     z, seen = torch.zeros(adapter.state.k, requires_grad=True), []
     optimizer = torch.optim.Adam([z], rate, (0.9, 0.99))
-    for episode, last in zip(episodes, (STREAM, LATER), strict=True):
+    for episode, last in parts:
         for start in range(0, last, PART):
             x, y = (it[start : start + PART] for it in (episode.support_x, episode.support_y))
             loss = (
@@ -155,10 +157,10 @@ def descended(adapter: FewShotAdapter, episodes: Sequence[Episode], rate: float)
 
 def streams(quick: bool) -> Iterator[Row]:
     """A vehicle, and then another one."""
-    adapter, source = adapt.load("mlp_vehicle_dynamics"), tasks_of("mlp_vehicle_dynamics", STREAM)
+    count, stream, later = (1, 15, 10) if quick else (100, STREAM, LATER)
+    adapter, source = adapt.load("mlp_vehicle_dynamics"), tasks_of("mlp_vehicle_dynamics", stream)
     found: dict[str, list[float]] = {}
     alarms = 0
-    count = 1 if quick else 100
 
     def at(z: torch.Tensor, like: FittedTask, episode: Episode) -> float:
         return error_of(replace(like, z=z, parameters=adapter.subspace.parameters(z)), episode)
@@ -166,23 +168,23 @@ def streams(quick: bool) -> Iterator[Row]:
     for pair in range(count):
         one, two = source.episode(2 * pair), source.episode(2 * pair + 1)
         begun = adapter.fit(one.support_x[:PART], one.support_y[:PART])
-        plain = onwards(begun, one, PART, STREAM)
-        watching = onwards(begun, one, PART, STREAM, on_change="forget")
+        plain = onwards(begun, one, PART, stream)
+        watching = onwards(begun, one, PART, stream, on_change="forget")
         assert watching.posterior is not None
-        alarms += float(watching.posterior.examples) < STREAM
+        alarms += float(watching.posterior.examples) < stream
         row = {
             "batch fit": error_of(adapter.fit(one.support_x, one.support_y), one),
             "online": error_of(plain, one),
             "nobody notices, batch fit before": error_of(adapter.fit(one.support_x, one.support_y), two),
-            "nobody notices, online": error_of(onwards(plain, two, 0, LATER), two),
-            "forgetting, γ = 0.8": error_of(onwards(plain, two, 0, LATER, forget=0.8), two),
-            "noticed": error_of(onwards(watching, two, 0, LATER, on_change="forget"), two),
+            "nobody notices, online": error_of(onwards(plain, two, 0, later), two),
+            "forgetting, γ = 0.8": error_of(onwards(plain, two, 0, later, forget=0.8), two),
+            "noticed": error_of(onwards(watching, two, 0, later, on_change="forget"), two),
             "fit on the new ones alone": error_of(
-                adapter.fit(two.support_x[:LATER], two.support_y[:LATER]), two
+                adapter.fit(two.support_x[:later], two.support_y[:later]), two
             ),
         }
         for rate in RATES:
-            before, after = descended(adapter, (one, two), rate)
+            before, after = descended(adapter, ((one, stream), (two, later)), rate)
             row |= {f"Adam, {rate}": at(before, plain, one), f"Adam later, {rate}": at(after, plain, two)}
         for name, value in row.items():
             found.setdefault(name, []).append(value)
@@ -224,7 +226,10 @@ def labels(quick: bool) -> Iterator[Row]:
     for name, first, last in (("mlp_sinusoid", 2, 10), ("mlp_vehicle_dynamics", 3, 25)):
         adapter, count = adapt.load(name), 1 if quick else 200
         last = first + 2 if quick else last
-        curves = [asked(adapter, episode, first, last) for episode in tasks_of(name, 60).episodes(0, count)]
+        curves = [
+            asked(adapter, episode, first, last)
+            for episode in tasks_of(name, 10 if quick else 60).episodes(0, count)
+        ]
         order, errors = (np.mean([curve[i] for curve in curves], 0) for i in (0, 1))
         enough = first + int(np.argmax(errors <= order[-1])) if (errors <= order[-1]).any() else last
         case = f"{name}, labels that reach the error of {last} random ones"
