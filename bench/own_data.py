@@ -124,11 +124,14 @@ def served(answer: Answer, requests: int) -> Iterator[Row]:
     """One text over HTTP and in process, by turns; medians."""
     import uvicorn
 
+    from adapt.app.serving.door import door_for
     from adapt.app.serving.http import application
     from adapt.app.serving.service import Service
 
     service = Service(answer, None)
-    settings = uvicorn.Config(application(service, ["127.0.0.1"]), "127.0.0.1", 0, log_level="error")
+    settings = uvicorn.Config(
+        application(service, door_for("127.0.0.1", [])), "127.0.0.1", 0, log_level="error"
+    )
     socket = settings.bind_socket()
     socket.listen()
     server = uvicorn.Server(settings)
