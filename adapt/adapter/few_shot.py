@@ -178,8 +178,8 @@ class FewShotAdapter(AdapterRecord):
             >>> torch.allclose(together.z, alone.z, atol=1e-5)
             True
         """
-        labels = None if classes is None else np.asarray(classes)
-        return statistics_of(self, x, y, labels if labels is None else np.unique(labels), at)
+        labels = None if classes is None else np.unique(np.asarray(classes))
+        return statistics_of(self, x, y, labels, at)
 
     def fit_statistics(
         self, statistics: Sequence[Statistics], *, classes: Sequence[Any] | None = None

@@ -9,7 +9,7 @@ from adapt.adapter.record import TaskRecord
 from adapt.adapter.uncertainty import known, linearised, through
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
-from adapt.inner.posterior import choose, covariance, held_out_moves
+from adapt.inner.posterior import choose, held_out_moves, variances
 
 __all__ = ["left_out", "suggested"]
 
@@ -50,8 +50,7 @@ def left_out(task: TaskRecord) -> np.ndarray:
         found: np.ndarray = problem.loss.values(outputs / posterior.noise, targets).cpu().numpy()
         return found
     # How sure it is of them without the example is left as it is with it.
-    spread = torch.einsum("knc,kj,jnc->nc", columns, covariance(posterior).to(columns), columns)
-    variance = spread + posterior.noise
+    variance = variances(posterior, columns) + posterior.noise
     losses = 0.5 * ((outputs - targets).square() / variance + (2 * torch.pi * variance).log())
     found = losses.sum(1).cpu().numpy()
     return found

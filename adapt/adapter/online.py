@@ -20,7 +20,7 @@ from adapt.adapter.record import TaskRecord
 from adapt.adapter.uncertainty import known, linearised, predictive_of
 from adapt.checks import between, check_setting
 from adapt.errors import AdaptError
-from adapt.heads import Direct
+from adapt.heads import Direct, one_hot
 from adapt.inner.change import Watch, fresh, watched
 from adapt.inner.posterior import Posterior, condition, innovation
 
@@ -128,7 +128,7 @@ def _targets(task: TaskRecord, y: Labels, n: int) -> Tensor:
                 "y holds a class that the task does not have, and its network has no output for it: a head "
                 "that is fitted, such as heads.Logistic(), can learn it"
             )
-        return torch.nn.functional.one_hot(torch.from_numpy(place).to(like.device), task.outputs).to(like)
+        return one_hot(torch.from_numpy(place).to(like.device), task.outputs, like.dtype)
     targets = as_targets(y, n, like, task.adapter.loss)[1]
     if targets.shape[1] != task.outputs:
         raise AdaptError(f"y has {targets.shape[1]} numbers per example, and the task {task.outputs}")
@@ -140,8 +140,7 @@ def _with_memory(task: Task, examples: Tensor, y: Labels, forget: float, changed
     if task.memory is None:
         raise AdaptError(
             f"the head {type(task.adapter.head).__name__} is fitted to all examples, and this task kept "
-            "none: use "
-            "adapter.fit(x, y, keep=True)"
+            "none: use adapter.fit(x, y, keep=True)"
         )
     before, posterior, classes = task.memory, known(task), task.classes_
     if task.adapter.loss.regression:
@@ -153,7 +152,7 @@ def _with_memory(task: Task, examples: Tensor, y: Labels, forget: float, changed
         wider = like.new_zeros(len(like), len(classes))
         wider[:, torch.from_numpy(old).to(like.device)] = like
         before = before._replace(targets=wider)
-        targets = torch.nn.functional.one_hot(torch.from_numpy(place).to(like.device), len(classes)).to(like)
+        targets = one_hot(torch.from_numpy(place).to(like.device), len(classes), like.dtype)
     new = remembered(task.adapter, examples, targets, posterior)
     memory = _only(new, before) if changed else joined(newest(before, forget) if forget < 1 else before, new)
     head_state, posterior = refitted(task.adapter, memory, posterior)

@@ -22,7 +22,7 @@ from adapt.adapter.verified import check_head_state
 from adapt.errors import AdaptError
 from adapt.forward import pushforward
 from adapt.inner import Trace
-from adapt.inner.posterior import Posterior, posterior_of, predictive
+from adapt.inner.posterior import Posterior, posterior_of, variances
 from adapt.precision import outside_autocast, wide
 
 __all__ = [
@@ -136,10 +136,10 @@ def linearised(task: TaskRecord, examples: Tensor, posterior: Posterior) -> tupl
 def predictive_of(task: TaskRecord, x: Examples, batch_size: int | None) -> Predictive:
     """Moments of the outputs for ``x [m, *input_shape]``."""
     posterior = known(task)
-    means, variances = [posterior.z.new_zeros(0, task.outputs)], [posterior.z.new_zeros(0, task.outputs)]
+    means, spreads = [posterior.z.new_zeros(0, task.outputs)], [posterior.z.new_zeros(0, task.outputs)]
     for examples in task.adapter.batches(x, batch_size):
-        moments = predictive(posterior, *linearised(task, examples, posterior))
-        means.append(moments.mean)
-        variances.append(moments.covariance.diagonal(dim1=1, dim2=2))
-    mean, variance = torch.cat(means), torch.cat(variances).clamp(min=0)
+        outputs, columns = linearised(task, examples, posterior)
+        means.append(outputs)
+        spreads.append(variances(posterior, columns))
+    mean, variance = torch.cat(means), torch.cat(spreads).clamp(min=0)
     return Predictive(mean.cpu().numpy(), variance.cpu().numpy(), float(posterior.noise))

@@ -42,6 +42,7 @@ __all__ = [
     "merge",
     "posterior_of",
     "predictive",
+    "variances",
 ]
 
 
@@ -104,6 +105,11 @@ def predictive(posterior: Posterior, outputs: Tensor, columns: Tensor) -> Moment
     """Moments of outputs whose values at z are ``outputs [m, C]`` and derivatives ``columns [k, m, C]``."""
     spread = torch.einsum("kmc,kj,jmd->mcd", columns, covariance(posterior).to(columns), columns)
     return Moments(outputs, spread)
+
+
+def variances(posterior: Posterior, columns: Tensor) -> Tensor:
+    """The diagonals of :func:`predictive`'s covariances ``[m, C]``, from ``columns [k, m, C]``."""
+    return torch.einsum("kmc,kj,jmc->mc", columns, covariance(posterior).to(columns), columns)
 
 
 def log_evidence(posterior: Posterior, value: Tensor, targets: Tensor, loss: Loss) -> Tensor:
