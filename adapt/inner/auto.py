@@ -102,10 +102,10 @@ class Auto:
         stage."""
         function, total = as_model(model), learned.precision.numel()
         zero = torch.zeros_like(learned.precision)
+        if total and loss.regression and function.direct:
+            return self._by_evidence(function, targets, loss, learned)
         features = function.features(zero)  # [n, D]
         start = loss.values(function.readout(features, None), targets).sum()[None]
-        if total and loss.regression and function.direct:
-            return self._by_evidence(function, features, targets, loss, learned)
         if not total or not enough_examples(targets, loss):
             return zero, Trace(start, 1.0, "not adapted: too few examples to hold any out")
 
@@ -139,7 +139,7 @@ class Auto:
         return _finish(candidates, zero, Trace(start, cost), learned)
 
     def _by_evidence(
-        self, function: Model, features: Tensor, targets: Tensor, loss: Loss, learned: Learned
+        self, function: Model, targets: Tensor, loss: Loss, learned: Learned
     ) -> tuple[Tensor, Trace]:
         """Of values without a head: nothing is held out, and all tangents travel in one pass."""
         zero, stages = torch.zeros_like(learned.precision), [*self._stages(len(learned.precision))]
