@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
 from adapt.backbones import by_rows
+from adapt.forward import pushforward
 from adapt.heads import Direct, Head, Logistic, Prototype
+from adapt.heads.leave_one_out import fit_and_leave_out
 from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.precision import autocast_of
 from adapt.spaces import Space, Subspace
@@ -75,10 +77,12 @@ def model_of(
         outputs = support_head.loo_logits(there, targets, weights)
         return outputs if loss.regression else sharpness * outputs
 
-    def predict(there: Tensor, weights: Tensor | None) -> Tensor:
-        return head.logits(head.fit(there, targets, weights), there)
+    def held_out(there: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        state, outputs = fit_and_leave_out(head, there, targets)
+        logits: Callable[[Tensor], Tensor] = lambda rows: head.logits(state, rows)  # noqa: E731
+        return outputs, pushforward(logits, there, columns, chunk=max(len(columns), 1))[1]
 
-    return Model(features, readout, predict, isinstance(head, Direct) and isinstance(support_head, Direct))
+    return Model(features, readout, held_out, isinstance(head, Direct) and isinstance(support_head, Direct))
 
 
 def solve(

@@ -1,13 +1,15 @@
 """Leave-one-out outputs of multinomial logistic regression: exactly, or by one Newton step.
 
-    exact:     z_i^(−i) = x_iᵀ W^(−i) ,   W^(−i) fitted without example i
-    one step:  z_ic^(−i) ≈ z_ic + h_ic (p_ic − y_ic) / (1 − w_ic h_ic)
+    exact:         z_i^(−i) = x_iᵀ W^(−i) ,   W^(−i) fitted without example i
+    one step:      z_i^(−i) ≈ z_i + S_i (I − H_i S_i)⁻¹ (p_i − y_i) ,   S_i = x_iᵀ (Σ_j H_j ⊗ x_j x_jᵀ + r
+    I)⁻¹ x_i
+    class by class:  z_ic^(−i) ≈ z_ic + h_ic (p_ic − y_ic) / (1 − w_ic h_ic)
 
-with h_ic = x_iᵀ (Xᵀ diag(w_c) X + r I)⁻¹ x_i and w = p (1 − p): one Newton step from the optimum of all
-examples, class by class. Beirami et al. (2017), *On Optimal Generalizability in Parametric Learning*; Rad and
-Maleki (2020), *A scalable estimate of the out-of-sample prediction error via approximate leave-one-out
-cross-validation*. Difference: the coupling of classes in the curvature is left out, so that a system has
-min(n, D) unknowns and not C times as many.
+with H_i = diag p_i − p_i p_iᵀ, h_ic = x_iᵀ (Xᵀ diag(w_c) X + r I)⁻¹ x_i and w = p (1 − p): one Newton step
+from the optimum of all examples. Beirami et al. (2017), *On Optimal Generalizability in Parametric Learning*;
+Rad and Maleki (2020), *A scalable estimate of the out-of-sample prediction error via approximate
+leave-one-out cross-validation*. Difference: in large problems the coupling of classes in the curvature is
+left out, so that a system has min(n, D) unknowns and not C times as many.
 """
 
 from collections.abc import Callable
@@ -16,13 +18,25 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adapt.heads.base import Head
 from adapt.heads.systems import cholesky, floored, regularised
 from adapt.precision import double
 
-__all__ = ["REFIT", "leave_one_out", "one_step"]
+__all__ = ["REFIT", "fit_and_leave_out", "leave_one_out", "one_step"]
 
 #: Unknowns, min(n, D) · C, up to which leaving one out is fitting without it.
 REFIT = 512
+
+
+def fit_and_leave_out(head: Head, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The state of ``head`` on ``features [n, D]`` and ``targets [n, C]``, and outputs ``[n, C]`` for each
+    example without it: approximately, from that one fit, of a head that can say so (its own
+    ``fit_and_leave_out``); else ``loo_logits``."""
+    own = getattr(head, "fit_and_leave_out", None)
+    if own is None:
+        return head.fit(features, targets), head.loo_logits(features, targets)
+    state, outputs = own(features, targets)
+    return state, outputs
 
 
 def leave_one_out(
@@ -46,8 +60,33 @@ def leave_one_out(
 
 
 def one_step(x: Tensor, y: Tensor, weights: Tensor, fitted: Tensor, ridge: float) -> Tensor:
-    """Approximate outputs ``[n, C]`` from the weights ``fitted [D, C]`` of the model of all examples."""
+    """Approximate outputs ``[n, C]`` from the weights ``fitted [D, C]`` of the model of all examples: of up
+    to ``REFIT`` unknowns with the coupling of classes, of more class by class."""
     given, (x, y, weights, fitted) = x.dtype, map(double, (x, y, weights, fitted))  # h is a small difference
+    step = _coupled if min(x.shape) * y.shape[1] <= REFIT else _by_class
+    return step(x, y, weights, fitted, ridge).to(given)
+
+
+def _coupled(x: Tensor, y: Tensor, weights: Tensor, fitted: Tensor, ridge: float) -> Tensor:
+    (n, d), ways = x.shape, y.shape[1]
+    z = x @ fitted
+    p = z.softmax(-1)
+    bent = weights[:, None, None] * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])  # H_i [n, C, C]
+    identity = torch.eye(ways, dtype=x.dtype, device=x.device)
+    if n < d:
+        gram = x @ x.T
+        system = torch.einsum("nce,nm->ncme", bent, gram).reshape(n * ways, n * ways)
+        inverse = torch.linalg.inv_ex(regularised(system, floored(gram, ridge))).inverse
+        shared = torch.einsum("im,mcie->ice", gram, inverse.view(n, ways, n, ways))  # S_i [n, C, C]
+    else:
+        system = torch.einsum("nd,nce,nf->dcfe", x, bent, x).reshape(d * ways, d * ways)
+        inverse = torch.linalg.inv_ex(regularised(system, ridge)).inverse
+        shared = torch.einsum("nd,dcfe,nf->nce", x, inverse.view(d, ways, d, ways), x)
+    pulled = torch.linalg.solve_ex(identity - bent @ shared, (p - y)[:, :, None]).result
+    return z + (shared @ pulled)[:, :, 0]
+
+
+def _by_class(x: Tensor, y: Tensor, weights: Tensor, fitted: Tensor, ridge: float) -> Tensor:
     z = x @ fitted
     p = z.softmax(-1)
     root = (
@@ -68,4 +107,4 @@ def one_step(x: Tensor, y: Tensor, weights: Tensor, fitted: Tensor, ridge: float
     h = torch.stack(leverage, dim=1)  # [n, C]
     # The denominator is the share of the curvature along x_i that is not example i's own: positive.
     left = (1 - root.square() * h).clamp(min=torch.finfo(x.dtype).eps)
-    return (z + h * (p - y) / left).to(given)
+    return z + h * (p - y) / left

@@ -23,7 +23,7 @@ from torch.func import vmap
 
 from adapt.checks import STEPS, check_settings, least, positive
 from adapt.heads.base import check_features, normalise, with_constant
-from adapt.heads.leave_one_out import leave_one_out
+from adapt.heads.leave_one_out import leave_one_out, one_step
 from adapt.heads.newton_cg import minimiser
 from adapt.heads.systems import regularised, solve
 from adapt.precision import double, full_precision
@@ -84,6 +84,14 @@ class Logistic:
         x = with_constant(normalise(features))
         ridge = self.l2 * features.shape[-1]
         return leave_one_out(lambda mask: self._weights(x, targets, mask), x, targets, weights, ridge)
+
+    @full_precision
+    def fit_and_leave_out(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """State ``[D + 1, C]`` and, by one Newton step from it, leave-one-out outputs ``[n, C]``; see
+        :func:`adapt.heads.leave_one_out.fit_and_leave_out`."""
+        state = self.fit(features, targets)
+        x, ones = with_constant(normalise(features)), targets.new_ones(len(targets))
+        return state, one_step(x, targets, ones, state, self.l2 * features.shape[-1])
 
     def _weights(self, x: Tensor, y: Tensor, mask: Tensor, offset: Tensor | None = None) -> Tensor:
         """Minimiser ``[D, C]`` of the objective in which example i counts ``mask[i]`` times, and ``offset [n,

@@ -83,10 +83,23 @@ class LogisticCV:
         choice = _best(outputs, targets, weights)
         return torch.einsum("l,lnc->nc", self._mask(choice, outputs), outputs)
 
+    @full_precision
+    def fit_and_leave_out(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As that of :class:`adapt.heads.Logistic` with λ*, which is not chosen anew for each example."""
+        choice = self._choice(features, targets)
+        if is_concrete(choice):
+            return self._heads()[int(choice)].fit_and_leave_out(features, targets)
+        states, outputs = zip(
+            *(head.fit_and_leave_out(features, targets) for head in self._heads()), strict=True
+        )
+        each = (torch.stack(states), torch.stack(outputs))
+        state, left = (torch.einsum("l,l...->...", self._mask(choice, it), it) for it in each)
+        return state, left
+
     def _heads(self) -> list[Logistic]:
         return [Logistic(l2, self.steps, self.dense) for l2 in self.l2]
 
-    def _choice(self, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    def _choice(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         outputs = [head.loo_logits(features, targets, weights) for head in self._heads()]
         return _best(torch.stack(outputs), targets, weights)
 

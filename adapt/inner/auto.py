@@ -1,15 +1,17 @@
 """Cross-validated choice, on the support set alone, of how far to adapt: not at all, or along how many
 directions, with how strong a prior, and by which solver.
 
-    score(k, s) = Σ_folds Σ_{i in fold} ℓ_i(head fitted without the fold on F₀ + J z_k,s^(−fold))
+    score(k, s) = Σ_i ℓ_i(head and z_k,s without example i)      in closed form: :mod:`cross_validation`
     z_k,s       = argmin over the first k directions with precision s·Λ⁻¹ on linearised features
 
 Stone (1974), *Cross-validatory Choice and Assessment of Statistical Predictions*; the rule of one standard
 error of Breiman et al. (1984), *Classification and Regression Trees*, section 3.4.3: what costs more must win
 by more than the standard error of the paired difference. Features and tangents are computed once; everything
-after that is small dense algebra. Tangents come in stages (the first few directions, then more), and the next
-stage is paid for only if there is something left to gain and the last one helped. If the first few do not
-help, all of them are tried at once before giving up: not every basis has its best directions first.
+after that is small dense algebra, and nothing is fitted anew without an example. Tangents come in stages (the
+first few directions, then more), and the next stage is paid for only if there is something left to gain and
+the last one helped. If the first few do not
+help, all of them are tried at once before giving up: not every basis has its best directions first. All
+solvers are tried along the number of directions that the first one chooses, and before giving up.
 
 Values that the network itself predicts, without a head, need no folds: :mod:`adapt.inner.evidence` weighs the
 same candidates by how probable they make the whole support set, in one pass.
@@ -47,7 +49,7 @@ class Auto:
         strengths: multiples of the learned precision and damping to try for each.
         solvers: to try for each: ``gauss_newton`` (one step) and ``linearised`` (``steps`` steps on
             linearised features). Both start from the same tangents, so the second costs no pass.
-        folds: of the cross-validation.
+        folds: that z is solved for without.
         steps: of ``linearised``.
         enough: a mean held-out loss (per example) of the head alone below which no tangent is computed.
         engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
@@ -112,7 +114,7 @@ class Auto:
         keep = folds_of(targets, self.folds, loss)  # [folds, n]
         none = features.new_zeros(0, *features.shape)
         linear = Linear(function, features, none, targets, loss, learned)
-        candidates, cost = linear.candidates("", 1, (1.0,), keep), 1.0
+        candidates, cost = [linear.alone()], 1.0
         concrete = is_concrete(candidates[0].scores)
         # Whether to go on, and whether nothing has helped so far. Inside vmap every stage is computed; it
         # does not count for tasks that would not have come to it.
@@ -128,15 +130,32 @@ class Auto:
             linear = replace(linear, columns=torch.cat([linear.columns, more]))
             cost += 1.0 + len(tangents)
             before = len(candidates)
-            for solver in self.solvers:
-                steps = self.steps if solver == "linearised" else 1
-                for new in linear.candidates(solver, steps, self.strengths, keep):
-                    candidates.append(new._replace(scores=torch.where(counts, new.scores, torch.inf)))
+            solvers = self.solvers if k == stages[-1] else self.solvers[:1]
+            candidates += self._candidates(linear, solvers, keep, counts)
             chosen = choose(candidates)
             failed = failed | (counts & (chosen == 0))
             left = torch.stack([candidate.scores.mean() for candidate in candidates])[chosen]
             going = going & ((chosen >= before) | (chosen == 0)) & ~(left < self.enough)
+        # The dearer solvers, along the directions that the first one chose.
+        chosen_k = torch.tensor([it.k for it in candidates], device=zero.device)[choose(candidates)]
+        for k in stages[:-1]:
+            counts = chosen_k == k
+            if not concrete or counts:
+                part = replace(linear, columns=linear.columns[:k])
+                candidates += self._candidates(part, self.solvers[1:], keep, counts)
+        candidates.sort(key=lambda it: it.k)
         return _finish(candidates, zero, Trace(start, cost), learned)
+
+    def _candidates(
+        self, linear: Linear, solvers: tuple[str, ...], keep: Tensor, counts: Tensor
+    ) -> list[Candidate]:
+        """Along all columns so far; with scores of ∞ where they do not count."""
+        found = []
+        for solver in solvers:
+            steps = self.steps if solver == "linearised" else 1
+            for new in linear.candidates(solver, steps, self.strengths, keep):
+                found.append(new._replace(scores=torch.where(counts, new.scores, torch.inf)))
+        return found
 
     def _by_evidence(
         self, function: Model, targets: Tensor, loss: Loss, learned: Learned

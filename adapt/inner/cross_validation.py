@@ -1,9 +1,15 @@
-"""Cross-validation of linearised fits on a support set: candidates, their scores, and the rule of choice.
+"""Scores of linearised fits on held-out support examples, without refitting: candidates, their scores, and
+the rule of choice.
 
-    score = Σ_folds Σ_{i in fold} ℓ_i(head fitted without the fold on F₀ + J z^(−fold))
+    score_i = ℓ_i( o_i^(−i) + W ∂F_i (z^(−fold of i) − z) )
 
-Folds are weights 0 and 1, not copies: every fit is the same program on the same tensors, and all of them are
-one batch.
+o^(−i) are the head's leave-one-out outputs at z (Beirami et al. 2017, *On Optimal Generalizability in
+Parametric Learning*), z is solved for on all examples, and z^(−fold) by one Gauss–Newton step without the
+fold: from 0 where one step is all that z gets, and this is refitting; else from z (Giordano et al. 2019, *A
+Swiss Army Infinitesimal Jackknife*). The head W is held fixed on the way from z to z^(−fold). Differences to
+refitting: one fit of the head in place of one a fold, which is most of the cost with many classes.
+
+Folds are weights 0 and 1, not copies: every fit is the same program on the same tensors.
 """
 
 from dataclasses import dataclass
@@ -15,16 +21,21 @@ from torch import Tensor
 from torch.func import vmap
 
 from adapt.heads.base import is_concrete
+from adapt.inner.levenberg_marquardt import Minimum
 from adapt.inner.linearised import solve_linear
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model
 
 __all__ = ["Candidate", "Linear", "choose", "enough_examples", "folds_of"]
 
+#: Numbers of an example's outputs, n · C, up to which the heads of all candidates are fitted as one batch:
+#: there #: the number of calls is what they cost. Larger ones end one by one, each when it has converged.
+SMALL = 2048
+
 
 class Candidate(NamedTuple):
-    """``k`` directions under ``strength`` times the learned prior by ``solver``: the loss of each example,
-    predicted without its fold ``[n]``, and from all examples z ``[k]`` and JᵀHJ ``[k, k]``."""
+    """``k`` directions under ``strength`` times the learned prior by ``solver``: the loss of each example as
+    if it had not been seen ``[n]``, and from all examples z ``[k]`` and JᵀHJ ``[k, k]``."""
 
     k: int
     solver: str
@@ -45,11 +56,13 @@ class Linear:
     loss: Loss
     learned: Learned
 
-    def fit(self, steps: int, strength: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """z ``[j]`` and JᵀHJ ``[j, j]`` from examples of weight 1."""
+    def fit(
+        self, steps: int, strength: Tensor, weights: Tensor | None, start: Tensor | None = None
+    ) -> Minimum:
+        """z ``[j]`` from examples of weight 1 (None: all), beginning at ``start`` (None: 0)."""
         k, learned = len(self.columns), self.learned
         prior = Learned(strength * learned.precision[:k], strength * learned.damping, learned.rates[:k])
-        z, _, curvature = solve_linear(
+        return solve_linear(
             self.features,
             self.columns,
             self.model.readout,
@@ -58,29 +71,44 @@ class Linear:
             prior,
             steps,
             weights,
+            start,
         )
-        assert curvature is not None
-        return z, curvature
 
-    def held_out(self, z: Tensor, weights: Tensor) -> Tensor:
-        """Loss ``[n]`` of the examples of weight 0, predicted by the head fitted on the others at z."""
+    def without(self, steps: int, keep: Tensor, strength: Tensor, z: Tensor) -> Tensor:
+        """z^(−fold) ``[folds, j]``, of the solution ``z [j]``."""
+        start = torch.zeros_like(z) if steps == 1 else z
+        return vmap(lambda weights: self.fit(1, strength, weights, start).z)(keep)
+
+    def alone(self) -> Candidate:
+        """Of the head at z = 0."""
+        none = self.features.new_zeros(0)
+        outputs, _ = self.model.held_out(self.features, self.columns[:0])
+        return Candidate(0, "", 1.0, self.loss.values(outputs, self.targets), none, none.new_zeros(0, 0))
+
+    def scores(self, keep: Tensor, z: Tensor, without: Tensor) -> Tensor:
+        """Loss of each example ``[n]`` as if it had not been seen."""
         there = self.features + torch.tensordot(z, self.columns, 1)
-        return self.loss.values(self.model.predict(there, weights), self.targets) * (1 - weights)
+        outputs, slopes = self.model.held_out(there, self.columns)
+        moves = (1 - keep).T @ (without - z)  # [n, j]
+        return self.loss.values(outputs + torch.einsum("nj,jnc->nc", moves, slopes), self.targets)
 
     def candidates(
         self, solver: str, steps: int, strengths: tuple[float, ...], keep: Tensor
     ) -> list[Candidate]:
-        """One for every strength, along all columns so far; ``keep [folds, n]``. All fits are one batch: they
-        are so small that the number of calls is what they cost."""
+        """One for every strength, along all columns so far; ``keep [folds, n]``."""
         grid = self.features.new_tensor(strengths)
-        weights = torch.cat([keep, torch.ones_like(keep[:1])])  # the last one: all examples
-        fit = vmap(vmap(partial(self.fit, steps), (None, 0)), (0, None))
-        z, curvature = fit(grid, weights)  # [s, folds + 1, k], [s, folds + 1, k, k]
-        scores = vmap(vmap(self.held_out), (0, None))(z[:, :-1], keep).sum(1)  # [s, n]
+        z, _, curvature = vmap(lambda strength: self.fit(steps, strength, None))(grid)  # [s, j], –, [s, j, j]
+        assert curvature is not None
+        # Where the derivatives of scores would only cost: a choice has none.
+        with torch.no_grad():
+            without = vmap(partial(self.without, steps, keep))(grid, z)  # [s, folds, j]
+            judge = partial(self.scores, keep)
+            if is_concrete(z) and self.targets.numel() > SMALL:
+                scores = torch.stack([judge(*each) for each in zip(z, without, strict=True)])
+            else:
+                scores = vmap(judge)(z, without)  # [s, n]
         k = len(self.columns)
-        return [
-            Candidate(k, solver, s, scores[i], z[i, -1], curvature[i, -1]) for i, s in enumerate(strengths)
-        ]
+        return [Candidate(k, solver, s, scores[i], z[i], curvature[i]) for i, s in enumerate(strengths)]
 
 
 def folds_of(targets: Tensor, folds: int, loss: Loss) -> Tensor:

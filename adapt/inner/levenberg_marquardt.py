@@ -52,16 +52,20 @@ def quadratic(
 
 
 def minimise(
-    evaluate: Callable[[Tensor], Quadratic], steps: int, precision: Tensor, damping: Tensor
+    evaluate: Callable[[Tensor], Quadratic],
+    steps: int,
+    precision: Tensor,
+    damping: Tensor,
+    start: Tensor | None = None,
 ) -> Minimum:
-    """``steps`` damped steps from z = 0 on evaluate(z) + ½ zᵀ diag(precision) z.
+    """``steps`` damped steps from z = ``start`` (None = 0) on evaluate(z) + ½ zᵀ diag(precision) z.
 
     The last candidate is not evaluated again: that would cost a pass, and the caller sees it anyway.
     Directions of infinite precision stay at 0.
     """
     given, free = precision.dtype, torch.isfinite(precision)
     precision, damping = double(torch.where(free, precision, 0)), double(damping)  # ∞ · 0 would be no number
-    z = torch.zeros_like(precision)
+    z = torch.zeros_like(precision) if start is None else double(start)
     candidate, losses = z, []
     best, lowest = None, None
     for _ in range(steps):

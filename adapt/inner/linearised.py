@@ -76,8 +76,10 @@ def solve_linear(
     learned: Learned,
     steps: int,
     weights: Tensor | None = None,
+    start: Tensor | None = None,
 ) -> Minimum:
-    """The minimum on features ``F₀ + J z``: ``features [n, D]``, ``columns [k, n, D]``.
+    """The minimum on features ``F₀ + J z``: ``features [n, D]``, ``columns [k, n, D]``, from z = ``start``
+    (None = 0).
 
     Examples of weight 0 in ``weights [n]`` take no part.
     """
@@ -90,4 +92,4 @@ def solve_linear(
         )
         return quadratic(outputs, tangents, targets, loss, weights)
 
-    return minimise(evaluate, steps, learned.precision, learned.damping)
+    return minimise(evaluate, steps, learned.precision, learned.damping, start)

@@ -13,6 +13,7 @@ from adapt.precision import autocast_of, is_low, outside_autocast, wide
 __all__ = ["Learned", "Model", "OnStep", "Solver", "Trace", "as_model", "is_stepwise", "outside", "plain"]
 
 Readout = Callable[[Tensor, Tensor | None], Tensor]
+HeldOut = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 OnStep = Callable[[Tensor], None]
 
 
@@ -38,14 +39,15 @@ class Model(NamedTuple):
         features: ``z [k] → [n, D]``, the costly part.
         readout: ``(features, weights) → outputs [n, C]`` of the support loss. ``weights [n]`` (1 or 0; None =
             all 1): examples of weight 0 teach nothing; their own rows are meaningless.
-        predict: the same for the head that will be used in the end; rows of weight 0 are its predictions for
-            examples that it has not seen.
+        held_out: ``(features [n, D], columns [k, n, D]) → outputs [n, C], slopes [k, n, C]``: what the head
+            that will be used in the end says of each example without having seen it, and the derivatives of
+            that along the columns, the head held fixed.
         direct: nothing is on top: outputs are the features themselves, and no example is left out.
     """
 
     features: Callable[[Tensor], Tensor]
     readout: Readout
-    predict: Readout
+    held_out: HeldOut
     direct: bool = False
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def plain(precision: Tensor) -> Learned:
 def as_model(model: Model | Callable[[Tensor], Tensor]) -> Model:
     """A function of z alone is its own features; there is nothing on top of it. They are float32 at least."""
     if not isinstance(model, Model):
-        model = Model(model, lambda features, weights: features, lambda features, weights: features, True)
+        model = Model(model, lambda features, weights: features, lambda *seen: seen, True)
     compute = model.features
     return model._replace(features=lambda z: wide(compute(z)))
 
