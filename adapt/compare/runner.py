@@ -1,6 +1,7 @@
 """Run methods side by side on the same tasks, interleaved, and measure them from outside."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,9 @@ __all__ = ["compare"]
 Progress = Callable[[Iterable[int]], Iterable[int]]
 Judge = Callable[[Predictor, Episode], Tensor]
 
+#: Seconds of one adaptation from which on somebody who waits is told.
+LONG = 5.0
+
 
 def compare(
     methods: Mapping[str, Method],
@@ -46,6 +50,7 @@ def compare(
     checkpoint: Path | None = None,
     ours: str | None = None,
     progress: Progress = lambda indices: indices,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Comparison:
     """Adapt to ``tasks`` episodes with every method.
 
@@ -62,6 +67,8 @@ def compare(
             ``environment["resumed"]`` says that seconds come from more than one process.
         ours: the forward method that the others are compared with; None: the first one. It is named before a
             task is seen, since the best of several on these very tasks would look better than it is.
+        progress: wraps the iteration over tasks.
+        say: is given a sentence for whoever waits.
 
     Raises:
         AdaptError: no methods, ``ours`` not among them, no tasks, a score that is not finite, a method that
@@ -92,7 +99,7 @@ def compare(
         adapt = {name: method.prepare(context) for name, method in methods.items()}
         if kept.probes is None:
             meter = find_meter(device) if energy is not None else None
-            kept.begin(_probes(adapt, context, first, meter, device), meter)
+            kept.begin(_probes(adapt, context, first, meter, device, say), meter)
         else:
             for name in methods:
                 _once(adapt[name], first)  # warms up
@@ -176,7 +183,12 @@ def _curves(found: list[Result]) -> tuple[Curve, ...]:
 
 
 def _probes(
-    adapt: Mapping[str, Adapt], context: Context, first: Episode, meter: Meter | None, device: torch.device
+    adapt: Mapping[str, Adapt],
+    context: Context,
+    first: Episode,
+    meter: Meter | None,
+    device: torch.device,
+    say: Callable[[str], None],
 ) -> dict[str, Probe]:
     """What one adaptation takes, method by method. Memory of the process comes before that of the tensors:
     the last adaptations leave a heap behind that all methods find grown."""
@@ -185,14 +197,19 @@ def _probes(
     forward_flops = max(count_flops(lambda: context.backbone(first.support_x)), features.numel())
     found = {}
     for name in adapt:
-        once = partial(_once, adapt[name], first)
-        equivalents = count_flops(once) / forward_flops
-        watts = None
+        once, began = partial(_once, adapt[name], first), time.perf_counter()
         with ProcessPeak() as process:
-            if meter is None:
-                once()
-            else:
-                watts = mean_power(once, meter, device)
+            equivalents = count_flops(once) / forward_flops
+        if (seconds := time.perf_counter() - began) >= LONG:
+            say(f"{name}: about {seconds:.0f} s a task here; to be measured it adapts a few times")
+        watts = None
+        # A whole data set takes long, and what warming up holds besides is little of its memory.
+        if meter is not None or not first.meta.whole:
+            with ProcessPeak() as process:
+                if meter is None:
+                    once()
+                else:
+                    watts = mean_power(once, meter, device)
         found[name] = Probe(equivalents, 0.0, process.megabytes, watts)
     return {
         name: probe._replace(peak_mb=peak_megabytes(partial(_once, adapt[name], first), device))

@@ -12,7 +12,7 @@ from adapt.adapter import Context, Method
 from adapt.adapter.method import Pool, no_pool
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
-from adapt.app.progress import console, progress
+from adapt.app.progress import console, line, progress
 from adapt.app.stages.adapters import adapter_of
 from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
@@ -51,8 +51,8 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     task = describe(config, tasks)
     session.title = run_title(task, config.seed)
     if OWN in str(config.task):
-        for line in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
-            console.print(f"{tasks.source.name}: {line}", soft_wrap=True, markup=False, highlight=False)
+        for known in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
+            console.print(f"{tasks.source.name}: {known}", soft_wrap=True, markup=False, highlight=False)
     where = environment(device)
     electricity = build(config.energy, "energy", config.allow)
     backbone_name = context.adapter.backbone_name
@@ -70,6 +70,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             checkpoint=session.folder / PROGRESS,
             ours=config.ours,
             progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
+            say=line,
         )
         documents, figures = _write(result, session)
         run.log_comparison(result, files=[*documents, *figures], title=session.title)
