@@ -20,7 +20,7 @@ from adapt.tracking.database import ensure, file_of, uri_of
 from adapt.tracking.locks import exclusive
 from adapt.tracking.relocate import relocate
 from adapt.tracking.settings import TrackingSettings
-from adapt.tracking.view import view_tag
+from adapt.tracking.view import lacks_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -120,6 +120,9 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    if lacks_view(found.tags):
+        for key, view in view_tag(int(time.time() * 1000)).items():
+            client.set_experiment_tag(found.experiment_id, key, view)
     return found.experiment_id
 
 

@@ -7,8 +7,9 @@ one by its key. Which columns the table has is no part of an address otherwise.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
-__all__ = ["KEY", "view_address", "view_tag"]
+__all__ = ["KEY", "lacks_view", "view_address", "view_tag"]
 
 #: The key of the view.
 KEY = "adapt"
@@ -28,7 +29,7 @@ COLUMNS = (
 def view_tag(now: int) -> dict[str, str]:
     """The tag of an experiment that keeps the view, as MLflow's UI writes it; ``now`` in ms since 1970."""
     state = {
-        "orderByKey": "attributes.`Start Time`",
+        "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "selectedColumns": [f"metrics.`{name}`" for name in COLUMNS],
     }
@@ -36,12 +37,19 @@ def view_tag(now: int) -> dict[str, str]:
     return {f"mlflow.sharedViewState.{KEY}": json.dumps(view)}
 
 
+def lacks_view(tags: Mapping[str, str]) -> bool:
+    """Whether an experiment of these tags has no view, or an early one that MLflow's page cannot show: it was
+    sorted by the title of a column."""
+    view = tags.get(f"mlflow.sharedViewState.{KEY}")
+    return view is None or "`Start Time`" in view
+
+
 def view_address(server: str, experiment_id: str) -> str:
     """Where a UI shows the view.
 
     Example:
         >>> view_address("http://127.0.0.1:5000/", "3")
-        'http://127.0.0.1:5000/#/experiments/3/runs?compareRunsMode=TABLE&viewStateShareKey=adapt'
+        'http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&compareRunsMode=TABLE&viewStateShareKey=adapt'
     """
     page = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
-    return f"{page}?compareRunsMode=TABLE&viewStateShareKey={KEY}"
+    return f"{page}?workflowType=machine_learning&compareRunsMode=TABLE&viewStateShareKey={KEY}"

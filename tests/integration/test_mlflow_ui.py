@@ -15,6 +15,7 @@ pytest.importorskip("playwright", reason="driving a browser needs playwright: pi
 import mlflow
 from PIL import Image
 
+from adapt.tracking.view import view_address
 from bench import screenshots
 from tests.command_line import TINY, call
 
@@ -85,6 +86,18 @@ def test_table_shows_methods_with_accuracy_and_speed_up(store: Store) -> None:
                 for column in columns[:2]:
                     said = screenshots.cell(page, run.info.run_id, column)
                     assert float(said) == metric(run, column), (name, column)
+
+
+def test_the_documented_address_opens_a_table_with_accuracy_and_speed_up(store: Store) -> None:
+    parent = store.comparisons["5"]
+    with screenshots.opened(1600, 800) as page:
+        page.goto(view_address(store.address, store.experiment))
+        said = screenshots.cell(page, parent.info.run_id, "compare/speedup_vs_backprop")
+        assert float(said) == metric(parent, "compare/speedup_vs_backprop")
+        screenshots.unfold(page, parent.info.run_id)
+        for run in store.methods["5"].values():
+            said = screenshots.cell(page, run.info.run_id, "eval/accuracy`")
+            assert float(said) == metric(run, "eval/accuracy")
 
 
 def test_comparing_two_runs_shows_their_metrics(store: Store) -> None:

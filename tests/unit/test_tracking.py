@@ -288,3 +288,17 @@ def test_the_link_opens_a_view_that_is_kept_with_the_experiment(root: Path, clie
     assert isinstance(kept["name"], str) and isinstance(kept["createdAt"], int)  # or MLflow's page ignores it
     shown = json.loads(kept["state"])["selectedColumns"]
     assert {"metrics.`eval/accuracy`", "metrics.`compare/speedup_vs_retrain`"} <= {*shown}
+
+
+@pytest.mark.parametrize("sorted_by", [None, "attributes.`Start Time`", "attributes.duration"])
+def test_an_experiment_without_a_view_that_works_gets_one(
+    root: Path, client: Any, sorted_by: str | None
+) -> None:
+    """One that somebody changed stays."""
+    tag, name = "mlflow.sharedViewState.adapt", f"earlier {sorted_by}"
+    earlier = {} if sorted_by is None else {tag: json.dumps({"state": json.dumps({"orderByKey": sorted_by})})}
+    number = client.create_experiment(name, tags=earlier)
+    with track(settings(root=str(root)), name, config=CONFIG):
+        pass
+    order = json.loads(json.loads(client.get_experiment(number).tags[tag])["state"])["orderByKey"]
+    assert order == ("attributes.duration" if sorted_by == "attributes.duration" else "attributes.start_time")
