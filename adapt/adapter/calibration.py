@@ -13,7 +13,7 @@ from adapt.checks import between, check_settings, positive
 from adapt.errors import AdaptError
 from adapt.inner import Loss
 
-__all__ = ["Calibration", "described", "read_calibration", "scales"]
+__all__ = ["Calibration", "described", "read_calibration", "representable", "scales"]
 
 
 @dataclass(frozen=True)
@@ -86,5 +86,11 @@ def scales(
     if not loss.regression:
         return z.new_ones(()), z.new_ones(())
     moved = (prior.where(prior.isfinite(), prior.new_zeros(())) * z.square()).sum()
-    found = ((2 * value + moved) / prod(shape)).clamp(min=torch.finfo(z.dtype).tiny)  # of a perfect fit, too
-    return found.to(z), found.to(z)
+    found = representable((2 * value + moved) / prod(shape), z)
+    return found, found
+
+
+def representable(variance: Tensor, like: Tensor) -> Tensor:
+    """``variance`` in the dtype of ``like``, also that of a perfect fit, or of enormous numbers."""
+    limits = torch.finfo(like.dtype)
+    return variance.clamp(min=limits.tiny, max=limits.max).to(like)

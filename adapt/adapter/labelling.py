@@ -35,7 +35,10 @@ def left_out(task: TaskRecord) -> np.ndarray:
     """
     posterior, memory, problem = known(task), task.memory, task.adapter.problem
     if memory is None:
-        raise AdaptError("this task kept no examples to look back at: use adapter.fit(x, y, keep=True)")
+        raise AdaptError(
+            "this task kept no examples to look back at: use adapter.fit(x, y, keep=True), and without a "
+            "head no partial_fit that forgets"
+        )
     targets, features = memory.targets, memory.at(task.z)
     model = model_of(memory.at, task.adapter.state, targets, problem)
     moves = held_out_moves(

@@ -30,7 +30,9 @@ __all__ = [
     "known",
     "linearised",
     "moving_features",
+    "outputs_of",
     "posterior_at",
+    "predicted",
     "predictive_of",
     "through",
 ]
@@ -45,15 +47,23 @@ class Predictive:
         epistemic: their variance ``[m, C]``, in squared units of the outputs: what more examples would lower.
         noise: regression: variance of an observation around the mean that one more example would not lower;
             classes: the temperature.
+        regression: whether outputs are values; else they are logits.
     """
 
     mean: np.ndarray
     epistemic: np.ndarray
     noise: float
+    regression: bool
 
     @property
     def std(self) -> np.ndarray:
-        """Regression: standard deviation of an observation ``[m, C]``, both parts together."""
+        """Regression: standard deviation of an observation ``[m, C]``, both parts together.
+
+        Raises:
+            AdaptError: of classes, which have probabilities.
+        """
+        if not self.regression:
+            raise AdaptError("classes have no standard deviation: use probabilities")
         found: np.ndarray = np.sqrt(self.epistemic + self.noise)
         return found
 
@@ -65,7 +75,12 @@ class Predictive:
 
         The probit approximation of MacKay (1992), *The Evidence Framework Applied to Classification
         Networks*, equation 10, class by class.
+
+        Raises:
+            AdaptError: of values, which have a standard deviation.
         """
+        if self.regression:
+            raise AdaptError("values have no probabilities: use mean and std")
         scaled = self.mean / np.sqrt(self.noise**2 + pi / 8 * self.epistemic)
         shifted = np.exp(scaled - scaled.max(1, keepdims=True))
         found: np.ndarray = shifted / shifted.sum(1, keepdims=True)
@@ -80,7 +95,7 @@ def posterior_at(
 
     It is that of the linearisation that z was solved for, which is there already: it costs no pass.
     """
-    if trace.curvature is None or trace.prior is None:
+    if trace.curvature is None or trace.prior is None or not bool(torch.isfinite(trace.curvature).all()):
         return None
     spread, noise = scales(adapter.calibration, adapter.loss, value, z, trace.prior, shape)
     return posterior_of(z, trace.curvature, trace.prior, spread, noise, shape[0])
@@ -95,7 +110,9 @@ def known(task: TaskRecord) -> Posterior:
     if task.posterior is None:
         name = type(task.adapter.solver).__name__
         why = (
-            task.trace.choice or f"the solver {name} makes no Jacobian, or an earlier version saved the task"
+            task.trace.choice
+            or f"the solver {name} makes no Jacobian, the network has none here that is finite, or an "
+            "earlier version saved the task"
         )
         raise AdaptError(
             f"this task has no posterior ({why}): fit with inner.GaussNewton(), Linearised() or Auto() and "
@@ -106,7 +123,11 @@ def known(task: TaskRecord) -> Posterior:
 
 def moving_features(adapter: AdapterRecord, examples: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
     """Features ``[m, D]`` at z and their derivatives ``[k, m, D]``, 0 along directions that are held; one
-    pass of the network with a tangent for each of the others."""
+    pass of the network with a tangent for each of the others.
+
+    Raises:
+        AdaptError: some are not finite: nothing can be known of them.
+    """
     compute = features_of(adapter.backbone, adapter.space, adapter.state, examples, adapter.rows)
     free = torch.isfinite(posterior.precision.diagonal())
     tangents = torch.eye(len(free), dtype=posterior.z.dtype, device=posterior.z.device)[free]
@@ -114,6 +135,12 @@ def moving_features(adapter: AdapterRecord, examples: Tensor, posterior: Posteri
         features, moved = map(wide, pushforward(compute, posterior.z, tangents))
     columns = features.new_zeros(len(free), *features.shape)
     columns[free] = moved
+    bad = ~(torch.isfinite(features).all(1) & torch.isfinite(columns).all(2).all(0))
+    if bool(bad.any()):
+        raise AdaptError(
+            f"the network gives NaN or infinity for x[{int(bad.nonzero()[0])}], or for its derivatives "
+            "there: scale the examples as in fit, or compute in float32 (task.to(torch.float32))"
+        )
     return features, columns
 
 
@@ -126,9 +153,17 @@ def through(readout: Callable[[Tensor], Tensor], features: Tensor, columns: Tens
 
 
 def linearised(task: TaskRecord, examples: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
-    """Outputs ``[m, C]`` of the task for ``examples [m, …]`` and their derivatives ``[k, m, C]`` in z."""
+    """Outputs ``[m, C]`` of the task for ``examples [m, …]`` and their derivatives ``[k, m, C]`` in z.
+
+    Raises:
+        AdaptError: as :func:`moving_features`.
+    """
+    return outputs_of(task, *moving_features(task.adapter, examples, posterior))
+
+
+def outputs_of(task: TaskRecord, features: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from ``features [m, D]`` and their derivatives ``[k, m, D]``."""
     head, state = task.adapter.head, task.head_state
-    features, columns = moving_features(task.adapter, examples, posterior)
     check_head_state(head, state, features.shape[-1], task.outputs)
     return through(lambda f: head.logits(state, f), features, columns)
 
@@ -141,5 +176,14 @@ def predictive_of(task: TaskRecord, x: Examples, batch_size: int | None) -> Pred
         outputs, columns = linearised(task, examples, posterior)
         means.append(outputs)
         spreads.append(variances(posterior, columns))
-    mean, variance = torch.cat(means), torch.cat(spreads).clamp(min=0)
-    return Predictive(mean.cpu().numpy(), variance.cpu().numpy(), float(posterior.noise))
+    return _moments(task, posterior, torch.cat(means), torch.cat(spreads))
+
+
+def predicted(task: TaskRecord, posterior: Posterior, outputs: Tensor, columns: Tensor) -> Predictive:
+    """The same of ``outputs [m, C]`` with derivatives ``columns [k, m, C]``."""
+    return _moments(task, posterior, outputs, variances(posterior, columns))
+
+
+def _moments(task: TaskRecord, posterior: Posterior, mean: Tensor, variance: Tensor) -> Predictive:
+    spread = variance.clamp(min=0).cpu().numpy()
+    return Predictive(mean.cpu().numpy(), spread, float(posterior.noise), task.adapter.loss.regression)

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapt.inner.losses import Loss
-from adapt.inner.posterior import Posterior, condition, innovation
+from adapt.inner.posterior import Posterior, innovation
+from adapt.precision import double
 
 __all__ = ["Watch", "fresh", "watched"]
 
@@ -49,18 +49,16 @@ class Watch(NamedTuple):
 def fresh(posterior: Posterior) -> Posterior:
     """What is known before any example."""
     nothing = torch.zeros_like(posterior.examples)
-    return posterior._replace(
-        z=torch.zeros_like(posterior.z), precision=torch.diag(posterior.prior), examples=nothing
-    )
+    known = torch.diag(double(posterior.prior))
+    return posterior._replace(z=torch.zeros_like(posterior.z), precision=known, examples=nothing)
 
 
 def watched(
     posterior: Posterior,
     watch: Watch,
     evaluate: Callable[[Posterior], tuple[Tensor, Tensor]],
+    learn: Callable[[Posterior, Tensor, Tensor], Posterior],
     targets: Tensor,
-    loss: Loss,
-    forget: float = 1.0,
 ) -> tuple[Posterior, Watch]:
     """What is known after further examples, and what is then kept; a change was noticed if ``degrees`` of
     that is 0 again.
@@ -68,13 +66,13 @@ def watched(
     Args:
         evaluate: outputs ``[n, C]`` of the new examples at the mean of a posterior, and their derivatives
             ``[k, n, C]``; called once, twice while there is a rival.
+        learn: what is known after them, of a posterior and what ``evaluate`` says of it.
         targets: theirs ``[n, C]``.
-        forget: as of :func:`adapt.inner.posterior.condition`.
     """
     numbers = targets.numel()
     outputs, columns = evaluate(posterior)
     surprise = float(innovation(posterior, outputs, columns, targets))
-    after = condition(posterior, outputs, columns, targets, loss, forget)
+    after = learn(posterior, outputs, columns)
     usual = (USUAL + watch.surprises) / (USUAL + watch.degrees)
     grown = watch._replace(surprises=watch.surprises + surprise, degrees=watch.degrees + numbers)
     suspicious = surprise / numbers / usual > SUSPICIOUS
@@ -82,7 +80,7 @@ def watched(
     if rival is None:
         return after, grown
     theirs, their_columns = evaluate(rival)
-    rival = condition(rival, theirs, their_columns, targets, loss, forget)
+    rival = learn(rival, theirs, their_columns)
     if watch.rival is None:
         return after, grown._replace(rival=rival, gain=0.0, examples=0)
     errors = [max(float((targets - it).square().sum()), 1e-30) for it in (outputs, theirs)]
