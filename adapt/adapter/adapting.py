@@ -20,7 +20,7 @@ from adapt.heads.base import is_concrete
 from adapt.inner import Loss, Model, Solver, Trace
 from adapt.inner.solver import OnStep, is_stepwise
 
-__all__ = ["Adapted", "Settled", "adapt", "can_adapt", "settle"]
+__all__ = ["WORSE", "Adapted", "Settled", "adapt", "can_adapt", "settle"]
 
 ONE_SHOT = "not adapted: a class has a single example, and nothing is left of it when it is left out"
 WORSE = "not adapted: the support loss was greater after adapting than before"

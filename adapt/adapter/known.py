@@ -24,7 +24,7 @@ MEMORY = ("memory.base", "memory.columns", "memory.targets")
 #: Names of all of these tensors.
 KNOWN = (*POSTERIOR, *MEMORY)
 #: What rounding may do to a matrix whose diagonal is 1.
-ROUNDING = 1e-3
+ROUNDING = 1e-4
 
 
 def known_tensors(posterior: Posterior | None, memory: Memory | None) -> dict[str, Tensor]:

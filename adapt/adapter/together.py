@@ -176,8 +176,7 @@ def _check(part: Statistics, k: int, name: str = "statistics") -> None:
         isfinite(part.value) and part.value >= 0 and part.examples >= 1 and part.outputs >= 1
     ):
         raise AdaptError(
-            f"{name} hold NaN, infinity, a negative loss or no examples: scale the examples, or ask for them "
-            "again"
+            f"{name} hold NaN, infinity, a negative loss or no examples: scale the examples as in fit"
         )
     scale = double(g).diagonal().clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
     whole = scale[:, None] * double(g) * scale

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.adapter.adapting import WORSE
 from adapt.adapter.calibration import scales
 from adapt.adapter.inputs import Examples
 from adapt.adapter.problem import features_of
@@ -108,10 +109,11 @@ def known(task: TaskRecord) -> Posterior:
         AdaptError: it has none; says why.
     """
     if task.posterior is None:
-        name = type(task.adapter.solver).__name__
+        name, said = type(task.adapter.solver).__name__, task.trace.choice
         why = (
-            task.trace.choice
-            or f"the solver {name} makes no Jacobian, the network has none here that is finite, or an "
+            said
+            if said not in ("", WORSE)  # which is no reason: others were worse, and have one
+            else f"the solver {name} makes no Jacobian, the network has none here that is finite, or an "
             "earlier version saved the task"
         )
         raise AdaptError(

@@ -286,11 +286,15 @@ def _inverse(posterior: Posterior) -> Tensor:
     free = torch.isfinite(a.diagonal())
     # In units in which the diagonal is 1: directions may differ by many orders of magnitude.
     unit = torch.where(free & (a.diagonal() > 0), a.diagonal(), 1).rsqrt()
-    # A few rounding errors of A; where there is no prior, of the derivatives that it is made of: examples
-    # that say nothing of a direction seem to say so much.
-    own, given = torch.finfo(a.dtype).eps, torch.finfo(posterior.z.dtype).eps
-    floor = 10 * len(a) * torch.where(prior > 0, torch.full_like(prior, own), given)
-    scaled = unit[:, None] * _free(a, free) * unit + torch.diag(floor)
+    scaled = unit[:, None] * _free(a, free) * unit
+    # A few rounding errors of A. Where it is singular for want of a prior, of the derivatives that it is made
+    # of, and enough for an inverse with some digits: examples that say nothing of a direction seem to say so
+    # much.
+    own = torch.finfo(a.dtype).eps
+    most = 10 * len(a) * max(torch.finfo(posterior.z.dtype).eps, own**0.5)
+    weak = torch.where(prior > 0, torch.zeros_like(prior), most)
+    singular = torch.linalg.cholesky_ex(scaled - torch.diag(weak)).info > 0
+    scaled = scaled + torch.diag(10 * len(a) * own + singular * weak)
     inverse = unit[:, None] * torch.linalg.inv_ex(scaled).inverse * unit
     return torch.where(free[:, None] & free[None, :], inverse, torch.zeros_like(inverse))
 
