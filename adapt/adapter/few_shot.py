@@ -200,7 +200,8 @@ class FewShotAdapter(AdapterRecord):
         shape = (sum(part.examples for part in statistics), statistics[0].outputs)
         prior = getattr(self.solver, "damping", 1.0) * self.state.learned.precision
         trace = Trace(sums.value[None].to(z), 1.0 + len(z))
-        parameters, head_state = self.subspace.parameters(z), z.new_zeros(0)
+        with outside_autocast(z.device):
+            parameters, head_state = self.subspace.parameters(z), z.new_zeros(0)
         solved_for = trace._replace(curvature=sums.curvature, prior=prior)
         known = posterior_at(self, z, solved_for, sums.value.to(z), shape)
         return FittedTask(self, parameters, head_state, labels, z, trace, shape[1], known)

@@ -17,6 +17,7 @@ from adapt.inner import Loss, Trace
 from adapt.inner.linearised import solve_linear
 from adapt.inner.posterior import Posterior
 from adapt.inner.solver import Learned
+from adapt.precision import outside_autocast
 
 __all__ = ["ROWS", "joined", "kept", "memory_of", "newest", "refitted", "remembered"]
 
@@ -34,7 +35,8 @@ def remembered(adapter: AdapterRecord, examples: Tensor, targets: Tensor, poster
 
 def memory_of(features: Tensor, columns: Tensor, targets: Tensor, z: Tensor) -> Memory:
     """Of ``features [n, D]`` at z ``[k]`` and their derivatives ``columns [k, n, D]``."""
-    return Memory(features - torch.tensordot(z.to(features), columns, 1), columns, targets)
+    with outside_autocast(features.device):
+        return Memory(features - torch.tensordot(z.to(features), columns, 1), columns, targets)
 
 
 def joined(before: Memory, after: Memory, loss: Loss) -> Memory:
@@ -74,7 +76,7 @@ def refitted(adapter: AdapterRecord, memory: Memory, posterior: Posterior) -> tu
     """The state of the head, and the posterior, from all that is remembered, as :func:`adapt` finds them. z
     stays where it is as long as a class has a single example."""
     state, problem, targets = adapter.state, adapter.problem, memory.targets
-    with torch.no_grad():
+    with torch.no_grad(), outside_autocast(targets.device):
         if not can_adapt(targets, problem.loss):
             return problem.head.fit(memory.at(posterior.z), targets), posterior
         model = model_of(memory.at, state, targets, problem)

@@ -33,6 +33,7 @@ from adapt.heads import Direct, one_hot
 from adapt.inner import Loss
 from adapt.inner.change import Watch, fresh, watched
 from adapt.inner.posterior import Posterior, condition, forgotten, innovation
+from adapt.precision import outside_autocast
 
 __all__ = ["LEVEL", "OnChange", "Surprise", "surprise_of", "updated"]
 
@@ -165,7 +166,8 @@ def _learned(
 
 
 def _moved(task: Task, posterior: Posterior, **more: Any) -> Task:
-    parameters = task.adapter.subspace.parameters(posterior.z)
+    with outside_autocast(posterior.z.device):
+        parameters = task.adapter.subspace.parameters(posterior.z)
     return replace(task, parameters=parameters, z=posterior.z, posterior=posterior, **more)
 
 

@@ -196,9 +196,16 @@ def held_out_moves(
     """z₋ᵢ − z ``[n, k]``: where z goes when an example is left out. Arguments as of :func:`leave_one_out`."""
     given, (outputs, columns, targets) = outputs.dtype, map(double, (outputs, columns, targets))
     inverse = _inverse(posterior)
-    h, s = _curvatures(loss, outputs), torch.einsum("knc,kj,jnd->ncd", columns, inverse, columns)
+    slope = loss.gradient(outputs, targets)
+    if len(columns) < outputs.shape[1]:  # the same by systems of k unknowns: (A − J_iᵀ H_i J_i)⁻¹ J_iᵀ ∇ℓ_i
+        pulled = torch.einsum("kj,jnc,nc->nk", inverse, columns, slope)
+        system = torch.eye(len(columns), dtype=inverse.dtype, device=inverse.device) - inverse @ _bent(
+            loss, outputs, columns
+        )
+        return torch.linalg.solve_ex(system, pulled[:, :, None]).result[:, :, 0].to(given)
+    h, s = _curvatures(loss, outputs), _shared(inverse, columns)
     system = torch.eye(s.shape[-1], dtype=s.dtype, device=s.device) - h @ s
-    pulled = torch.linalg.solve_ex(system, loss.gradient(outputs, targets)[:, :, None]).result[:, :, 0]
+    pulled = torch.linalg.solve_ex(system, slope[:, :, None]).result[:, :, 0]
     return torch.einsum("kj,jnc,nc->nk", inverse, columns, pulled).to(given)
 
 
@@ -210,7 +217,11 @@ def information(posterior: Posterior, outputs: Tensor, columns: Tensor, loss: Lo
         outputs, columns: of the candidates at z: ``[m, C]``, ``[k, m, C]``.
     """
     given, outputs, columns = outputs.dtype, double(outputs), double(columns)
-    gain = _shared(posterior, columns) @ _curvatures(loss, outputs)
+    inverse = _inverse(posterior)
+    if len(columns) < outputs.shape[1]:  # det(I + S H) = det(I + A⁻¹ Jᵀ H J), of k × k numbers
+        gain = inverse @ _bent(loss, outputs, columns)
+    else:
+        gain = _shared(inverse, columns) @ _curvatures(loss, outputs)
     identity = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device)
     return (0.5 * torch.linalg.slogdet(identity + gain).logabsdet).to(given)
 
@@ -304,9 +315,14 @@ def _covariance(posterior: Posterior) -> Tensor:
     return double(posterior.spread) * _inverse(posterior)
 
 
-def _shared(posterior: Posterior, columns: Tensor) -> Tensor:
+def _shared(inverse: Tensor, columns: Tensor) -> Tensor:
     """S = J A⁻¹ Jᵀ of each example ``[n, C, C]``."""
-    return torch.einsum("knc,kj,jnd->ncd", columns, _inverse(posterior), columns)
+    return torch.einsum("knc,kj,jnd->ncd", columns, inverse, columns)
+
+
+def _bent(loss: Loss, outputs: Tensor, columns: Tensor) -> Tensor:
+    """Jᵀ H J of each example ``[n, k, k]``."""
+    return torch.einsum("knc,jnc->nkj", columns, loss.curvature(outputs, columns))
 
 
 def _curvatures(loss: Loss, outputs: Tensor) -> Tensor:

@@ -179,6 +179,28 @@ def test_information_is_what_the_entropy_falls_by(targets: Tensor, loss: Loss) -
     assert int(chosen[1]) == int(second.argmax())
 
 
+def test_many_outputs_are_as_few() -> None:
+    """Of more outputs than directions systems are those of the directions: by the large ones."""
+    loss, ways = CrossEntropy(), 5
+    columns, outputs = drawn(K, N, ways, seed=9), drawn(N, ways, seed=10)
+    targets = one_hot(torch.arange(N) % ways, ways, F64)
+    curvature = quadratic(outputs, columns, targets, loss).curvature
+    held = torch.tensor([1.0, torch.inf, 0.5], dtype=F64)
+    found = posterior_of(torch.zeros(K, dtype=F64), curvature, held, SPREAD, NOISE, N)
+    inverse = covariance(found) / SPREAD
+    moves, gain = (
+        held_out_moves(found, outputs, columns, targets, loss),
+        information(found, outputs, columns, loss),
+    )
+    for i in range(N):
+        j, p = columns[:, i].T, outputs[i].softmax(0)
+        h = torch.diag(p) - torch.outer(p, p)
+        shared = j @ inverse @ j.T
+        expected = inverse @ j.T @ torch.linalg.solve(torch.eye(ways, dtype=F64) - h @ shared, p - targets[i])
+        assert near(moves[i], expected) and float(moves[i, 1]) == 0.0
+        assert near(gain[i], 0.5 * torch.logdet(torch.eye(ways, dtype=F64) + shared @ h))
+
+
 def test_innovation_is_the_distance_by_the_joint_covariance() -> None:
     found = solved(ROWS, VALUES, SquaredError())
     outputs, columns, targets = drawn(5, WAYS, seed=6), drawn(K, 5, WAYS, seed=7), drawn(5, WAYS, seed=8)

@@ -307,3 +307,23 @@ def test_the_distribution_of_the_other_kind_is_refused() -> None:
         _ = values.probabilities
     with pytest.raises(AdaptError, match="classes have no standard deviation"):
         _ = with_head().fit(POINTS, KINDS).predictive(POINTS).std
+
+
+@pytest.mark.parametrize("make", [with_head, lambda: direct(3)])
+def test_under_autocast_only_the_network_is_coarse(make: Any) -> None:
+    """What is known of z, where it leads, and what is kept have all their digits."""
+    adapter = make().to(torch.float32)
+    x = POINTS.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        task = adapter.fit(x[:18], KINDS[:18], keep=True).partial_fit(x[18:], KINDS[18:])
+        doubt = task.influence()
+        found = [task]
+        if isinstance(adapter.head, Direct):
+            sent = adapter.statistics(x, KINDS, classes=[0, 1, 2])
+            found.append(adapter.fit_statistics([sent], classes=[0, 1, 2]))
+    for it in found:
+        for name, value in adapter.subspace.parameters(it.z).items():
+            assert torch.equal(it.parameters[name], value)
+    assert np.array_equal(doubt, task.influence())
+    plain = adapter.fit(x[:18], KINDS[:18], keep=True).partial_fit(x[18:], KINDS[18:])
+    assert task.z.numpy() == pytest.approx(plain.z.numpy(), abs=0.05)
