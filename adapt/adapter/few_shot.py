@@ -203,7 +203,11 @@ class FewShotAdapter(AdapterRecord):
         with outside_autocast(z.device):
             parameters, head_state = self.subspace.parameters(z), z.new_zeros(0)
         solved_for = trace._replace(curvature=sums.curvature, prior=prior)
-        known = posterior_at(self, z, solved_for, sums.value.to(z), shape)
+        step = (z - statistics[0].at.to(z)).to(sums.gradient)
+        there = (
+            sums.value + sums.gradient @ step + 0.5 * step @ sums.curvature @ step
+        )  # of the model: no pass
+        known = posterior_at(self, z, solved_for, there.clamp(min=0).to(z), shape)
         return FittedTask(self, parameters, head_state, labels, z, trace, shape[1], known)
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":

@@ -233,7 +233,8 @@ class FittedTask(TaskRecord):
     def influence(self) -> np.ndarray:
         """How improbable the label of each support example is to a task that has not seen it ``[n]``: −log p,
         large for labels that are wrong. Closed form, nothing is fitted again. After :meth:`partial_fit`: of
-        the examples that are kept, in the order in which they came.
+        the examples that are kept, in the order in which they came. The only example of a class looks wrong
+        whatever it is.
 
         Raises:
             AdaptError: a task that was fitted without ``keep=True``, or that has no posterior; one without a

@@ -70,6 +70,23 @@ def test_where_nothing_was_learned_it_is_as_sure_as_all_examples_make_it(
     assert task.predict(X, return_std=True)[1] == pytest.approx(whole.predict(X, return_std=True)[1])
 
 
+def test_hundreds_of_single_rows_in_single_precision_do_not_drift(line: FewShotAdapter) -> None:  # noqa: F811
+    """By the closed form, and nothing grows."""
+    generator = torch.Generator().manual_seed(3)
+    x = 100 * torch.randn(400, 1, generator=generator)
+    y = 0.3 * x - 2 + torch.randn(400, 1, generator=generator)
+    task = line.to(torch.float32).fit(x[:1], y[:1])
+    for row in range(1, 400):
+        task = task.partial_fit(x[[row]], y[[row]])
+    rows = torch.cat([torch.ones_like(x), x], 1).double()
+    a = rows.T @ rows + torch.eye(2, dtype=F64)
+    expected = torch.linalg.solve(a, rows.T @ y.double())[:, 0]
+    assert task.posterior is not None and task.memory is None
+    assert torch.allclose(task.posterior.precision, a, rtol=1e-12)
+    assert torch.allclose(task.z.double(), expected, rtol=1e-5)
+    assert sum(it.numel() for it in task.posterior) == 2 + 4 + 2 + 3
+
+
 def test_a_head_that_is_fitted_is_as_sure_as_all_examples_make_it() -> None:
     y = POINTS.sum(1) + 0.1 * torch.randn(36, generator=GENERATOR, dtype=F64)
     heads = {"head": Ridge(scale=1.0), "support_head": Ridge(scale=1.0)}
@@ -299,6 +316,20 @@ def test_a_task_goes_on_where_it_was_saved(tmp_path: Path) -> None:
     replace(here, memory=None).save_pretrained(tmp_path)
     with pytest.raises(AdaptError, match="kept none"):
         adapt.load(tmp_path, backbone=adapter.backbone).partial_fit(POINTS, KINDS)
+
+
+def test_without_a_head_it_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    adapter = direct(2, regression=True)
+    y = POINTS[:, :2].sin()
+    task = adapter.fit(POINTS[:9], y[:9], keep=True).partial_fit(POINTS[9:18], y[9:18])
+    task.save_pretrained(tmp_path)
+    loaded = adapt.load(tmp_path, backbone=adapter.backbone)
+    assert np.array_equal(loaded.influence(), task.influence()) and len(task.influence()) == 18
+    here, there = (it.partial_fit(POINTS[18:], y[18:]) for it in (task, loaded))
+    for one, other in zip(
+        here.predict(POINTS, return_std=True), there.predict(POINTS, return_std=True), strict=True
+    ):
+        assert np.array_equal(one, other)
 
 
 def test_the_distribution_of_the_other_kind_is_refused() -> None:

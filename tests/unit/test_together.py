@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,11 @@ from torch import nn
 
 import adapt
 from adapt import AdaptError, FewShotAdapter
-from adapt.adapter.together import Statistics
+from adapt.adapter import Statistics
 from adapt.heads import Direct
+from tests.unit.test_uncertainty import X as LINE_X
+from tests.unit.test_uncertainty import Y as LINE_Y
+from tests.unit.test_uncertainty import line  # noqa: F401 (a fixture)
 
 X = torch.linspace(-3, 3, 10)[:, None]
 BAD: list[tuple[Callable[[Statistics], Any], str]] = [
@@ -91,3 +94,18 @@ def test_classes_of_all_clients() -> None:
             adapter.statistics(X, y, classes=classes)
     with pytest.raises(AdaptError, match="give the 3 labels of all clients"):
         adapter.fit_statistics(sent, classes=["a", "b"])
+
+
+def test_where_nothing_was_learned_it_is_as_sure_as_the_joint_fit(line: FewShotAdapter) -> None:  # noqa: F811
+    line = line.replace(calibration=None)
+    parts = list(zip(LINE_X.split([2, 3, 4]), LINE_Y.split([2, 3, 4]), strict=True))
+    sent = [Statistics(**asdict(line.statistics(*part))) for part in parts]
+    together, whole = line.fit_statistics(sent), line.fit(LINE_X, LINE_Y)
+    assert together.predict(LINE_X, return_std=True)[1] == pytest.approx(
+        whole.predict(LINE_X, return_std=True)[1]
+    )
+    assert together.posterior is not None
+    rows = torch.cat([torch.ones_like(LINE_X), LINE_X], 1)
+    z = torch.linalg.solve(rows.T @ rows + torch.eye(2, dtype=LINE_X.dtype), rows.T @ LINE_Y)
+    noise = ((rows @ z - LINE_Y).square().sum() + z.square().sum()) / 9
+    assert float(together.posterior.noise) == pytest.approx(float(noise))
