@@ -40,8 +40,8 @@ def known_from(tensors: Mapping[str, Tensor]) -> tuple[Posterior | None, Memory 
     """The posterior and the examples of a saved task with ``tensors``; None if it was saved without."""
     if "precision" not in tensors:
         return None, None
-    precision = double(tensors["precision"])
-    posterior = Posterior(tensors["z"], precision, tensors["prior"], *tensors["scales"])
+    precision, scales = double(tensors["precision"]), double(tensors["scales"])
+    posterior = Posterior(tensors["z"], precision, tensors["prior"], *scales)
     return posterior, Memory(*(tensors[name] for name in MEMORY)) if MEMORY[0] in tensors else None
 
 
@@ -83,12 +83,12 @@ def _positive(precision: Tensor) -> bool:
 
 
 def moved_known(posterior: Posterior | None, like: Tensor) -> Posterior | None:
-    """``posterior`` on the device of ``like``, in its dtype; the precision stays as wide as it is."""
+    """``posterior`` on the device of ``like``; z and the prior in its dtype, the rest as wide as it is."""
     if posterior is None:
         return None
     dtype = torch.float32 if like.device.type == "mps" else torch.float64  # see adapt.precision.double
-    precision = posterior.precision.to(device=like.device, dtype=dtype)
-    return Posterior(*(it.to(like) for it in posterior))._replace(precision=precision)
+    there = Posterior(*(it.to(device=like.device, dtype=dtype) for it in posterior))
+    return there._replace(z=posterior.z.to(like), prior=posterior.prior.to(like))
 
 
 def moved_watch(watch: Watch | None, like: Tensor) -> Watch | None:

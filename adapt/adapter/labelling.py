@@ -10,7 +10,7 @@ from adapt.adapter.uncertainty import known, linearised, through
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
 from adapt.inner.posterior import Posterior, choose, held_out_moves, variances
-from adapt.precision import outside_autocast
+from adapt.precision import double, outside_autocast
 
 __all__ = ["left_out", "suggested"]
 
@@ -61,6 +61,6 @@ def _held_out(task: TaskRecord, posterior: Posterior, memory: Memory) -> np.ndar
         return found
     # How sure it is of them without the example is left as it is with it.
     variance = variances(posterior, columns) + posterior.noise
-    losses = 0.5 * ((outputs - targets).square() / variance + (2 * torch.pi * variance).log())
-    found = losses.sum(1).cpu().numpy()
+    losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
+    found = losses.sum(1).to(outputs).cpu().numpy()
     return found

@@ -161,7 +161,7 @@ def _learned(
     before = forgotten(posterior, forget)._replace(spread=one, noise=one)
     grown = innovation(before, outputs, columns, targets) / targets.shape[1]
     found = (posterior.spread * before.examples + grown) / after.examples.clamp(min=1)
-    found = representable(found, one)
+    found = representable(found)
     return after._replace(spread=found, noise=found)
 
 

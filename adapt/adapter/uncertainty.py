@@ -24,7 +24,7 @@ from adapt.errors import AdaptError
 from adapt.forward import pushforward
 from adapt.inner import Trace
 from adapt.inner.posterior import Posterior, posterior_of, variances
-from adapt.precision import outside_autocast, wide
+from adapt.precision import double, outside_autocast, wide
 
 __all__ = [
     "Predictive",
@@ -45,7 +45,8 @@ class Predictive:
 
     Attributes:
         mean: predicted values, or logits ``[m, C]``.
-        epistemic: their variance ``[m, C]``, in squared units of the outputs: what more examples would lower.
+        epistemic: their variance ``[m, C]``, float64, in squared units of the outputs: what more examples
+            would lower.
         noise: regression: variance of an observation around the mean that one more example would not lower;
             classes: the temperature.
         regression: whether outputs are values; else they are logits.
@@ -65,7 +66,7 @@ class Predictive:
         """
         if not self.regression:
             raise AdaptError("classes have no standard deviation: use probabilities")
-        found: np.ndarray = np.sqrt(self.epistemic + self.noise)
+        found: np.ndarray = np.sqrt(self.epistemic + self.noise).astype(self.mean.dtype)
         return found
 
     @property
@@ -84,7 +85,7 @@ class Predictive:
             raise AdaptError("values have no probabilities: use mean and std")
         scaled = self.mean / np.sqrt(self.noise**2 + pi / 8 * self.epistemic)
         shifted = np.exp(scaled - scaled.max(1, keepdims=True))
-        found: np.ndarray = shifted / shifted.sum(1, keepdims=True)
+        found: np.ndarray = (shifted / shifted.sum(1, keepdims=True)).astype(self.mean.dtype)
         return found
 
 
@@ -173,7 +174,8 @@ def outputs_of(task: TaskRecord, features: Tensor, columns: Tensor) -> tuple[Ten
 def predictive_of(task: TaskRecord, x: Examples, batch_size: int | None) -> Predictive:
     """Moments of the outputs for ``x [m, *input_shape]``."""
     posterior = known(task)
-    means, spreads = [posterior.z.new_zeros(0, task.outputs)], [posterior.z.new_zeros(0, task.outputs)]
+    means = [posterior.z.new_zeros(0, task.outputs)]
+    spreads = [double(means[0])]
     for examples in task.adapter.batches(x, batch_size):
         outputs, columns = linearised(task, examples, posterior)
         means.append(outputs)

@@ -17,7 +17,8 @@ approximate leave-one-out cross-validation*; MacKay (1992), *Information-Based O
 Data Selection*. Differences: s is learned apart from the noise σ², since most of what is left after adapting
 is what k directions cannot do, and A is that of the linearisation that z was solved for.
 
-A is float64, which holds the square of anything that float32 does, and a small example added to very many.
+A and all variances are float64, which holds the square of anything that float32 does, and a small example
+added to very many.
 """
 
 from collections.abc import Sequence
@@ -57,7 +58,8 @@ class Posterior(NamedTuple):
         precision: A ``[k, k]``, float64, in units of the loss; infinity on the diagonal of a direction that
             is held.
         prior: the diagonal of Λ⁻¹ ``[k]``, in the same units.
-        spread: s > 0, scalar: the loss divided by it is a negative log-likelihood, s A⁻¹ the covariance of z.
+        spread: s > 0, scalar, float64 as the next two: the loss divided by it is a negative log-likelihood, s
+            A⁻¹ the covariance of z.
         noise: regression: σ², the variance of an observation, in squared units of the values. Classes: the
             temperature that logits are divided by.
         examples: n, of how many it is made, scalar; what was forgotten counts less.
@@ -96,7 +98,7 @@ def posterior_of(
         >>> covariance(found)
         tensor([[0.2500]])
     """
-    scalars = (it if isinstance(it, Tensor) else z.new_tensor(it) for it in (spread, noise, examples))
+    scalars = (double(z.new_zeros(())) + it for it in (spread, noise, examples))
     return Posterior(z, double(curvature) + torch.diag(double(prior)), prior, *scalars)
 
 
@@ -113,9 +115,9 @@ def predictive(posterior: Posterior, outputs: Tensor, columns: Tensor) -> Moment
 
 
 def variances(posterior: Posterior, columns: Tensor) -> Tensor:
-    """The diagonals of :func:`predictive`'s covariances ``[m, C]``, from ``columns [k, m, C]``."""
+    """The diagonals of :func:`predictive`'s covariances ``[m, C]``, float64, from ``columns [k, m, C]``."""
     wide = double(columns)
-    return torch.einsum("kmc,kj,jmc->mc", wide, _covariance(posterior), wide).to(columns)
+    return torch.einsum("kmc,kj,jmc->mc", wide, _covariance(posterior), wide)
 
 
 def log_evidence(posterior: Posterior, value: Tensor, targets: Tensor, loss: Loss) -> Tensor:

@@ -87,6 +87,22 @@ def test_hundreds_of_single_rows_in_single_precision_do_not_drift(line: FewShotA
     assert sum(it.numel() for it in task.posterior) == 2 + 4 + 2 + 3
 
 
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
+def test_a_change_is_noticed_whatever_the_unit_and_the_first_examples(
+    line: FewShotAdapter,  # noqa: F811
+    size: float,
+) -> None:
+    """Two examples lie on a line exactly, and nothing was learned: by them any other is a surprise."""
+    generator = torch.Generator().manual_seed(4)
+    task = line.replace(calibration=None).to(torch.float32)
+    task = task.fit(X[:2].float(), size * X[:2].float())
+    for slope in (1.0,) * 20 + (-2.0,) * 3:
+        y = slope * X + 0.1 * torch.randn(9, 1, generator=generator, dtype=F64)
+        task = task.partial_fit(X.float(), (size * y).float(), on_change="forget")
+    assert task.posterior is not None and float(task.posterior.examples) == 27
+    assert task.predict([[1.0]])[0, 0] / size == pytest.approx(-2.0, abs=0.4)
+
+
 def test_a_head_that_is_fitted_is_as_sure_as_all_examples_make_it() -> None:
     y = POINTS.sum(1) + 0.1 * torch.randn(36, generator=GENERATOR, dtype=F64)
     heads = {"head": Ridge(scale=1.0), "support_head": Ridge(scale=1.0)}
