@@ -171,7 +171,8 @@ class FittedTask(TaskRecord):
 
     def surprise(self, x: Examples, y: Labels | None = None) -> Surprise:
         """How little labels ``y`` of further examples ``x [n, …]`` fit what is known of the task: a small
-        ``p_value`` says that it is another one by now.
+        ``p_value`` says that it is another one by now, or that the network cannot represent it as closely as
+        the noise of the adapter's calibration says.
 
         Raises:
             AdaptError: as :meth:`predictive`, or examples or labels that cannot be used.
@@ -191,8 +192,8 @@ class FittedTask(TaskRecord):
         only, with a tangent for each direction.
 
         Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]``. One
-        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps the newest 1,024, linearised,
-        and may learn new classes.
+        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps those of ``fit``, and of all
+        the newest 1,024 from then on, linearised, and may learn new classes.
 
         Args:
             x, y: as for :meth:`FewShotAdapter.fit`.

@@ -128,13 +128,16 @@ def _without_head(
         )
         return _moved(task, posterior, watch=watch, memory=None)
     outputs, columns = linearised(task, examples, posterior)
+    changed = False
     if notices:
         probabilities = predicted(task, posterior, outputs, columns).probabilities
-        if _of_classes(probabilities, y, task.classes_).p_value < level:
-            posterior, forget = fresh(posterior), 0.0
-            outputs, columns = linearised(task, examples, posterior)
-    if task.memory is not None and forget == 1:
-        memory = joined(task.memory, memory_of(outputs, columns, targets, posterior.z), adapter.loss)
+        changed = _of_classes(probabilities, y, task.classes_).p_value < level
+    if changed:
+        posterior = fresh(posterior)
+        outputs, columns = linearised(task, examples, posterior)
+    if task.memory is not None and (changed or forget == 1):
+        new = memory_of(outputs, columns, targets, posterior.z)
+        memory = new if changed else joined(task.memory, new, adapter.loss)
     return _moved(task, learn(posterior, outputs, columns), memory=memory)
 
 

@@ -301,6 +301,19 @@ def test_after_a_change_with_one_example_of_each_class_nothing_is_known_of_z() -
     assert one.predict(POINTS[:2]).tolist() == [False, True]
 
 
+def test_without_a_head_a_change_of_classes_leaves_the_latest_examples_alone() -> None:
+    """z and what is kept are those of a step from the prior on them, as a fit takes it."""
+    adapter = direct(3)
+    task = adapter.fit(POINTS, KINDS, keep=True)
+    turned = (KINDS[:9] + 1) % 3
+    changed = task.partial_fit(POINTS[:9], turned, on_change="forget", level=1.0)
+    alone = adapter.fit(POINTS[:9], turned, keep=True)
+    assert changed.posterior is not None and float(changed.posterior.examples) == 9
+    assert torch.allclose(changed.z, alone.z) and changed.influence() == pytest.approx(alone.influence())
+    same = task.partial_fit(POINTS[:9], turned, on_change="forget", level=0.0)
+    assert same.posterior is not None and float(same.posterior.examples) == 45
+
+
 def test_fits_again_end_no_worse_than_they_began() -> None:
     """What is known of the examples that are kept is what a fit of them finds, guard included."""
     adapter = with_head().replace(solver=GaussNewton())
