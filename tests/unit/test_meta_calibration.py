@@ -87,6 +87,8 @@ def test_tasks_of_one_size_say_nothing_of_others() -> None:
     assert found is not None and found.decline == 0.0
     one = calibrated(line, Lines(16), 1).calibration  # type: ignore[arg-type]
     assert one is not None and one.decline == 0.0
+    sine = calibrated(adapt.load("mlp_sinusoid"), FunctionTasks(Sinusoid(), 5, 10, "validation"), 1)
+    assert sine.calibration is not None and sine.calibration.decline == 0.0
     task, episode = line.replace(calibration=one), next(iter(Lines(16).episodes(0, 1)))
     mean, std = task.fit(episode.support_x, episode.support_y).predict(episode.query_x, return_std=True)
     scaled = (mean - episode.query_y.numpy()) / std
