@@ -5,9 +5,11 @@ from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.loading import load
 from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Saved, Support
+from adapt.adapter.online import Surprise
 from adapt.adapter.peft import export_peft
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState, identity_state, initial_state, layered_state
+from adapt.adapter.together import Statistics
 from adapt.adapter.uncertainty import Predictive
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "Problem",
     "Role",
     "Saved",
+    "Statistics",
     "Support",
+    "Surprise",
     "export_peft",
     "identity_state",
     "initial_state",

@@ -19,8 +19,9 @@ from adapt.adapter.state import AdapterState
 from adapt.heads.base import is_concrete
 from adapt.inner import Loss, Model, Solver, Trace
 from adapt.inner.solver import OnStep, is_stepwise
+from adapt.precision import double
 
-__all__ = ["Adapted", "Settled", "adapt", "can_adapt", "settle"]
+__all__ = ["WORSE", "Adapted", "Settled", "adapt", "can_adapt", "settle"]
 
 ONE_SHOT = "not adapted: a class has a single example, and nothing is left of it when it is left out"
 WORSE = "not adapted: the support loss was greater after adapting than before"
@@ -122,7 +123,7 @@ def _improved(
     """Whether the support loss at ``features`` is finite and no greater than ``before``, and they too are
     finite; and what it is, there or where it is not so, before. Costs no pass."""
     with torch.no_grad():
-        after = loss.value(model.readout(features, None), targets)
+        after = loss.value(double(model.readout(features, None)), double(targets))  # of squares
         start = after if before is None else before
         improved = (after <= start * (1 + 1e-6)) & torch.isfinite(features).all()
         return improved, torch.where(improved, after, start)

@@ -12,8 +12,9 @@ from torch import Tensor
 from adapt.checks import between, check_settings, positive
 from adapt.errors import AdaptError
 from adapt.inner import Loss
+from adapt.precision import double
 
-__all__ = ["Calibration", "described", "read_calibration", "scales"]
+__all__ = ["Calibration", "described", "read_calibration", "representable", "scales"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def described(calibration: Calibration | None) -> dict[str, float] | None:
 def scales(
     calibration: Calibration | None, loss: Loss, value: Tensor, z: Tensor, prior: Tensor, shape: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """``spread`` and ``noise``, scalars like ``z [k]``: those that were learned; where nothing was, 1 for
+    """``spread`` and ``noise``, scalars, float64: those that were learned; where nothing was, 1 for
     classes, and for values what makes the support set most probable.
 
         s = (2 ℓ(z) + zᵀ Λ⁻¹ z) / (n C)
@@ -81,10 +82,17 @@ def scales(
         prior: the diagonal of Λ⁻¹ ``[k]``.
         shape: of the targets, n and C.
     """
+    one = double(z.new_ones(()))
     if calibration is not None:
-        return calibration.spread_of(z.new_tensor(shape[0])), z.new_tensor(calibration.noise)
+        return calibration.spread_of(one * shape[0]), one * calibration.noise
     if not loss.regression:
-        return z.new_ones(()), z.new_ones(())
-    moved = (prior.where(prior.isfinite(), prior.new_zeros(())) * z.square()).sum()
-    found = ((2 * value + moved) / prod(shape)).clamp(min=torch.finfo(z.dtype).tiny)  # of a perfect fit, too
-    return found.to(z), found.to(z)
+        return one, one
+    moved = (double(prior.where(prior.isfinite(), prior.new_zeros(()))) * double(z).square()).sum()
+    found = representable((2 * double(value) + moved) / prod(shape))
+    return found, found
+
+
+def representable(variance: Tensor) -> Tensor:
+    """``variance`` as a positive number, also that of a perfect fit."""
+    limits = torch.finfo(variance.dtype)
+    return variance.clamp(min=limits.tiny, max=limits.max)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from adapt.adapter.parts import check_names
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
-from adapt.adapter.together import Statistics, solved, statistics_of
+from adapt.adapter.together import Statistics, solved, statistics_of, whole_classes
 from adapt.adapter.uncertainty import posterior_at
 from adapt.adapter.untrained import untrained
 from adapt.errors import AdaptError
@@ -157,7 +156,12 @@ class FewShotAdapter(AdapterRecord):
             return task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
 
     def statistics(
-        self, x: Examples, y: Labels, *, classes: Sequence[Any] | None = None, at: Tensor | None = None
+        self,
+        x: Examples,
+        y: Labels | None = None,
+        *,
+        classes: Sequence[Any] | None = None,
+        at: Tensor | None = None,
     ) -> Statistics:
         """What ``x`` and ``y``, the examples of one of several who adapt together, say of z: k² + k numbers,
         from which :meth:`fit_statistics` adapts to all examples.
@@ -178,8 +182,7 @@ class FewShotAdapter(AdapterRecord):
             >>> torch.allclose(together.z, alone.z, atol=1e-5)
             True
         """
-        labels = None if classes is None else np.unique(np.asarray(classes))
-        return statistics_of(self, x, y, labels, at)
+        return statistics_of(self, x, y, classes, at)
 
     def fit_statistics(
         self, statistics: Sequence[Statistics], *, classes: Sequence[Any] | None = None
@@ -188,18 +191,23 @@ class FewShotAdapter(AdapterRecord):
         they take theirs ``at=task.z``.
 
         Raises:
-            AdaptError: none, or some of another adapter or round.
+            AdaptError: none, some of another adapter or round, or that are no sums over examples.
         """
         z, sums = solved(self, statistics)
-        labels = np.empty(0) if classes is None else np.unique(np.asarray(classes))
+        labels = whole_classes(self, classes)
         if not self.loss.regression and len(labels) != statistics[0].outputs:
             raise AdaptError(f"classes={classes}: give the {statistics[0].outputs} labels of all clients")
         shape = (sum(part.examples for part in statistics), statistics[0].outputs)
         prior = getattr(self.solver, "damping", 1.0) * self.state.learned.precision
         trace = Trace(sums.value[None].to(z), 1.0 + len(z))
-        parameters, head_state = self.subspace.parameters(z), z.new_zeros(0)
-        solved_for = trace._replace(curvature=sums.curvature.to(z), prior=prior)
-        known = posterior_at(self, z, solved_for, sums.value.to(z), shape)
+        with outside_autocast(z.device):
+            parameters, head_state = self.subspace.parameters(z), z.new_zeros(0)
+        solved_for = trace._replace(curvature=sums.curvature, prior=prior)
+        step = (z - statistics[0].at.to(z)).to(sums.gradient)
+        there = (
+            sums.value + sums.gradient @ step + 0.5 * step @ sums.curvature @ step
+        )  # of the model: no pass
+        known = posterior_at(self, z, solved_for, there.clamp(min=0).to(z), shape)
         return FittedTask(self, parameters, head_state, labels, z, trace, shape[1], known)
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
+from adapt.adapter.known import moved_known, moved_watch
 from adapt.adapter.labelling import left_out, suggested
 from adapt.adapter.loaders import paired
 from adapt.adapter.moved import Target, moved
@@ -43,7 +44,7 @@ class FittedTask(TaskRecord):
         outputs: numbers that are predicted of an example, C.
         posterior: what the support set says of z (:mod:`adapt.inner.posterior`); None where the solver has no
             curvature, or nothing was adapted.
-        memory: the examples, linearised, where ``fit`` was told to keep them; not saved.
+        memory: the examples, linearised, where ``fit`` was told to keep them; saved with the task.
         watch: what :meth:`partial_fit` notices a change by; not saved.
     """
 
@@ -168,9 +169,10 @@ class FittedTask(TaskRecord):
         """
         return predictive_of(self, x, batch_size)
 
-    def surprise(self, x: Examples, y: Labels) -> Surprise:
+    def surprise(self, x: Examples, y: Labels | None = None) -> Surprise:
         """How little labels ``y`` of further examples ``x [n, …]`` fit what is known of the task: a small
-        ``p_value`` says that it is another one by now.
+        ``p_value`` says that it is another one by now, or that the network cannot represent it as closely as
+        the noise of the adapter's calibration says.
 
         Raises:
             AdaptError: as :meth:`predictive`, or examples or labels that cannot be used.
@@ -180,7 +182,7 @@ class FittedTask(TaskRecord):
     def partial_fit(
         self,
         x: Examples,
-        y: Labels,
+        y: Labels | None = None,
         *,
         forget: float = 1.0,
         on_change: OnChange = "ignore",
@@ -190,17 +192,19 @@ class FittedTask(TaskRecord):
         only, with a tangent for each direction.
 
         Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]``. One
-        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps the newest 1,024, linearised,
-        and may learn new classes.
+        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps those of ``fit``, and of all
+        the newest 1,024 from then on, linearised, and may learn new classes.
 
         Args:
+            x, y: as for :meth:`FewShotAdapter.fit`.
             forget: γ, 0 … 1: what counts on of what was known; 1 forgets nothing. With a head that is fitted,
                 the share of the examples of every class that is kept, the newest.
             on_change: ``forget``: go on from what the latest examples say alone once it is clear that the
-                task has changed. Without a head: a rival that starts from the prior when examples are
+                task has changed. Values without a head: a rival that starts from the prior when examples are
                 surprising takes over if it predicts better (:mod:`adapt.inner.change`), which costs two
                 passes while there is one. With a head that is fitted, and for classes: if their
-                :meth:`surprise` is below ``level``.
+                :meth:`surprise` is below ``level``; of classes that they show none of, what a head knew is
+                kept.
             level: p-value, of classes and of heads that are fitted.
 
         Raises:
@@ -229,10 +233,13 @@ class FittedTask(TaskRecord):
 
     def influence(self) -> np.ndarray:
         """How improbable the label of each support example is to a task that has not seen it ``[n]``: −log p,
-        large for labels that are wrong. Closed form, nothing is fitted again.
+        large for labels that are wrong. Closed form, nothing is fitted again. After :meth:`partial_fit`: of
+        the examples that are kept, in the order in which they came. The only example of a class looks wrong
+        whatever it is.
 
         Raises:
-            AdaptError: a task that was fitted without ``keep=True``, or that has no posterior.
+            AdaptError: a task that was fitted without ``keep=True``, or that has no posterior; one without a
+                head that has forgotten.
         """
         return left_out(self)
 
@@ -240,12 +247,10 @@ class FittedTask(TaskRecord):
         """The same task on another device, in another dtype, or both: see :meth:`FewShotAdapter.to`."""
         adapter = moved(self.adapter, target, dtype)
         like = adapter.state.origin
-        own = {
-            name: getattr(self, name)
-            for name in ("parameters", "head_state", "z", "trace", "posterior", "memory", "watch")
-        }
+        own = {name: getattr(self, name) for name in ("parameters", "head_state", "z", "trace", "memory")}
         there = tree_map(lambda it: it.to(like) if isinstance(it, Tensor) else it, own)
-        return replace(self, adapter=adapter, **there)
+        known, watch = moved_known(self.posterior, like), moved_watch(self.watch, like)
+        return replace(self, adapter=adapter, posterior=known, watch=watch, **there)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical

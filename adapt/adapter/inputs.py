@@ -17,11 +17,11 @@ from adapt.backbones import Pictures, Tokenise
 from adapt.errors import AdaptError
 from adapt.heads import one_hot
 from adapt.inner import Loss
-from tasks.readers.labels import as_array, classes_of, kind_of, positions, read_labels
+from tasks.readers.labels import as_array, classes_of, positions, read_labels, widened
 from tasks.readers.pictures import channels_first, channels_of, fractions, is_bytes, is_picture, pixels
 from tasks.readers.texts import check_listed, holds_texts, read_texts
 
-__all__ = ["Examples", "Labels", "as_examples", "as_positions", "as_targets", "label_classes"]
+__all__ = ["Examples", "Labels", "as_examples", "as_positions", "as_targets", "label_classes", "no_other"]
 
 #: What ``fit`` and ``predict`` take.
 Examples = Tensor | np.ndarray | Sequence[Any] | Dataset[Any] | DataLoader[Any]
@@ -242,19 +242,23 @@ def label_classes(y: Any, n: int, classes: np.ndarray) -> tuple[np.ndarray, np.n
     ``y``, int64 ``[n]``.
 
     Raises:
-        AdaptError: labels that cannot be used, or of another kind than the classes.
+        AdaptError: labels that cannot be used, of another kind than the classes, or that no type holds with
+            them.
     """
-    labels = read_labels(y, n, AdaptError)
-    if (labels.dtype.kind == "U") != (classes.dtype.kind == "U"):
-        raise AdaptError(
-            f"y holds {kind_of(labels)}, such as {labels[0].item()!r}, but the classes are "
-            f"{kind_of(classes)}: give "
-            "labels the type that they had in fit"
-        )
-    every = np.unique(np.concatenate([classes, labels]))
-    if every.dtype.kind == "f" and "f" not in (labels.dtype.kind, classes.dtype.kind):
-        raise AdaptError("y holds whole numbers that no type holds together with the classes: use strings")
-    return every, np.searchsorted(every, labels).astype(np.int64)
+    return widened(read_labels(y, n, AdaptError), classes, AdaptError)
+
+
+def no_other(y: Any, n: int, classes: np.ndarray, why: str) -> np.ndarray:
+    """As :func:`as_positions`, of labels that are all classes; ``why`` they must be, says what to do.
+
+    Raises:
+        AdaptError: labels that cannot be used, or that are no class.
+    """
+    place = as_positions(y, n, classes)
+    if (place < 0).any():
+        row = int(np.flatnonzero(place < 0)[0])
+        raise AdaptError(f"y[{row}] is {read_labels(y, n, AdaptError)[row].item()!r}, no class here: {why}")
+    return place
 
 
 def _values(y: Any, n: int, like: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ import numpy as np
 import torch
 
 from adapt.adapter.inputs import Examples
-from adapt.adapter.problem import model_of
+from adapt.adapter.problem import Memory, model_of
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.uncertainty import known, linearised, through
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
-from adapt.inner.posterior import choose, held_out_moves, variances
+from adapt.inner.posterior import Posterior, choose, held_out_moves, variances
+from adapt.precision import double, outside_autocast
 
 __all__ = ["left_out", "suggested"]
 
@@ -33,10 +34,19 @@ def left_out(task: TaskRecord) -> np.ndarray:
 
         o_i(h^(−i), z₋ᵢ) ≈ o_i(h^(−i), z*) + ∂o_i/∂z (z₋ᵢ − z*)
     """
-    posterior, memory, problem = known(task), task.memory, task.adapter.problem
+    posterior, memory = known(task), task.memory
     if memory is None:
-        raise AdaptError("this task kept no examples to look back at: use adapter.fit(x, y, keep=True)")
-    targets, features = memory.targets, memory.at(task.z)
+        raise AdaptError(
+            "this task kept no examples to look back at: use adapter.fit(x, y, keep=True), and without a "
+            "head no partial_fit that forgets"
+        )
+    with outside_autocast(task.z.device):  # the network does not run
+        return _held_out(task, posterior, memory)
+
+
+def _held_out(task: TaskRecord, posterior: Posterior, memory: Memory) -> np.ndarray:
+    """−log p ``[n]`` of what is remembered, each without itself."""
+    problem, targets, features = task.adapter.problem, memory.targets, memory.at(task.z)
     model = model_of(memory.at, task.adapter.state, targets, problem)
     moves = held_out_moves(
         posterior,
@@ -51,6 +61,6 @@ def left_out(task: TaskRecord) -> np.ndarray:
         return found
     # How sure it is of them without the example is left as it is with it.
     variance = variances(posterior, columns) + posterior.noise
-    losses = 0.5 * ((outputs - targets).square() / variance + (2 * torch.pi * variance).log())
-    found = losses.sum(1).cpu().numpy()
+    losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
+    found = losses.sum(1).to(outputs).cpu().numpy()
     return found

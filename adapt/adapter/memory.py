@@ -8,15 +8,18 @@ A head that is fitted depends on all examples, so a task with one keeps them in 
 import torch
 from torch import Tensor
 
-from adapt.adapter.adapting import can_adapt
+from adapt.adapter.adapting import can_adapt, settle
 from adapt.adapter.problem import Memory, model_of
 from adapt.adapter.record import AdapterRecord
-from adapt.adapter.uncertainty import moving_features
+from adapt.adapter.uncertainty import moving_features, posterior_at
+from adapt.errors import AdaptError
+from adapt.inner import Loss, Trace
 from adapt.inner.linearised import solve_linear
-from adapt.inner.posterior import Posterior, posterior_of
+from adapt.inner.posterior import Posterior
 from adapt.inner.solver import Learned
+from adapt.precision import outside_autocast
 
-__all__ = ["ROWS", "joined", "newest", "refitted", "remembered"]
+__all__ = ["ROWS", "joined", "kept", "memory_of", "newest", "refitted", "remembered"]
 
 #: Examples that are kept; of more, the oldest of the class that has most go first.
 ROWS = 1024
@@ -27,62 +30,81 @@ STEPS = 8
 def remembered(adapter: AdapterRecord, examples: Tensor, targets: Tensor, posterior: Posterior) -> Memory:
     """``examples [n, …]`` with ``targets [n, C]``, linearised at the mean of ``posterior``; one pass of 1 +
     k."""
-    features, columns = moving_features(adapter, examples, posterior)
-    return Memory(features - torch.tensordot(posterior.z.to(features), columns, 1), columns, targets)
+    return memory_of(*moving_features(adapter, examples, posterior), targets, posterior.z)
 
 
-def joined(before: Memory, after: Memory) -> Memory:
-    """Both, of which no more than :data:`ROWS` are kept."""
+def memory_of(features: Tensor, columns: Tensor, targets: Tensor, z: Tensor) -> Memory:
+    """Of ``features [n, D]`` at z ``[k]`` and their derivatives ``columns [k, n, D]``."""
+    with outside_autocast(features.device):
+        return Memory(features - torch.tensordot(z.to(features), columns, 1), columns, targets)
+
+
+def joined(before: Memory, after: Memory, loss: Loss) -> Memory:
+    """Both, of which no more than :data:`ROWS` are kept.
+
+    Raises:
+        AdaptError: they are of different networks.
+    """
+    if before.base.shape[1] != after.base.shape[1]:
+        raise AdaptError(
+            f"the examples that the task keeps have {before.base.shape[1]} features, and the network makes "
+            f"{after.base.shape[1]}: the saved task is damaged, or of another backbone"
+        )
     both = Memory(
         torch.cat([before.base, after.base]),
         torch.cat([before.columns, after.columns], 1),
         torch.cat([before.targets, after.targets]),
     )
-    return _kept(both, _within(both.targets, ROWS))
+    if len(both.targets) <= ROWS:
+        return both
+    classes = _classes(both.targets, loss)
+    # Again and again the oldest of the class that has most: of those of a class, those with most after them.
+    order = torch.argsort(_age(classes) * (int(classes.max()) + 1) - classes, stable=True)
+    keep = torch.zeros(len(classes), dtype=torch.bool, device=classes.device)
+    keep[order[:ROWS]] = True
+    return kept(both, keep)
 
 
-def newest(memory: Memory, share: float) -> Memory:
+def newest(memory: Memory, share: float, loss: Loss) -> Memory:
     """Of every class (in regression: of all) the newest ``share``, one at least."""
-    classes = _classes(memory.targets)
-    age = (classes[:, None] == classes[None, :]).triu(1).sum(1)  # how many of its class came after it
-    count = (classes[:, None] == classes[None, :]).sum(1)
-    return _kept(memory, age < (share * count).round().clamp(min=1))
+    classes = _classes(memory.targets, loss)
+    count = torch.bincount(classes)[classes]
+    return kept(memory, _age(classes) < (share * count).round().clamp(min=1))
 
 
 def refitted(adapter: AdapterRecord, memory: Memory, posterior: Posterior) -> tuple[Tensor, Posterior]:
-    """The state of the head, and the posterior, from all that is remembered. z stays where it is as long as a
-    class has a single example."""
+    """The state of the head, and the posterior, from all that is remembered, as :func:`adapt` finds them. z
+    stays where it is as long as a class has a single example."""
     state, problem, targets = adapter.state, adapter.problem, memory.targets
-    with torch.no_grad():
-        known = posterior
-        if can_adapt(targets, problem.loss):
-            readout = model_of(memory.at, state, targets, problem).readout
-            learned = Learned(posterior.prior, state.learned.damping, state.learned.rates)
-            base, columns = memory.base, memory.columns
-            found = solve_linear(base, columns, readout, targets, problem.loss, learned, STEPS)
-            z = found.z.to(posterior.z)
-            assert found.curvature is not None
-            known = posterior_of(
-                z, found.curvature.to(z), posterior.prior, posterior.spread, posterior.noise, len(targets)
-            )
-        return problem.head.fit(memory.at(known.z), targets), known
+    with torch.no_grad(), outside_autocast(targets.device):
+        if not can_adapt(targets, problem.loss):
+            return problem.head.fit(memory.at(posterior.z), targets), posterior
+        model = model_of(memory.at, state, targets, problem)
+        learned = Learned(posterior.prior, state.learned.damping, state.learned.rates)
+        found = solve_linear(
+            memory.base, memory.columns, model.readout, targets, problem.loss, learned, STEPS
+        )
+        z, before = found.z.to(posterior.z), found.losses[0]
+        end = settle(model, torch.zeros_like(z), z, before, targets, problem)
+        trace = Trace(found.losses, 0.0, "", found.curvature, posterior.prior)
+        known = posterior_at(adapter, end.point, trace, end.value.to(z), targets.shape)
+        return end.head_state, posterior if known is None else known
 
 
-def _classes(targets: Tensor) -> Tensor:
-    """Of each row ``[n]``: its class; rows of values are all of one."""
-    hot = bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
-    return targets.argmax(1) if hot and targets.shape[1] > 1 else targets.new_zeros(len(targets))
-
-
-def _within(targets: Tensor, most: int) -> Tensor:
-    keep = torch.ones(len(targets), dtype=torch.bool, device=targets.device)
-    classes = _classes(targets)
-    for _ in range(len(targets) - most):
-        counts = torch.bincount(classes[keep].long())
-        largest = (classes == counts.argmax()) & keep
-        keep[int(largest.nonzero()[0])] = False
-    return keep
-
-
-def _kept(memory: Memory, keep: Tensor) -> Memory:
+def kept(memory: Memory, keep: Tensor) -> Memory:
+    """The rows ``keep [n]`` says."""
     return Memory(memory.base[keep], memory.columns[:, keep], memory.targets[keep])
+
+
+def _classes(targets: Tensor, loss: Loss) -> Tensor:
+    """Of each row ``[n]``: its class; rows of values are all of one."""
+    return targets.new_zeros(len(targets), dtype=torch.int64) if loss.regression else targets.argmax(1)
+
+
+def _age(classes: Tensor) -> Tensor:
+    """How many of its class came after each ``[n]``."""
+    order = torch.argsort(classes, stable=True)
+    last = torch.bincount(classes).cumsum(0)[classes[order]] - 1
+    age = torch.empty_like(order)
+    age[order] = last - torch.arange(len(order), device=order.device)
+    return age

@@ -153,6 +153,10 @@ class TaskRecord:
     memory: Memory | None = None
     watch: Watch | None = None
 
+    def __post_init__(self) -> None:
+        # As a file holds it: sums over columns in another order are other bits.
+        object.__setattr__(self, "head_state", self.head_state.contiguous())
+
     def __repr__(self) -> str:
         """A line: what an interactive session shows of it."""
         classes = self.classes_.tolist()

@@ -19,12 +19,12 @@ from adapt.adapter.calibration import described, read_calibration
 from adapt.adapter.card import model_card
 from adapt.adapter.described import build_component, describe_component
 from adapt.adapter.formats import FORMAT, upgraded
+from adapt.adapter.known import KNOWN, known_from, known_tensors
 from adapt.adapter.moved import moved
 from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.state import AdapterState
 from adapt.adapter.verified import (
     PARAMETERS,
-    POSTERIOR,
     check_arrived,
     check_state,
     check_task,
@@ -32,8 +32,6 @@ from adapt.adapter.verified import (
     cost_of,
     decisive_sha256,
     entry,
-    posterior_from,
-    posterior_tensors,
 )
 from adapt.artifact import TENSORS, Layout, publish, read
 from adapt.backbones import check_structure, device_of, fingerprint, info_of
@@ -69,7 +67,7 @@ LAYOUT = Layout(CONFIG, "adapter_model", ("examples",))
 #: Key of a config: the hash of its entries that predictions follow from. Whoever edits one removes it.
 SETTINGS = "settings_sha256"
 #: What a task has besides the tensors of its adapter, and besides the adapted ones.
-TASK = ("z", "losses", "head_state", *POSTERIOR)
+TASK = ("z", "losses", "head_state", *KNOWN)
 
 
 class Stored(NamedTuple):
@@ -150,7 +148,7 @@ def save_task(
         "losses": task.trace.losses.nan_to_num(inf, inf, -inf),  # one that is no number is as bad as any
         "head_state": task.head_state,
     }
-    tensors |= {} if task.posterior is None else posterior_tensors(task.posterior)
+    tensors |= known_tensors(task.posterior, task.memory)
     tensors |= {PARAMETERS + name: value for name, value in _adapted(task).items()}
     check_task(Path(folder), tensors, task.adapter.space, task.adapter.head, task.outputs)
     _write(Path(folder), config, tensors, texts, named)
@@ -254,8 +252,8 @@ def read_task(
         parameters = adapter.space.merged(parameters)
     trace = Trace(tensors["losses"], cost_of(path, config), entry(path, config, "choice", str))
     _check_unedited(stored)
-    posterior = posterior_from(tensors)
-    return kind(adapter, parameters, tensors["head_state"], classes, tensors["z"], trace, outputs, posterior)
+    arrived = tensors["head_state"], classes, tensors["z"], trace, outputs
+    return kind(adapter, parameters, *arrived, *known_from(tensors))
 
 
 def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) -> Adapter:

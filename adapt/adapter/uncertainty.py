@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.adapter.adapting import WORSE
 from adapt.adapter.calibration import scales
 from adapt.adapter.inputs import Examples
 from adapt.adapter.problem import features_of
@@ -23,14 +24,16 @@ from adapt.errors import AdaptError
 from adapt.forward import pushforward
 from adapt.inner import Trace
 from adapt.inner.posterior import Posterior, posterior_of, variances
-from adapt.precision import outside_autocast, wide
+from adapt.precision import double, outside_autocast, wide
 
 __all__ = [
     "Predictive",
     "known",
     "linearised",
     "moving_features",
+    "outputs_of",
     "posterior_at",
+    "predicted",
     "predictive_of",
     "through",
 ]
@@ -42,19 +45,28 @@ class Predictive:
 
     Attributes:
         mean: predicted values, or logits ``[m, C]``.
-        epistemic: their variance ``[m, C]``, in squared units of the outputs: what more examples would lower.
+        epistemic: their variance ``[m, C]``, float64, in squared units of the outputs: what more examples
+            would lower.
         noise: regression: variance of an observation around the mean that one more example would not lower;
             classes: the temperature.
+        regression: whether outputs are values; else they are logits.
     """
 
     mean: np.ndarray
     epistemic: np.ndarray
     noise: float
+    regression: bool
 
     @property
     def std(self) -> np.ndarray:
-        """Regression: standard deviation of an observation ``[m, C]``, both parts together."""
-        found: np.ndarray = np.sqrt(self.epistemic + self.noise)
+        """Regression: standard deviation of an observation ``[m, C]``, both parts together.
+
+        Raises:
+            AdaptError: of classes, which have probabilities.
+        """
+        if not self.regression:
+            raise AdaptError("classes have no standard deviation: use probabilities")
+        found: np.ndarray = np.sqrt(self.epistemic + self.noise).astype(self.mean.dtype)
         return found
 
     @property
@@ -65,10 +77,15 @@ class Predictive:
 
         The probit approximation of MacKay (1992), *The Evidence Framework Applied to Classification
         Networks*, equation 10, class by class.
+
+        Raises:
+            AdaptError: of values, which have a standard deviation.
         """
+        if self.regression:
+            raise AdaptError("values have no probabilities: use mean and std")
         scaled = self.mean / np.sqrt(self.noise**2 + pi / 8 * self.epistemic)
         shifted = np.exp(scaled - scaled.max(1, keepdims=True))
-        found: np.ndarray = shifted / shifted.sum(1, keepdims=True)
+        found: np.ndarray = (shifted / shifted.sum(1, keepdims=True)).astype(self.mean.dtype)
         return found
 
 
@@ -80,7 +97,7 @@ def posterior_at(
 
     It is that of the linearisation that z was solved for, which is there already: it costs no pass.
     """
-    if trace.curvature is None or trace.prior is None:
+    if trace.curvature is None or trace.prior is None or not bool(torch.isfinite(trace.curvature).all()):
         return None
     spread, noise = scales(adapter.calibration, adapter.loss, value, z, trace.prior, shape)
     return posterior_of(z, trace.curvature, trace.prior, spread, noise, shape[0])
@@ -93,9 +110,12 @@ def known(task: TaskRecord) -> Posterior:
         AdaptError: it has none; says why.
     """
     if task.posterior is None:
-        name = type(task.adapter.solver).__name__
+        name, said = type(task.adapter.solver).__name__, task.trace.choice
         why = (
-            task.trace.choice or f"the solver {name} makes no Jacobian, or an earlier version saved the task"
+            said
+            if said not in ("", WORSE)  # which is no reason: others were worse, and have one
+            else f"the solver {name} makes no Jacobian, the network has none here that is finite, or an "
+            "earlier version saved the task"
         )
         raise AdaptError(
             f"this task has no posterior ({why}): fit with inner.GaussNewton(), Linearised() or Auto() and "
@@ -106,7 +126,11 @@ def known(task: TaskRecord) -> Posterior:
 
 def moving_features(adapter: AdapterRecord, examples: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
     """Features ``[m, D]`` at z and their derivatives ``[k, m, D]``, 0 along directions that are held; one
-    pass of the network with a tangent for each of the others."""
+    pass of the network with a tangent for each of the others.
+
+    Raises:
+        AdaptError: some are not finite: nothing can be known of them.
+    """
     compute = features_of(adapter.backbone, adapter.space, adapter.state, examples, adapter.rows)
     free = torch.isfinite(posterior.precision.diagonal())
     tangents = torch.eye(len(free), dtype=posterior.z.dtype, device=posterior.z.device)[free]
@@ -114,6 +138,12 @@ def moving_features(adapter: AdapterRecord, examples: Tensor, posterior: Posteri
         features, moved = map(wide, pushforward(compute, posterior.z, tangents))
     columns = features.new_zeros(len(free), *features.shape)
     columns[free] = moved
+    bad = ~(torch.isfinite(features).all(1) & torch.isfinite(columns).all(2).all(0))
+    if bool(bad.any()):
+        raise AdaptError(
+            f"the network gives NaN or infinity for x[{int(bad.nonzero()[0])}], or for its derivatives "
+            "there: scale the examples as in fit, or compute in float32 (task.to(torch.float32))"
+        )
     return features, columns
 
 
@@ -126,9 +156,17 @@ def through(readout: Callable[[Tensor], Tensor], features: Tensor, columns: Tens
 
 
 def linearised(task: TaskRecord, examples: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
-    """Outputs ``[m, C]`` of the task for ``examples [m, …]`` and their derivatives ``[k, m, C]`` in z."""
+    """Outputs ``[m, C]`` of the task for ``examples [m, …]`` and their derivatives ``[k, m, C]`` in z.
+
+    Raises:
+        AdaptError: as :func:`moving_features`.
+    """
+    return outputs_of(task, *moving_features(task.adapter, examples, posterior))
+
+
+def outputs_of(task: TaskRecord, features: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from ``features [m, D]`` and their derivatives ``[k, m, D]``."""
     head, state = task.adapter.head, task.head_state
-    features, columns = moving_features(task.adapter, examples, posterior)
     check_head_state(head, state, features.shape[-1], task.outputs)
     return through(lambda f: head.logits(state, f), features, columns)
 
@@ -136,10 +174,20 @@ def linearised(task: TaskRecord, examples: Tensor, posterior: Posterior) -> tupl
 def predictive_of(task: TaskRecord, x: Examples, batch_size: int | None) -> Predictive:
     """Moments of the outputs for ``x [m, *input_shape]``."""
     posterior = known(task)
-    means, spreads = [posterior.z.new_zeros(0, task.outputs)], [posterior.z.new_zeros(0, task.outputs)]
+    means = [posterior.z.new_zeros(0, task.outputs)]
+    spreads = [double(means[0])]
     for examples in task.adapter.batches(x, batch_size):
         outputs, columns = linearised(task, examples, posterior)
         means.append(outputs)
         spreads.append(variances(posterior, columns))
-    mean, variance = torch.cat(means), torch.cat(spreads).clamp(min=0)
-    return Predictive(mean.cpu().numpy(), variance.cpu().numpy(), float(posterior.noise))
+    return _moments(task, posterior, torch.cat(means), torch.cat(spreads))
+
+
+def predicted(task: TaskRecord, posterior: Posterior, outputs: Tensor, columns: Tensor) -> Predictive:
+    """The same of ``outputs [m, C]`` with derivatives ``columns [k, m, C]``."""
+    return _moments(task, posterior, outputs, variances(posterior, columns))
+
+
+def _moments(task: TaskRecord, posterior: Posterior, mean: Tensor, variance: Tensor) -> Predictive:
+    spread = variance.clamp(min=0).cpu().numpy()
+    return Predictive(mean.cpu().numpy(), spread, float(posterior.noise), task.adapter.loss.regression)

@@ -3,7 +3,7 @@ for loading.
 
     origin [P]   basis [P, k] or [P]   log_precision [k]   log_damping []   log_rates [k]   log_sharpness []
     z [k]   losses [s]   head_state (as its head says)   parameters.<name> (those that the space adapts)
-    precision [k, k]   prior [k]   scales [3] (spread, noise, n), of a task that has a posterior
+    what :mod:`adapt.adapter.known` writes of a task that has a posterior
 
 P is the size of the space, k is that of the basis. All are real numbers, finite but where a logarithm of 0
 stands for something. Nothing else may be there.
@@ -20,17 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.adapter.known import KNOWN, check_known
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
 from adapt.heads import Head
 from adapt.heads.base import state_shape
-from adapt.inner.posterior import Posterior
 from adapt.spaces import Space, Subspace
 
 __all__ = [
     "DECIDING",
     "PARAMETERS",
-    "POSTERIOR",
     "check_arrived",
     "check_head_state",
     "check_state",
@@ -39,14 +38,10 @@ __all__ = [
     "cost_of",
     "decisive_sha256",
     "entry",
-    "posterior_from",
-    "posterior_tensors",
 ]
 
 #: How the names of adapted tensors begin.
 PARAMETERS = "parameters."
-#: What the posterior of a task is besides z.
-POSTERIOR = ("precision", "prior", "scales")
 #: Entries of a config that predictions follow from, besides the tensors.
 DECIDING = (
     *("kind", "backbone", "input_shape", "space", "loss", "support_head", "head", "solver", "calibration"),
@@ -86,31 +81,23 @@ def check_task(where: Path, tensors: Mapping[str, Tensor], space: Space, head: H
         "losses": Wanted((None,), (inf, -inf)),
         "head_state": Wanted(any_shape if shape is None else shape),
     }
-    if any(name in tensors for name in POSTERIOR):
+    if any(name in tensors for name in KNOWN):
         own |= {
             "precision": Wanted((k, k), (inf,)),  # a direction that is held
             "prior": Wanted((k,), (inf,)),
             "scales": Wanted((3,)),
         }
+    if any(name.startswith("memory.") for name in tensors):
+        own |= {
+            "memory.base": Wanted((None, None)),
+            "memory.columns": Wanted((k, None, None)),
+            "memory.targets": Wanted((None, outputs)),
+        }
     found = {name.removeprefix(PARAMETERS) for name in tensors if name.startswith(PARAMETERS)}
     shapes = space.shapes if space.merge is None or found == set(space.shapes) else _merged(space)
     adapted = {PARAMETERS + name: Wanted(tuple(shape)) for name, shape in shapes.items()}
     _check(where, tensors, state | own | adapted, "fitted task")
-    if "scales" in own and not bool((tensors["scales"][:2] > 0).all() and tensors["scales"][2] >= 0):
-        raise AdaptError(f"{where}: 'scales' are not positive: it is damaged")
-
-
-def posterior_tensors(posterior: Posterior) -> dict[str, Tensor]:
-    """What is saved of ``posterior`` besides z."""
-    scales = torch.stack([posterior.spread, posterior.noise, posterior.examples])
-    return {"precision": posterior.precision, "prior": posterior.prior, "scales": scales}
-
-
-def posterior_from(tensors: Mapping[str, Tensor]) -> Posterior | None:
-    """The posterior of a saved task with ``tensors``; None if it was saved without."""
-    if "precision" not in tensors:
-        return None
-    return Posterior(tensors["z"], tensors["precision"], tensors["prior"], *tensors["scales"])
+    check_known(where, tensors)
 
 
 def _state(tensors: Mapping[str, Tensor], space: Space) -> dict[str, Wanted]:

@@ -1,6 +1,6 @@
 """Noticing that a regression has become another one, as its examples come.
 
-    r_t = NIS_t / d_t ,   scale_t = (ν + Σ_s d_s r_s) / (ν + Σ_s d_s)          surprise in units of what is
+    r_t = σ² NIS_t / d_t ,   scale_t = (ν σ² + Σ_s d_s r_s) / (ν + Σ_s d_s)    surprise in units of what is
     usual here
     suspicion:  r_t / scale_t > τ                                             a rival starts from the prior
     S_t = S_{t−1} + d_t/2 · log(‖y − o(z)‖² / ‖y − o(z_rival)‖²)               who predicts better from then
@@ -16,25 +16,28 @@ the number of examples were chosen on validation vehicles.
 """
 
 from collections.abc import Callable
+from math import log
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapt.inner.losses import Loss
-from adapt.inner.posterior import Posterior, condition, innovation
+from adapt.inner.posterior import Posterior, innovation
+from adapt.precision import double
 
 __all__ = ["Watch", "fresh", "watched"]
 
 #: τ, h, ν, and the examples within which a rival has to prove itself.
 SUSPICIOUS, BETTER, USUAL, PATIENCE = 8.0, 5.0, 5.0, 25
+#: Squares below it are rounding.
+LEAST = 1e-200
 
 
 class Watch(NamedTuple):
     """What is kept to notice a change by.
 
     Attributes:
-        surprises: Σ d r, of ``degrees`` numbers Σ d.
+        surprises: Σ d r, in squared units of the values, of ``degrees`` numbers Σ d.
         rival: what the examples since a suspicion say alone, or None; it has predicted better by ``gain``, S,
             over ``examples``.
     """
@@ -49,18 +52,16 @@ class Watch(NamedTuple):
 def fresh(posterior: Posterior) -> Posterior:
     """What is known before any example."""
     nothing = torch.zeros_like(posterior.examples)
-    return posterior._replace(
-        z=torch.zeros_like(posterior.z), precision=torch.diag(posterior.prior), examples=nothing
-    )
+    known = torch.diag(double(posterior.prior))
+    return posterior._replace(z=torch.zeros_like(posterior.z), precision=known, examples=nothing)
 
 
 def watched(
     posterior: Posterior,
     watch: Watch,
     evaluate: Callable[[Posterior], tuple[Tensor, Tensor]],
+    learn: Callable[[Posterior, Tensor, Tensor], Posterior],
     targets: Tensor,
-    loss: Loss,
-    forget: float = 1.0,
 ) -> tuple[Posterior, Watch]:
     """What is known after further examples, and what is then kept; a change was noticed if ``degrees`` of
     that is 0 again.
@@ -68,25 +69,26 @@ def watched(
     Args:
         evaluate: outputs ``[n, C]`` of the new examples at the mean of a posterior, and their derivatives
             ``[k, n, C]``; called once, twice while there is a rival.
+        learn: what is known after them, of a posterior and what ``evaluate`` says of it.
         targets: theirs ``[n, C]``.
-        forget: as of :func:`adapt.inner.posterior.condition`.
     """
     numbers = targets.numel()
     outputs, columns = evaluate(posterior)
-    surprise = float(innovation(posterior, outputs, columns, targets))
-    after = condition(posterior, outputs, columns, targets, loss, forget)
-    usual = (USUAL + watch.surprises) / (USUAL + watch.degrees)
+    noise = float(posterior.noise)  # which may be learned on the way, so that sums are not in units of it
+    surprise = noise * float(innovation(posterior, outputs, columns, targets))
+    after = learn(posterior, outputs, columns)
+    usual = (USUAL * noise + watch.surprises) / (USUAL + watch.degrees)
     grown = watch._replace(surprises=watch.surprises + surprise, degrees=watch.degrees + numbers)
     suspicious = surprise / numbers / usual > SUSPICIOUS
     rival = watch.rival if watch.rival is not None else fresh(posterior) if suspicious else None
     if rival is None:
         return after, grown
     theirs, their_columns = evaluate(rival)
-    rival = condition(rival, theirs, their_columns, targets, loss, forget)
+    rival = learn(rival, theirs, their_columns)
     if watch.rival is None:
         return after, grown._replace(rival=rival, gain=0.0, examples=0)
-    errors = [max(float((targets - it).square().sum()), 1e-30) for it in (outputs, theirs)]
-    gain = watch.gain + 0.5 * numbers * float(torch.tensor(errors[0] / errors[1]).log())
+    errors = [max(float((double(targets) - double(it)).square().sum()), LEAST) for it in (outputs, theirs)]
+    gain = watch.gain + 0.5 * numbers * (log(errors[0]) - log(errors[1]))
     if gain > BETTER:
         return rival, Watch()
     if watch.examples + len(targets) >= PATIENCE:

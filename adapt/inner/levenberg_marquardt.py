@@ -31,7 +31,7 @@ class Quadratic(NamedTuple):
 
 class Minimum(NamedTuple):
     """Where :func:`minimise` arrived: z ``[k]``, the loss before every step ``[steps]``, and the
-    Gauss–Newton matrix ``[k, k]`` of the quadratic model whose minimum z is; None of no steps."""
+    Gauss–Newton matrix ``[k, k]`` of the quadratic model whose minimum z is, float64; None of no steps."""
 
     z: Tensor
     losses: Tensor
@@ -83,8 +83,7 @@ def minimise(
             damping = torch.where(helps, damping / 4, torch.maximum(8 * damping, mean / 10))
         candidate = _step(z, best, precision, damping, free, torch.finfo(given).eps)
     trace = torch.stack(losses) if losses else precision.new_zeros(0)
-    curvature = None if best is None else best.curvature.to(given)
-    return Minimum(candidate.to(given), trace.to(given), curvature)
+    return Minimum(candidate.to(given), trace.to(given), None if best is None else best.curvature)
 
 
 def _step(

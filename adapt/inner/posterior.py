@@ -16,6 +16,9 @@ conditioning; Rad and Maleki (2020), *A scalable estimate of the out-of-sample p
 approximate leave-one-out cross-validation*; MacKay (1992), *Information-Based Objective Functions for Active
 Data Selection*. Differences: s is learned apart from the noise σ², since most of what is left after adapting
 is what k directions cannot do, and A is that of the linearisation that z was solved for.
+
+A and all variances are float64, which holds the square of anything that float32 does, and a small example
+added to very many.
 """
 
 from collections.abc import Sequence
@@ -34,6 +37,7 @@ __all__ = [
     "choose",
     "condition",
     "covariance",
+    "forgotten",
     "held_out_moves",
     "information",
     "innovation",
@@ -51,9 +55,11 @@ class Posterior(NamedTuple):
 
     Attributes:
         z: its mean ``[k]``.
-        precision: A ``[k, k]``, in units of the loss; infinity on the diagonal of a direction that is held.
+        precision: A ``[k, k]``, float64, in units of the loss; infinity on the diagonal of a direction that
+            is held.
         prior: the diagonal of Λ⁻¹ ``[k]``, in the same units.
-        spread: s > 0, scalar: the loss divided by it is a negative log-likelihood, s A⁻¹ the covariance of z.
+        spread: s > 0, scalar, float64 as the next two: the loss divided by it is a negative log-likelihood, s
+            A⁻¹ the covariance of z.
         noise: regression: σ², the variance of an observation, in squared units of the values. Classes: the
             temperature that logits are divided by.
         examples: n, of how many it is made, scalar; what was forgotten counts less.
@@ -92,24 +98,26 @@ def posterior_of(
         >>> covariance(found)
         tensor([[0.2500]])
     """
-    scalars = (it if isinstance(it, Tensor) else z.new_tensor(it) for it in (spread, noise, examples))
-    return Posterior(z, curvature + torch.diag(prior), prior, *scalars)
+    scalars = (double(z.new_zeros(())) + it for it in (spread, noise, examples))
+    return Posterior(z, double(curvature) + torch.diag(double(prior)), prior, *scalars)
 
 
 def covariance(posterior: Posterior) -> Tensor:
     """s A⁻¹ ``[k, k]``; 0 along directions that are held."""
-    return (double(posterior.spread) * _inverse(posterior.precision)).to(posterior.z)
+    return _covariance(posterior).to(posterior.z)
 
 
 def predictive(posterior: Posterior, outputs: Tensor, columns: Tensor) -> Moments:
     """Moments of outputs whose values at z are ``outputs [m, C]`` and derivatives ``columns [k, m, C]``."""
-    spread = torch.einsum("kmc,kj,jmd->mcd", columns, covariance(posterior).to(columns), columns)
-    return Moments(outputs, spread)
+    wide = double(columns)
+    spread = torch.einsum("kmc,kj,jmd->mcd", wide, _covariance(posterior), wide)
+    return Moments(outputs, spread.to(columns))
 
 
 def variances(posterior: Posterior, columns: Tensor) -> Tensor:
-    """The diagonals of :func:`predictive`'s covariances ``[m, C]``, from ``columns [k, m, C]``."""
-    return torch.einsum("kmc,kj,jmc->mc", columns, covariance(posterior).to(columns), columns)
+    """The diagonals of :func:`predictive`'s covariances ``[m, C]``, float64, from ``columns [k, m, C]``."""
+    wide = double(columns)
+    return torch.einsum("kmc,kj,jmc->mc", wide, _covariance(posterior), wide)
 
 
 def log_evidence(posterior: Posterior, value: Tensor, targets: Tensor, loss: Loss) -> Tensor:
@@ -132,6 +140,15 @@ def log_evidence(posterior: Posterior, value: Tensor, targets: Tensor, loss: Los
     return evidence.to(posterior.z)
 
 
+def forgotten(posterior: Posterior, forget: Tensor | float) -> Posterior:
+    """With a share 1 − γ of what is known given back to the prior, for ``forget`` γ, 0 … 1."""
+    a, prior = double(posterior.precision), double(posterior.prior)
+    free = torch.isfinite(a.diagonal())
+    kept = forget * _free(a, free) + (1 - forget) * torch.diag(torch.where(free, prior, 0))
+    kept = kept + torch.diag(torch.where(free, 0, torch.inf))
+    return posterior._replace(precision=kept, examples=forget * posterior.examples)
+
+
 def condition(
     posterior: Posterior,
     outputs: Tensor,
@@ -140,7 +157,8 @@ def condition(
     loss: Loss,
     forget: Tensor | float = 1.0,
 ) -> Posterior:
-    """What is known after further examples: one step of the iterated extended Kalman filter.
+    """What is known after further examples: one step of the iterated extended Kalman filter. What is not
+    finite teaches nothing.
 
     Args:
         outputs, columns: of the new examples at ``posterior.z``: ``[n, C]``, ``[k, n, C]``.
@@ -148,16 +166,16 @@ def condition(
         forget: γ, 0 … 1: the weight of what was known before; the rest is given back to the prior. 1 forgets
             nothing: the same as learning from all examples at once if outputs are linear in z.
     """
+    before = forgotten(posterior, forget)
     new = quadratic(outputs, columns, targets, loss)
-    a, prior = double(posterior.precision), double(posterior.prior)
-    free = torch.isfinite(a.diagonal())
-    kept = forget * _free(a, free) + (1 - forget) * torch.diag(torch.where(free, prior, 0))
-    held = torch.where(free, 0, torch.inf)
-    a = kept + _free(new.curvature, free, 0.0) + torch.diag(held)
-    step = _inverse(a) @ new.gradient
-    z = torch.where(torch.isfinite(step).all(), double(posterior.z) - step, double(posterior.z))
-    examples = forget * posterior.examples + len(targets)
-    return posterior._replace(z=z.to(posterior.z), precision=a.to(posterior.precision), examples=examples)
+    free = torch.isfinite(before.precision.diagonal())
+    after = before._replace(precision=before.precision + _free(new.curvature, free, 0.0))
+    step = _inverse(after) @ new.gradient
+    usable = torch.isfinite(step).all() & torch.isfinite(new.curvature).all()
+    z = torch.where(usable, double(posterior.z) - step, double(posterior.z))
+    precision = torch.where(usable, after.precision, before.precision)
+    examples = before.examples + usable * len(targets)
+    return posterior._replace(z=z.to(posterior.z), precision=precision, examples=examples)
 
 
 def leave_one_out(
@@ -179,10 +197,17 @@ def held_out_moves(
 ) -> Tensor:
     """z₋ᵢ − z ``[n, k]``: where z goes when an example is left out. Arguments as of :func:`leave_one_out`."""
     given, (outputs, columns, targets) = outputs.dtype, map(double, (outputs, columns, targets))
-    inverse = _inverse(posterior.precision)
-    h, s = _curvatures(loss, outputs), torch.einsum("knc,kj,jnd->ncd", columns, inverse, columns)
+    inverse = _inverse(posterior)
+    slope = loss.gradient(outputs, targets)
+    if len(columns) < outputs.shape[1]:  # the same by systems of k unknowns: (A − J_iᵀ H_i J_i)⁻¹ J_iᵀ ∇ℓ_i
+        pulled = torch.einsum("kj,jnc,nc->nk", inverse, columns, slope)
+        system = torch.eye(len(columns), dtype=inverse.dtype, device=inverse.device) - inverse @ _bent(
+            loss, outputs, columns
+        )
+        return torch.linalg.solve_ex(system, pulled[:, :, None]).result[:, :, 0].to(given)
+    h, s = _curvatures(loss, outputs), _shared(inverse, columns)
     system = torch.eye(s.shape[-1], dtype=s.dtype, device=s.device) - h @ s
-    pulled = torch.linalg.solve_ex(system, loss.gradient(outputs, targets)[:, :, None]).result[:, :, 0]
+    pulled = torch.linalg.solve_ex(system, slope[:, :, None]).result[:, :, 0]
     return torch.einsum("kj,jnc,nc->nk", inverse, columns, pulled).to(given)
 
 
@@ -194,7 +219,11 @@ def information(posterior: Posterior, outputs: Tensor, columns: Tensor, loss: Lo
         outputs, columns: of the candidates at z: ``[m, C]``, ``[k, m, C]``.
     """
     given, outputs, columns = outputs.dtype, double(outputs), double(columns)
-    gain = _shared(posterior, columns) @ _curvatures(loss, outputs)
+    inverse = _inverse(posterior)
+    if len(columns) < outputs.shape[1]:  # det(I + S H) = det(I + A⁻¹ Jᵀ H J), of k × k numbers
+        gain = inverse @ _bent(loss, outputs, columns)
+    else:
+        gain = _shared(inverse, columns) @ _curvatures(loss, outputs)
     identity = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device)
     return (0.5 * torch.linalg.slogdet(identity + gain).logabsdet).to(given)
 
@@ -216,7 +245,7 @@ def choose(posterior: Posterior, outputs: Tensor, columns: Tensor, loss: Loss, n
         open_[best] = False
         chosen.append(best)
         more = columns[:, best] @ bent[:, best].T  # J_iᵀ H_i J_i
-        posterior = posterior._replace(precision=posterior.precision + more.to(posterior.precision))
+        posterior = posterior._replace(precision=posterior.precision + more)
     return torch.tensor(chosen, dtype=torch.int64, device=outputs.device)
 
 
@@ -228,14 +257,15 @@ def innovation(posterior: Posterior, outputs: Tensor, columns: Tensor, targets: 
         outputs, columns: of the new examples at z: ``[n, C]``, ``[k, n, C]``.
         targets: theirs ``[n, C]``.
     """
-    flat, noise = double(columns).flatten(1), double(posterior.noise)  # [k, n·C]
-    left = (double(targets) - double(outputs)).flatten()
-    c = double(posterior.spread) * _inverse(posterior.precision)
-    # (σ²I + JCJᵀ)⁻¹ by Woodbury: of k unknowns, and C may be singular.
-    system = noise * torch.eye(len(c), dtype=c.dtype, device=c.device) + flat @ flat.T @ c
-    pulled = flat @ left
-    explained = pulled @ c @ torch.linalg.solve_ex(system, pulled).result
-    return ((left @ left - explained).clamp(min=0) / noise).to(outputs)
+    flat, noise, spread = double(columns).flatten(1), double(posterior.noise), double(posterior.spread)
+    left, a = (double(targets) - double(outputs)).flatten(), double(posterior.precision)
+    c = _covariance(posterior)
+    # By the move δ that explains most of it, min_δ ‖r − Jᵀδ‖² / σ² + δᵀAδ / s: of k unknowns, and a sum of
+    # what is positive, in which nothing cancels. C may be singular.
+    system = noise * torch.eye(len(c), dtype=c.dtype, device=c.device) + c @ (flat @ flat.T)
+    move = torch.linalg.solve_ex(system, c @ (flat @ left)).result
+    pulled = move @ _free(a, torch.isfinite(a.diagonal())) @ move
+    return (left - move @ flat).square().sum() / noise + pulled / spread
 
 
 def merge(posteriors: Sequence[Posterior]) -> Posterior:
@@ -249,9 +279,10 @@ def merge(posteriors: Sequence[Posterior]) -> Posterior:
     a = torch.stack(known).sum(0) - (len(known) - 1) * own
     weighted = torch.stack([p @ double(each.z) for p, each in zip(known, posteriors, strict=True)]).sum(0)
     a = a + torch.diag(torch.where(free, 0, torch.inf))
-    z = torch.where(free, _inverse(a) @ weighted, double(first.z))
+    whole = first._replace(precision=a)
+    z = torch.where(free, _inverse(whole) @ weighted, double(first.z))
     examples = torch.stack([each.examples for each in posteriors]).sum()
-    return first._replace(z=z.to(first.z), precision=a.to(first.precision), examples=examples)
+    return whole._replace(z=z.to(first.z), examples=examples)
 
 
 def _free(matrix: Tensor, free: Tensor, held: float = 1.0) -> Tensor:
@@ -261,21 +292,39 @@ def _free(matrix: Tensor, free: Tensor, held: float = 1.0) -> Tensor:
     return torch.where(both, matrix, torch.diag(torch.where(free, 0.0, held).to(matrix)))
 
 
-def _inverse(precision: Tensor) -> Tensor:
-    """A⁻¹ in float64, 0 along directions that are held."""
-    a = double(precision)
+def _inverse(posterior: Posterior) -> Tensor:
+    """A⁻¹ in float64, 0 along directions that are held; large along those of which nothing is known, not even
+    by a prior."""
+    a, prior = double(posterior.precision), double(posterior.prior)
     free = torch.isfinite(a.diagonal())
     # In units in which the diagonal is 1: directions may differ by many orders of magnitude.
     unit = torch.where(free & (a.diagonal() > 0), a.diagonal(), 1).rsqrt()
     scaled = unit[:, None] * _free(a, free) * unit
-    identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
+    # A few rounding errors of A. Where it is singular for want of a prior, of the derivatives that it is made
+    # of, and enough for an inverse with some digits: examples that say nothing of a direction seem to say so
+    # much.
+    own = torch.finfo(a.dtype).eps
+    most = 10 * len(a) * max(torch.finfo(posterior.z.dtype).eps, own**0.5)
+    weak = torch.where(prior > 0, torch.zeros_like(prior), most)
+    singular = torch.linalg.cholesky_ex(scaled - torch.diag(weak)).info > 0
+    scaled = scaled + torch.diag(10 * len(a) * own + singular * weak)
     inverse = unit[:, None] * torch.linalg.inv_ex(scaled).inverse * unit
-    return torch.where(free[:, None] & free[None, :], inverse, 0 * identity)
+    return torch.where(free[:, None] & free[None, :], inverse, torch.zeros_like(inverse))
 
 
-def _shared(posterior: Posterior, columns: Tensor) -> Tensor:
+def _covariance(posterior: Posterior) -> Tensor:
+    """s A⁻¹ in float64: its numbers are squares, which float32 need not hold."""
+    return double(posterior.spread) * _inverse(posterior)
+
+
+def _shared(inverse: Tensor, columns: Tensor) -> Tensor:
     """S = J A⁻¹ Jᵀ of each example ``[n, C, C]``."""
-    return torch.einsum("knc,kj,jnd->ncd", columns, _inverse(posterior.precision), columns)
+    return torch.einsum("knc,kj,jnd->ncd", columns, inverse, columns)
+
+
+def _bent(loss: Loss, outputs: Tensor, columns: Tensor) -> Tensor:
+    """Jᵀ H J of each example ``[n, k, k]``."""
+    return torch.einsum("knc,jnc->nkj", columns, loss.curvature(outputs, columns))
 
 
 def _curvatures(loss: Loss, outputs: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adapt.adapter.calibration import Calibration
 from adapt.adapter.few_shot import FewShotAdapter
-from adapt.errors import AdaptError
+from adapt.checks import check_setting, least
 from tasks import Tasks
 
 __all__ = ["CALIBRATION", "calibrated"]
@@ -42,8 +42,7 @@ def calibrated(adapter: Adapter, tasks: Tasks, count: int = CALIBRATION) -> Adap
     Raises:
         AdaptError: no tasks.
     """
-    if count < 1:
-        raise AdaptError(f"count={count}: at least one task is needed to calibrate by")
+    check_setting("count", count, least(1, "at least one task is needed to calibrate by"))
     plain, seen = adapter.replace(calibration=Calibration(1.0, 1.0)), list[_Task]()
     for number, episode in enumerate(tasks.episodes(0, count)):
         support = _fewer(episode.support_x, episode.support_y, number, adapter.loss.regression)
@@ -55,7 +54,8 @@ def calibrated(adapter: Adapter, tasks: Tasks, count: int = CALIBRATION) -> Adap
     if not seen:
         return adapter.replace(calibration=None)
     start, negative = _gaussian(seen) if adapter.loss.regression else _categorical(seen)
-    return adapter.replace(calibration=Calibration(*_least(negative, start)))
+    several = len({it.examples for it in seen}) > 1  # tasks of one size do not tell how it falls with it
+    return adapter.replace(calibration=Calibration(*_least(negative, start, several)))
 
 
 class _Task(NamedTuple):
@@ -106,12 +106,13 @@ def _categorical(seen: list[_Task]) -> tuple[float, Negative]:
     return 0.0, negative
 
 
-def _least(negative: Negative, start: float) -> tuple[float, float, float]:
-    """Spread, noise and decline where ``negative`` of their logarithms (the last one as it is) is least."""
+def _least(negative: Negative, start: float, declines: bool) -> tuple[float, float, float]:
+    """Spread, noise and decline where ``negative`` of their logarithms (the last one as it is) is least; it
+    is 0 unless it ``declines``."""
     first = torch.tensor([start, start, 0.0], dtype=torch.float64)
     point = first.clone().requires_grad_(True)
     search = torch.optim.LBFGS([point], max_iter=200, line_search_fn="strong_wolfe")
-    bounds = torch.tensor([LARGEST, LARGEST, STEEPEST], dtype=torch.float64)
+    bounds = torch.tensor([LARGEST, LARGEST, STEEPEST * declines], dtype=torch.float64)
 
     def closure() -> float:
         search.zero_grad()

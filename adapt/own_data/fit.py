@@ -24,7 +24,7 @@ from adapt.own_data.networks import Network, network_for
 from adapt.own_data.others import try_others
 from adapt.own_data.passes import ROWS, Say, as_inputs, rows_of, silent
 from adapt.own_data.prepared import MOVED, Prepared, prepare
-from adapt.own_data.report import page
+from adapt.own_data.report import page, suspects
 from adapt.own_data.retraining import retraining
 from adapt.own_data.score import mistakes, score_classes, score_values
 from adapt.own_data.support import LARGEST, Support, features_of
@@ -207,6 +207,7 @@ def _answer(
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",
         "trials": [trial.to_dict() for trial in trials],
+        "labels_that_look_wrong": _suspects(out_of_fold),
         "seconds": seconds,
         "reading_seconds": fit.pass_seconds,
     }
@@ -218,11 +219,20 @@ def _answer(
         found = _features(task, fit.labelled.examples.x, say) if features is None else features
         support = Support(found, fit.targets.argmax(1))
     rows = np.arange(len(fit.y)) if fit.reader.regression else _judged(fit.y)
-    html = page(
-        answer, _part(fit.labelled, rows), fit.y[rows], out_of_fold, tested, trials, reasons, others, seconds
-    )
+    html = page(answer, _part(fit.labelled, rows), out_of_fold, tested, trials, reasons, others, seconds)
     say(f"{method}: {shown.score.sentence()}, {about['scored_on']}")
     return replace(answer, page=html, support=support)
+
+
+def _suspects(held_out: Evaluation) -> dict[str, str]:
+    """Names of examples whose label looks wrong, as JSON holds them, with what is said of each."""
+    names, predicted = held_out.predictions.names, held_out.predictions.labels
+    return {
+        str(names[row]).encode("utf-8", "backslashreplace").decode(): (
+            f"is {held_out.truth[row]}, looks like {predicted[row]}"
+        )
+        for row in suspects(held_out)
+    }
 
 
 def _part(labelled: Labelled, rows: np.ndarray) -> Labelled:

@@ -19,7 +19,7 @@ from adapt.version import __version__
 from tasks.own import Labelled
 from tasks.own.pictures import thumbnail
 
-__all__ = ["page"]
+__all__ = ["page", "suspects"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 #: Examples in a list, classes in a matrix.
@@ -31,7 +31,6 @@ LONGEST = 300
 def page(
     answer: Answer,
     labelled: Labelled,
-    y: np.ndarray,
     held_out: Evaluation,
     tested: Evaluation | None,
     trials: Sequence[Trial],
@@ -43,7 +42,7 @@ def page(
 
     Args:
         answer: with its information.
-        labelled, y: what was learned from and held out, and its labels.
+        labelled: what was learned from and held out.
         held_out: predictions of these examples, each by a fit without it.
         tested: predictions of test examples, if there are any.
         trials, reasons: of methods besides the head.
@@ -60,7 +59,7 @@ def page(
     shown = tested or held_out
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     about = answer.about
-    unsure, doubtful = _doubts(labelled, y, held_out, answer)
+    unsure, doubtful = _doubts(labelled, held_out)
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         about=about,
         answer=answer,
@@ -84,21 +83,26 @@ def page(
     )
 
 
-def _doubts(
-    labelled: Labelled, y: np.ndarray, held_out: Evaluation, answer: Answer
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def suspects(held_out: Evaluation) -> np.ndarray:
+    """Rows of ``held_out`` predictions whose label looks wrong, the most doubtful first; none of values."""
+    predictions = held_out.predictions
+    if predictions.probabilities is None:
+        return np.empty(0, np.int64)
+    place = {name: position for position, name in enumerate(predictions.classes)}
+    labels = np.array([place[str(name)] for name in held_out.truth], np.int64)
+    return doubtful_labels(predictions.probabilities, labels, SHOWN)
+
+
+def _doubts(labelled: Labelled, held_out: Evaluation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Examples that the fit is least sure of, and those whose label looks wrong."""
     probabilities = held_out.predictions.probabilities
     if probabilities is None:
         off = np.abs(np.asarray(held_out.predictions.labels) - np.asarray(held_out.truth))
         worst = np.argsort(-off, kind="stable")[:SHOWN]
         return [_example(labelled, int(row), held_out) for row in worst], []
-    positions = np.searchsorted(answer.task.classes_.astype(str), y)
-    unsure = least_sure(probabilities, SHOWN)
-    doubtful = doubtful_labels(probabilities, positions, SHOWN)
     return (
-        [_example(labelled, int(row), held_out) for row in unsure],
-        [_example(labelled, int(row), held_out) for row in doubtful],
+        [_example(labelled, int(row), held_out) for row in least_sure(probabilities, SHOWN)],
+        [_example(labelled, int(row), held_out) for row in suspects(held_out)],
     )
 
 

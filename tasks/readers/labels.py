@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["as_array", "classes_of", "kind_of", "positions", "read_labels"]
+__all__ = ["as_array", "classes_of", "kind_of", "positions", "read_labels", "widened"]
 
 ADVICE = "use strings, or numbers, not a mixture"
 #: Kinds of numpy that labels are kept in.
@@ -73,6 +73,42 @@ def positions(
         error: labels of another kind than the classes, or none of which is a class; a precision in which
             some would be one.
     """
+    found = _places(labels, classes, error, name)
+    if len(found) and (found < 0).all():
+        raise error(
+            f"{name} holds none of the classes of this task: it has {_some(labels)}, and they are "
+            f"{_some(classes)}"
+        )
+    return found
+
+
+def widened(
+    labels: np.ndarray, classes: np.ndarray, error: type[ValueError], name: str = "y"
+) -> tuple[np.ndarray, np.ndarray]:
+    """``classes [C]`` with those of ``labels [n]`` that are not among them, sorted, and the position of each
+    label, int64 ``[n]``. What is a label of the classes, and in which type, :func:`positions` says.
+
+    Raises:
+        error: labels of another kind than the classes; labels that no type holds together with them.
+    """
+    place = _places(labels, classes, error, name)
+    new = np.unique(labels[place < 0])
+    if not len(new):
+        return classes, place
+    together = {*classes.tolist(), *new.tolist()}
+    with np.errstate(all="ignore"):
+        every = np.unique(np.concatenate([classes, new]))
+        kept = np.array(every, classes.dtype) if classes.dtype.kind != "U" else every
+    every = kept if {*kept.tolist()} == together else every
+    if {*every.tolist()} != together:
+        raise error(f"{name} holds {_some(new)}, which no type holds together with the classes: use strings")
+    where = {label: position for position, label in enumerate(every.tolist())}
+    moved = np.array([where[label] for label in classes.tolist()], np.int64)
+    fresh = [where.get(label, 0) for label in labels.tolist()]
+    return every, np.where(place < 0, fresh, moved[place])
+
+
+def _places(labels: np.ndarray, classes: np.ndarray, error: type[ValueError], name: str) -> np.ndarray:
     both = {labels.dtype.kind, classes.dtype.kind}
     bits = "b" not in both or both == {"b"} or all(set(a.tolist()) <= {0, 1} for a in (labels, classes))
     if ("U" in both and both != {"U"}) or not bits:
@@ -84,13 +120,7 @@ def positions(
         coarse = min(labels.dtype, classes.dtype, key=lambda dtype: dtype.itemsize)
         labels, classes = (_cast(values, coarse, error, name) for values in (labels, classes))
     place = {label: position for position, label in enumerate(classes.tolist())}
-    found = np.array([place.get(label, -1) for label in labels.tolist()], np.int64)
-    if len(found) and (found < 0).all():
-        raise error(
-            f"{name} holds none of the classes of this task: it has {_some(labels)}, and they are "
-            f"{_some(classes)}"
-        )
-    return found
+    return np.array([place.get(label, -1) for label in labels.tolist()], np.int64)
 
 
 def _listed(y: Any, error: type[ValueError], name: str) -> np.ndarray | list[Any]:

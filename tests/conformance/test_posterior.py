@@ -27,6 +27,7 @@ from adapt.inner.posterior import (
     merge,
     posterior_of,
     predictive,
+    variances,
 )
 
 F64 = torch.float64
@@ -178,6 +179,28 @@ def test_information_is_what_the_entropy_falls_by(targets: Tensor, loss: Loss) -
     assert int(chosen[1]) == int(second.argmax())
 
 
+def test_many_outputs_are_as_few() -> None:
+    """Of more outputs than directions systems are those of the directions: by the large ones."""
+    loss, ways = CrossEntropy(), 5
+    columns, outputs = drawn(K, N, ways, seed=9), drawn(N, ways, seed=10)
+    targets = one_hot(torch.arange(N) % ways, ways, F64)
+    curvature = quadratic(outputs, columns, targets, loss).curvature
+    held = torch.tensor([1.0, torch.inf, 0.5], dtype=F64)
+    found = posterior_of(torch.zeros(K, dtype=F64), curvature, held, SPREAD, NOISE, N)
+    inverse = covariance(found) / SPREAD
+    moves, gain = (
+        held_out_moves(found, outputs, columns, targets, loss),
+        information(found, outputs, columns, loss),
+    )
+    for i in range(N):
+        j, p = columns[:, i].T, outputs[i].softmax(0)
+        h = torch.diag(p) - torch.outer(p, p)
+        shared = j @ inverse @ j.T
+        expected = inverse @ j.T @ torch.linalg.solve(torch.eye(ways, dtype=F64) - h @ shared, p - targets[i])
+        assert near(moves[i], expected) and float(moves[i, 1]) == 0.0
+        assert near(gain[i], 0.5 * torch.logdet(torch.eye(ways, dtype=F64) + shared @ h))
+
+
 def test_innovation_is_the_distance_by_the_joint_covariance() -> None:
     found = solved(ROWS, VALUES, SquaredError())
     outputs, columns, targets = drawn(5, WAYS, seed=6), drawn(K, 5, WAYS, seed=7), drawn(5, WAYS, seed=8)
@@ -223,3 +246,80 @@ def test_pure_batched_and_differentiable() -> None:
 
     inputs = (PRIOR.clone().requires_grad_(), torch.tensor(0.3, dtype=F64, requires_grad=True))
     assert torch.autograd.gradcheck(evidence, inputs)
+
+
+# ------------------------------------------------------------------------------------------ any size
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-10, 1.0, 1e10, 1e20])
+def test_formulas_hold_in_single_precision_for_columns_of_any_size(size: float) -> None:
+    """By float64: A of columns of 1e20 is no float32."""
+    small = (size * COLUMNS).float()
+    prior, loss, columns = PRIOR.float(), SquaredError(), small.double()
+    z, trace = GaussNewton()(
+        lambda z: OFFSET.float() + torch.tensordot(z, small, 1), VALUES.float(), loss, plain(prior)
+    )
+    assert trace.curvature is not None
+    found = posterior_of(z, trace.curvature, prior, SPREAD, NOISE, N)
+    a = quadratic(OFFSET, columns, VALUES, loss).curvature + torch.diag(PRIOR)
+    c = SPREAD * torch.linalg.inv(a)
+    expected = torch.einsum("kmc,kj,jmc->mc", columns, c, columns)
+    assert near(variances(found, small).double(), expected, 1e-5)
+    whole = predictive(found, OFFSET.float(), small).covariance.diagonal(dim1=1, dim2=2)
+    assert near(whole.double(), expected, 1e-5)
+    more = condition(found, OFFSET.float(), small, VALUES.float(), loss)
+    assert near(more.precision, 2 * a - torch.diag(PRIOR), 1e-5)
+    flat, left = columns.flatten(1), (VALUES - OFFSET).flatten()
+    joint = flat.T @ c @ flat + NOISE * torch.eye(N * WAYS, dtype=F64)
+    assert float(innovation(found, OFFSET.float(), small, VALUES.float())) == pytest.approx(
+        float(left @ torch.linalg.solve(joint, left)), rel=1e-4
+    )
+
+
+def test_an_innovation_far_below_the_noise_does_not_cancel() -> None:
+    """Of values that z explains: the spread is 10¹² times the noise."""
+    found = solved(ROWS[:2], VALUES, SquaredError())._replace(noise=torch.tensor(1e-12, dtype=F64))
+    columns = drawn(K, 1, 1, seed=3)
+    flat, left = columns.flatten(1), torch.tensor([0.7], dtype=F64)
+    expected = left.square() / (flat.T @ covariance(found) @ flat + 1e-12)
+    zero = torch.zeros(1, 1, dtype=F64)
+    assert near(innovation(found, zero, columns, left[:, None]), expected.squeeze())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_nothing_is_known_where_there_is_neither_prior_nor_example(n: int, dtype: torch.dtype) -> None:
+    """A is singular: what examples show is known, and the rest is not, least of all exactly."""
+    seen, loss, prior = COLUMNS[:, :n, :1].to(dtype), SquaredError(), torch.zeros(K, dtype=dtype)
+    values = torch.zeros(n, 1, dtype=dtype)
+    curvature = quadratic(values, seen, values, loss).curvature
+    found = posterior_of(torch.zeros(K, dtype=dtype), curvature, prior)
+    assert near(variances(found, seen).double(), torch.ones(n, 1, dtype=F64), 1e-3)
+    assert bool((variances(found, COLUMNS[:, n:, :1].to(dtype)) > 30).all())
+    assert bool(torch.isfinite(leave_one_out(found, values, seen, values, loss)).all())
+    assert int(choose(found, torch.zeros(2, 1, dtype=dtype), COLUMNS[:, :2, :1].to(dtype), loss, 1)) == 0 or n
+    columns, targets = COLUMNS[..., :1].to(dtype), VALUES[:, :1].to(dtype)
+    whole = condition(found, 0 * targets, columns, targets, loss)
+    rows = torch.cat([seen, columns], 1)[..., 0].T.double()
+    expected = torch.linalg.lstsq(rows, torch.cat([values, targets]).double()).solution[:, 0]
+    assert near(whole.z.double(), expected, 20 * torch.finfo(dtype).eps)
+
+
+def test_a_thousand_small_examples_count_beside_a_large_one() -> None:
+    """In float32, 1 added to 10⁸ is nothing."""
+    found = posterior_of(torch.zeros(1), torch.tensor([[1e8]]), torch.ones(1))
+    one = torch.ones(1, 1)
+    for _ in range(1000):
+        found = condition(found, 0 * one, one[None], 0 * one, SquaredError())
+    assert float(found.precision) == 1e8 + 1001
+    assert found.z.dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_teaches_nothing(bad: float) -> None:
+    found = solved(ROWS, VALUES, SquaredError())
+    columns = COLUMNS.clone()
+    columns[1, 0, 0] = bad
+    after = condition(found, OFFSET, columns, VALUES, SquaredError())
+    assert torch.equal(after.z, found.z) and torch.equal(after.precision, found.precision)
+    assert float(after.examples) == N

@@ -203,6 +203,25 @@ def test_scores() -> None:
     assert doubtful_labels(probabilities, np.array([0, 0, 1, 1, 1]), 5).tolist() == [2]
 
 
+def test_labels_that_look_wrong_are_on_the_page_and_on_the_card(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = np.concatenate([generator.normal(mean, 1, (20, 2)) for mean in (-4, 4)])
+    y = np.repeat(["low", "high"], 20)
+    y[[3, 30]] = y[[30, 3]]
+    answer = adapt.fit_table(table(tmp_path, x, y), method="head")
+    assert len(answer.about["labels_that_look_wrong"]) == 2
+    answer.save(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    page = _text_of((tmp_path / "model" / "report.html").read_text(encoding="utf-8"))
+    wrong = page.split("Labels that look wrong")[1].split("Least sure")[0]
+    for name, said in answer.about["labels_that_look_wrong"].items():
+        assert f"{name} {said}" in card and name in wrong
+    assert {*answer.about["labels_that_look_wrong"].values()} == {
+        "is low, looks like high",
+        "is high, looks like low",
+    }
+
+
 class _Texts(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

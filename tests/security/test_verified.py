@@ -46,7 +46,7 @@ def backbone() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def task(backbone: nn.Module) -> FittedTask:
-    made = make_adapter(backbone).fit(X, Y)
+    made = make_adapter(backbone).fit(X, Y, keep=True)
     assert bool(made.z.any())
     return made
 
@@ -178,7 +178,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor | None]] = {
 #: Values that an earlier version vouches for by nothing.
 FREE = (
     *("head_state", "losses", "log_precision", "log_damping", "log_rates", "log_sharpness"),
-    *("precision", "prior", "scales"),
+    *("precision", "prior", "scales", "memory.base", "memory.columns", "memory.targets"),
 )
 
 
@@ -217,6 +217,35 @@ def test_a_changed_tensor_is_refused(
         fits = new is not None and (new.shape == before.shape or (name == "losses" and new.ndim == 1))
         if not (name in FREE and real and fits):
             assert found is None, name
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("precision", lambda a: -a, "'precision' is not symmetric and positive"),
+        (
+            "precision",
+            lambda a: a + a.max() * torch.ones_like(a).triu(1),
+            "'precision' is not symmetric and positive",
+        ),
+        ("precision", lambda a: torch.full_like(a, 2e9).fill_diagonal_(1e9), "'precision' is not symm"),
+        ("precision", lambda a: torch.full_like(a, torch.inf).fill_diagonal_(1), "'precision' is not symm"),
+        ("prior", lambda it: -it, "'prior' holds a negative precision"),
+        ("scales", lambda it: it * torch.tensor([1, 0, 1]), "'scales' are not positive"),
+        ("scales", lambda it: it * torch.tensor([1, 1, -1]), "'scales' are not positive"),
+        ("memory.base", lambda it: it[:-1], "'memory' are not of the same examples"),
+        ("memory.columns", lambda it: it[:, :-1], "'memory' are not of the same examples"),
+        ("memory.targets", lambda it: it[:-1], "'memory' are not of the same examples"),
+        ("memory.targets", lambda it: it[:, :-1], r"'memory.targets' is .* but real numbers \[any, 3\]"),
+    ],
+)
+def test_what_is_of_no_gaussian_or_no_example_is_refused(
+    name: str, change: Callable[[Tensor], Tensor], said: str, earlier: Path, backbone: nn.Module
+) -> None:
+    """Where no hash vouches for it."""
+    with restored(earlier), pytest.raises(AdaptError, match=said):
+        rewrite(earlier, lambda tensors: tensors | {name: change(tensors[name])})
+        adapt.load(earlier, backbone=backbone)
 
 
 def test_tensors_of_other_names_are_refused(saved: Path, earlier: Path, backbone: nn.Module) -> None:

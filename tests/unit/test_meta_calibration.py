@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import adapt
-from adapt import FewShotAdapter
+from adapt import AdaptError, FewShotAdapter
 from adapt.adapter import Calibration, initial_state
 from adapt.heads import Direct
 from adapt.inner import Descent
@@ -78,6 +78,27 @@ def test_probabilities_of_classes_gain_a_temperature() -> None:
         return float(np.mean(losses))
 
     assert loss(found, True) < loss(plain, False)
+
+
+def test_tasks_of_one_size_say_nothing_of_others() -> None:
+    """Of two examples none is left out: how spread falls with their number is not made up."""
+    line = FewShotAdapter.of(Line(), regression=True, head=Direct(), support_head=Direct())
+    found = calibrated(line, Lines(2), 50).calibration  # type: ignore[arg-type]
+    assert found is not None and found.decline == 0.0
+    one = calibrated(line, Lines(16), 1).calibration  # type: ignore[arg-type]
+    assert one is not None and one.decline == 0.0
+    sine = calibrated(adapt.load("mlp_sinusoid"), FunctionTasks(Sinusoid(), 5, 10, "validation"), 1)
+    assert sine.calibration is not None and sine.calibration.decline == 0.0
+    task, episode = line.replace(calibration=one), next(iter(Lines(16).episodes(0, 1)))
+    mean, std = task.fit(episode.support_x, episode.support_y).predict(episode.query_x, return_std=True)
+    scaled = (mean - episode.query_y.numpy()) / std
+    assert np.square(scaled).mean() == pytest.approx(1.0, abs=0.05)  # what the best scale makes of it
+
+
+@pytest.mark.parametrize("count", [0, 1.5, "a", True])
+def test_how_many_tasks_is_a_number(count: int) -> None:
+    with pytest.raises(AdaptError, match="count="):
+        calibrated(adapt.load("mlp_sinusoid"), FunctionTasks(Sinusoid(), 3, 5, "validation"), count)
 
 
 def test_a_solver_without_a_posterior_is_left_as_it_is() -> None:

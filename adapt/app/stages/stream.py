@@ -17,6 +17,7 @@ from adapt.checks import between, check_setting, least
 from adapt.compare.figures.style import empty_figure, save
 from adapt.errors import AdaptError
 from adapt.files import write_json
+from adapt.heads import Direct
 from tasks import Episode, Tasks
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = ["run_stream"]
 def run_stream(config: DictConfig, session: Session) -> float:
     """Adapt to streams of examples, in three ways; returns the squared error at the end of the one that
     notices changes."""
-    part = check_setting("stream.part", config.stream.part, least(1, "examples that come at a time"))
+    part = check_setting("stream.part", config.stream.part, least(1, "one example at a time, or more"))
     forget = check_setting("stream.forget", config.stream.forget, between(0, 1))
     parts = Parts(config)
     tasks = distribution(config, parts)
@@ -45,7 +46,7 @@ def run_stream(config: DictConfig, session: Session) -> float:
         bar = progress("streams")
         found = [_stream(adapter, tasks, number, part, ways) for number in bar(range(config.task.tasks))]
         means: dict[str, np.ndarray] = {name: np.mean([it[name] for it in found], 0) for name in found[0]}
-        seen = [part * (1 + step) for step in range(len(means["mse_online"]))]
+        seen = _counts(tasks, part)
         for step, count in enumerate(seen):
             run.log_metrics({f"stream/{name}": float(row[step]) for name, row in means.items()}, step=count)
         curves = {name: row.tolist() for name, row in means.items()}
@@ -56,6 +57,13 @@ def run_stream(config: DictConfig, session: Session) -> float:
     console.print(f"squared error at the end: {ends}; {path}", soft_wrap=True, markup=False)
     session.metric = "mse"
     return float(means["mse_noticed"][-1])
+
+
+def _counts(tasks: Tasks, part: int) -> list[int]:
+    """How many examples have come after each step; the last part of a task may be smaller."""
+    n = len(tasks.episode(0).support_y)
+    once = [*range(part, n, part), n]
+    return once + [n + count for count in once]
 
 
 def _stream(
@@ -74,7 +82,8 @@ def _stream(
                 now = {name: now[name].partial_fit(x, y, **how) for name, how in ways.items()}
             else:
                 found["surprise"].append(0.0)
-                now = dict.fromkeys(ways, adapter.fit(x, y))
+                keep = not isinstance(adapter.head, Direct)  # a head that is fitted needs all of them
+                now = dict.fromkeys(ways, adapter.fit(x, y, keep=keep))
             for name, task in now.items():
                 found[f"mse_{name}"].append(_error(task, episode))
     return found
