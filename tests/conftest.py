@@ -25,10 +25,14 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
 
+gc.disable()  # until all is imported
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays: the garbage collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """How files of configs are read: only regular ones, as UTF-8 and YAML, and a mistake in one is one line."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ __all__ = ["checked_files", "text_of"]
 
 #: Bytes of a file of configs: none that somebody wrote comes near.
 LARGEST = 1 << 22
+#: What files hold, by who reads which, and its text: whoever composes many configurations, as a search does,
+#: waits for YAML most of the time. It is the text that counts: a file that was changed is read.
+_PARSED: dict[tuple[str, ...], ConfigResult] = {}
+#: Files that are kept; ours are fewer.
+KEPT = 500
 
 
 def text_of(path: Path) -> str:
@@ -50,8 +56,17 @@ def checked_files() -> Iterator[None]:
 
 def _load(source: Any, load: Callable[[str], ConfigResult], config_path: str) -> ConfigResult:
     path = Path(os.path.realpath(os.path.join(source.path, source._normalize_file_name(config_path))))
-    if path.exists():  # else Hydra says so
-        text_of(path)
+    if not path.exists():
+        return load(config_path)  # says so
+    key = (source.provider, source.path, config_path, text_of(path))
+    if key not in _PARSED:
+        if len(_PARSED) == KEPT:
+            _PARSED.clear()
+        _PARSED[key] = _parsed(path, load, config_path)
+    return copy.deepcopy(_PARSED[key])  # Hydra takes its list of defaults out
+
+
+def _parsed(path: Path, load: Callable[[str], ConfigResult], config_path: str) -> ConfigResult:
     with reading(path, "is not valid YAML", "mend it"):
         try:
             return load(config_path)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from adapt.app.main import main
 from adapt.compare import Comparison, Interval, MethodResult, Speedup
@@ -31,13 +32,15 @@ Goals = Mapping[tuple[str, str], float]
 
 def command_line(overrides: Sequence[str], *, quick: bool) -> None:
     """``python -m adapt`` with ``overrides``, as a user would start it; in miniature in this process, since
-    nothing is learned from its times, and most of them would be imports."""
+    nothing is learned from its times, and most of them would be imports, and without figures of it."""
     if quick:
-        typed, sys.argv = sys.argv, ["adapt", *overrides]
-        try:
+        stage, figures = "adapt.app.stages.compare", [Path("none.svg"), Path("none.png")]
+        with (
+            mock.patch.object(sys, "argv", ["adapt", *overrides]),
+            mock.patch(f"{stage}.draw_all", return_value=figures),
+            mock.patch(f"{stage}.interactive", return_value=None),
+        ):
             main()
-        finally:
-            sys.argv = typed
     else:
         subprocess.run([sys.executable, "-m", "adapt", *overrides], cwd=ROOT, check=True)
 
