@@ -43,6 +43,7 @@ from .text.source import TextSource, TokenSource
 from .text.text_file import TextFile
 from .transforms import Style, Transform
 from .values import RowTasks, ValueArrays, ValueSource
+from .views import WithViews, with_views
 
 #: Every source, by the name of its option of `task`. What a config or a file may name, what is audited and
 #: what is exported are read from here and from the two tables below: a new source is a file, a row, a config.
@@ -82,6 +83,7 @@ DISTRIBUTIONS: dict[str, Callable[..., Tasks]] = {
     "noisy_labels": NoisyLabels,
     "own_tasks": own_tasks,
     "row_tasks": RowTasks,
+    "with_views": WithViews,
 }
 
 #: What distributions have settings of: sizes and transforms.
@@ -120,5 +122,6 @@ __all__ = [
     "from_hugging_face",
     "from_learn2learn",
     "from_torch",
+    "with_views",
 ]
 __all__ += [part.__name__ for table in (SOURCES, DISTRIBUTIONS, PARTS) for part in table.values()]

@@ -44,6 +44,7 @@ from tasks import (
     Source,
     TaskError,
     Uniform,
+    WithViews,
 )
 from tasks.elsewhere import on_split
 from tests.helpers import make_adapter, make_source, tiny_conv4
@@ -100,6 +101,13 @@ def test_noise_and_corruption_from_a_config() -> None:
     assert tasks.base.share == 0.2 and isinstance(clean, Distribution) and clean.seed == 4
     assert (tasks.support_split, tasks.query_split) == ("support", "query")
     assert tasks.described == {"label noise": 0.2, "corruption": "contrast 2"}
+
+
+def test_views_from_a_config() -> None:
+    tasks = built(
+        "task=views", "task@task.base=glyphs", "task.base.source.max_classes=60", "task.base.shots=1"
+    )
+    assert isinstance(tasks, WithViews) and (tasks.views, tasks.shots, tasks.source.name) == (4, 1, "glyphs")
 
 
 def test_other_tasks_made_noisy() -> None:
