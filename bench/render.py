@@ -39,6 +39,7 @@ TITLES = {
     "relations": "Relations in medical abstracts: FewRel 2.0",
     "fields": "Tables, forecasting, behaviour cloning",
     "episodes": "Drawing episodes",
+    "one_shot": "One shot: views of the only example of a class",
     "selection": "Choice of hyper-parameters on validation tasks",
 }
 EXPLANATIONS = {
@@ -85,6 +86,11 @@ Small networks, meta-trained on training tasks of each field, beside the best ch
 chosen on validation tasks; test tasks are measured once. Differences are paired by task.""",
     "episodes": """\
 Tasks drawn per second, beside learn2learn's `TaskDataset` on the same arrays, in one interleaved run.""",
+    "one_shot": """\
+Tasks with one example of a class. `views` rows have four slightly changed copies of it besides, which teach
+the head, or head and z; `trained at one shot` rows use an adapter whose meta-training had the same, the
+others one of five-shot tasks. `trained` rows differ from `head` in their starting point too. What was chosen
+on validation tasks is marked; test tasks were measured once. Differences are paired by task.""",
     "selection": """\
 Tasks of glyph classes that neither pretraining nor meta-training uses, drawn as in meta-training. Every
 method has at most nine settings on the same tasks; chosen is the cheapest within a tenth of a point of the

@@ -94,6 +94,11 @@ class WithViews(Wrapped):
         """With the number of views."""
         return {**self.base.described, "views": self.views}
 
+    @property
+    def copies(self) -> int:
+        """With the views."""
+        return super().copies * (1 + self.views)
+
     def change(self, episode: Episode, rng: np.random.Generator) -> Episode:
         """The episode with views in its support."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -61,6 +61,12 @@ class Wrapped:
         return "base." + (self.base._within if isinstance(self.base, Wrapped) else "")
 
     @property
+    def copies(self) -> int:
+        """Support examples for each that was drawn: itself, and views of it."""
+        base: Any = self.base
+        return int(getattr(base, "copies", 1))
+
+    @property
     def source(self) -> AnySource:
         return self.base.source
 

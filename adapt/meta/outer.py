@@ -131,7 +131,10 @@ def _check(problem: Problem, *tasks: Tasks) -> None:
         if distribution.regression != problem.loss.regression:
             kind = "values" if distribution.regression else "classes"
             raise AdaptError(f"{type(problem.loss).__name__} does not fit tasks whose targets are {kind}")
-        if not distribution.regression and distribution.shots < 2:
+        single = not distribution.regression and distribution.shots < 2
+        if single and getattr(distribution, "copies", 1) < 2:
             raise AdaptError(
-                "task.shots=1: the support loss leaves one example out, so meta-training needs two a class"
+                "task.shots=1: the support loss leaves one example out, so meta-training needs two a class, "
+                "or "
+                "views of images (task=views)"
             )

@@ -34,7 +34,7 @@ from bench.lib.domain_tasks import DESCRIBE, FILES, SEED, TASKS, data_file
 from bench.lib.domain_weights import RECIPES, accuracies, prepare, trained, weights_folder
 from bench.lib.models import MODELS, data_root, norm_space
 from bench.lib.record import Row, table
-from tasks import Distribution
+from tasks import Distribution, WithViews
 
 __all__ = ["DOMAINS", "Domain", "available", "data_file", "data_root", "domain", "prepare"]
 
@@ -53,8 +53,8 @@ class Domain:
     name: str
     backbone: nn.Module
     space: Space
-    train: Distribution
-    validation: Distribution
+    train: Distribution | WithViews
+    validation: Distribution | WithViews
     test: Distribution
     weights: str
     describe: str
