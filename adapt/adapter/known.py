@@ -14,7 +14,7 @@ from torch import Tensor
 from adapt.adapter.problem import Memory
 from adapt.errors import AdaptError
 from adapt.inner.change import Watch
-from adapt.inner.posterior import Posterior
+from adapt.inner.posterior import Posterior, is_positive
 from adapt.precision import double
 
 __all__ = ["KNOWN", "check_known", "known_from", "known_tensors", "moved_known", "moved_watch"]
@@ -23,8 +23,6 @@ POSTERIOR = ("precision", "prior", "scales")
 MEMORY = ("memory.base", "memory.columns", "memory.targets")
 #: Names of all of these tensors.
 KNOWN = (*POSTERIOR, *MEMORY)
-#: What rounding may do to a matrix whose diagonal is 1.
-ROUNDING = 1e-4
 
 
 def known_tensors(posterior: Posterior | None, memory: Memory | None) -> dict[str, Tensor]:
@@ -56,7 +54,7 @@ def check_known(where: Path, tensors: Mapping[str, Tensor]) -> None:
             raise AdaptError(f"{where}: 'scales' are not positive: it is damaged")
         if bool((tensors["prior"] < 0).any()):
             raise AdaptError(f"{where}: 'prior' holds a negative precision: it is damaged")
-        if not _positive(double(tensors["precision"])):
+        if not is_positive(double(tensors["precision"])):
             raise AdaptError(
                 f"{where}: 'precision' is not symmetric and positive, so of no Gaussian: it is damaged"
             )
@@ -64,22 +62,6 @@ def check_known(where: Path, tensors: Mapping[str, Tensor]) -> None:
         base, columns, targets = (tensors[name] for name in MEMORY)
         if not len(base) or columns.shape[1:] != base.shape or len(targets) != len(base):
             raise AdaptError(f"{where}: the tensors of 'memory' are not of the same examples: it is damaged")
-
-
-def _positive(precision: Tensor) -> bool:
-    """Whether it is symmetric and positive semi-definite, up to rounding, besides directions that are
-    held."""
-    free = torch.isfinite(precision.diagonal())
-    inner = precision[free][:, free]
-    diagonal = inner.diagonal()
-    if not bool(torch.isfinite(inner).all()) or bool((diagonal < 0).any()):
-        return False
-    unit = torch.where(diagonal > 0, diagonal, 1).rsqrt()
-    scaled = unit[:, None] * inner * unit
-    if bool(((scaled - scaled.T).abs() > ROUNDING).any()):
-        return False
-    lifted = scaled + ROUNDING * torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
-    return not int(torch.linalg.cholesky_ex(lifted).info)
 
 
 def moved_known(posterior: Posterior | None, like: Tensor) -> Posterior | None:

@@ -29,13 +29,11 @@ from adapt.errors import AdaptError
 from adapt.forward import pushforward
 from adapt.heads import Direct, one_hot
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
+from adapt.inner.posterior import is_positive
 from adapt.precision import double, outside_autocast
 from tasks.readers.labels import classes_of, read_labels
 
 __all__ = ["Statistics", "solved", "statistics_of", "whole_classes"]
-
-#: What rounding to float32 may do to a matrix whose diagonal is 1.
-ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -178,10 +176,7 @@ def _check(part: Statistics, k: int, name: str = "statistics") -> None:
         raise AdaptError(
             f"{name} hold NaN, infinity, a negative loss or no examples: scale the examples as in fit"
         )
-    scale = double(g).diagonal().clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
-    whole = scale[:, None] * double(g) * scale
-    lifted = whole + ROUNDING * torch.eye(k, dtype=whole.dtype, device=whole.device)
-    if bool(((whole - whole.T).abs() > ROUNDING).any()) or int(torch.linalg.cholesky_ex(lifted).info):
+    if not is_positive(double(g)):
         raise AdaptError(f"{name}: the curvature is not symmetric and positive, so no sum over examples")
 
 

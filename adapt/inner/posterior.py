@@ -41,6 +41,7 @@ __all__ = [
     "held_out_moves",
     "information",
     "innovation",
+    "is_positive",
     "leave_one_out",
     "log_evidence",
     "merge",
@@ -48,6 +49,9 @@ __all__ = [
     "predictive",
     "variances",
 ]
+
+#: What rounding may do to a matrix whose diagonal is 1.
+ROUNDING = 1e-4
 
 
 class Posterior(NamedTuple):
@@ -283,6 +287,22 @@ def merge(posteriors: Sequence[Posterior]) -> Posterior:
     z = torch.where(free, _inverse(whole) @ weighted, double(first.z))
     examples = torch.stack([each.examples for each in posteriors]).sum()
     return whole._replace(z=z.to(first.z), examples=examples)
+
+
+def is_positive(precision: Tensor) -> bool:
+    """Whether ``precision [k, k]`` is finite, symmetric and positive semi-definite, up to what rounding to
+    float32 does, besides directions that are held (infinity on the diagonal)."""
+    free = torch.isfinite(precision.diagonal())
+    inner = precision[free][:, free]
+    diagonal = inner.diagonal()
+    if not bool(torch.isfinite(inner).all()) or bool((diagonal < 0).any()):
+        return False
+    unit = torch.where(diagonal > 0, diagonal, 1).rsqrt()
+    scaled = unit[:, None] * inner * unit
+    if bool(((scaled - scaled.T).abs() > ROUNDING).any()):
+        return False
+    lifted = scaled + ROUNDING * torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
+    return not int(torch.linalg.cholesky_ex(lifted).info)
 
 
 def _free(matrix: Tensor, free: Tensor, held: float = 1.0) -> Tensor:
