@@ -24,6 +24,7 @@ BENCHES = (
     "regression",
     "fields",
     "memory",
+    "one_shot",
     "episodes",
     "intents",
     "relations",
