@@ -6,7 +6,7 @@ import torch
 from adapt.adapter.inputs import Examples
 from adapt.adapter.problem import Memory, model_of
 from adapt.adapter.record import TaskRecord
-from adapt.adapter.uncertainty import known, linearised, through
+from adapt.adapter.uncertainty import known, pooled, through
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
 from adapt.inner.posterior import Posterior, choose, held_out_moves, variances
@@ -17,14 +17,14 @@ __all__ = ["left_out", "suggested"]
 
 def suggested(task: TaskRecord, pool: Examples, n: int) -> np.ndarray:
     """See :meth:`adapt.FittedTask.suggest`."""
-    posterior = known(task)
-    parts = [linearised(task, examples, posterior) for examples in task.adapter.batches(pool, None)]
-    size = sum(len(outputs) for outputs, _ in parts)
+    posterior, loss = known(task), task.adapter.loss
+    outputs, columns = pooled(task, pool, posterior)
+    size = len(outputs)
     if not size:
         raise AdaptError("the pool holds no examples: pass those that could be labelled")
     n = check_setting("n", n, least(1, f"of {size} examples in the pool, choose 1 … {size}", most=size))
-    outputs, columns = (torch.cat([part[i] for part in parts], i) for i in (0, 1))
-    found: np.ndarray = choose(posterior, outputs, columns, task.adapter.loss, n).cpu().numpy()
+    start = pooled(task, pool, posterior._replace(z=torch.zeros_like(posterior.z)))
+    found: np.ndarray = choose(posterior, outputs, columns, loss, n, start).cpu().numpy()
     return found
 
 
