@@ -12,8 +12,8 @@ is the ratio of F of Student's t with an inverse-gamma prior of ν degrees; the 
 ratio with
 unknown scale: Willsky and Jones (1976), *A Generalized Likelihood Ratio Approach to the Detection and
 Estimation of Jumps in Linear Systems*, summed as by Page (1954), *Continuous Inspection Schemes*. τ, h, ν and
-the number of examples were chosen on 400 streams of validation vehicles: of all that raised no alarm without a
-change, about the least error after one.
+the number of examples were chosen on 400 streams of validation vehicles: of all that raised no alarm without
+a change, about the least error after one.
 """
 
 from collections.abc import Callable
