@@ -221,6 +221,33 @@ def asked(
     return order, errors
 
 
+def digit_labels(quick: bool) -> Iterator[Row]:
+    """The same of digits: one label of each at first, then five at a time."""
+    adapter, count, last = adapt.load("conv4_glyphs_film"), 1 if quick else 30, 15 if quick else 50
+    digits = Distribution(Digits(), 10, 12, 30, support_split="support", query_split="query")
+    order, errors = [], []
+    for number, episode in enumerate(digits.episodes(0, count)):
+        x, y = episode.support_x, episode.support_y
+        rank = (y[:, None] == y[None]).tril(-1).sum(1)
+        mixed = torch.randperm(len(y), generator=torch.Generator().manual_seed(number))
+        chosen = torch.cat([mixed[rank[mixed] == 0], mixed[rank[mixed] > 0]])[:last].tolist()
+        order.append(1 - adapter.fit(x[chosen], y[chosen]).score(episode.query_x, episode.query_y))
+        chosen, curve = chosen[:10], list[float]()
+        while len(chosen) <= last:
+            task = adapter.fit(x[chosen], y[chosen])
+            curve.append(1 - task.score(episode.query_x, episode.query_y))
+            rest = [row for row in range(len(y)) if row not in chosen]
+            chosen += [rest[row] for row in task.suggest(x[rest], PART)]
+        errors.append(curve)
+    enough = np.mean(errors, 0) <= np.mean(order)
+    needed = 10 + PART * int(np.argmax(enough)) if enough.any() else last
+    case = f"digits, labels that reach the error of {last} random ones"
+    yield Row.cost(case, "cost/labels", 100 * needed / last, "%", n=count, goal=60.0)
+    for what, values in (("random", order), ("suggested", [curve[-1] for curve in errors])):
+        interval = mean_interval([100 * value for value in values])
+        yield Row.of(f"digits, {last} labels: {what}", "eval/error", interval, "%", higher_is_better=False)
+
+
 def labels(quick: bool) -> Iterator[Row]:
     """How many labels reach the error of random ones, and which labels are wrong."""
     for name, first, last in (("mlp_sinusoid", 2, 10), ("mlp_vehicle_dynamics", 3, 25)):
@@ -239,6 +266,7 @@ def labels(quick: bool) -> Iterator[Row]:
             yield Row.of(
                 f"{name}, {last} labels: {what}", "eval/mse", mean_interval(values), higher_is_better=False
             )
+    yield from digit_labels(quick)
     adapter, found = adapt.load("conv4_glyphs_film"), []
     ways = 4 if quick else 10
     digits = Distribution(Digits(), ways, 5, 1, support_split="support", query_split="query")

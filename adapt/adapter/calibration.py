@@ -1,4 +1,4 @@
-"""How far an adapter's predictions may be believed, as three numbers that are learned on validation tasks."""
+"""How far an adapter's predictions may be believed, as numbers that are learned on validation tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ from torch import Tensor
 from adapt.checks import between, check_settings, positive
 from adapt.errors import AdaptError
 from adapt.inner import Loss
+from adapt.inner.tails import HEAVIEST
 from adapt.precision import double
 
 __all__ = ["Calibration", "described", "read_calibration", "representable", "scales"]
@@ -29,18 +30,23 @@ class Calibration:
         noise: regression: variance of an observation; classes: temperature of the logits.
         decline: how the factor falls with the number n of examples. A Gaussian around a point is wider than
             what it stands for where few examples leave z far from known, and outputs are not linear in it.
+        tail: regression: 1/ν, 0 … 1/2, of Student's t with this covariance that the values of several
+            examples follow together (:mod:`adapt.inner.tails`); 0: Gaussian. How far off a network is differs
+            from task to task; single predictions are given as if they were Gaussian.
     """
 
     spread: float
     noise: float
     decline: float = 0.0
+    tail: float = 0.0
 
     def __post_init__(self) -> None:
         rules = {"spread": positive(), "noise": positive(), "decline": between(-10, 10)}
+        rules["tail"] = between(0, HEAVIEST, "Student's t with so heavy tails has no variance")
         check_settings(self, "calibration", **rules)
 
     def spread_of(self, examples: Tensor) -> Tensor:
-        """s after so many ``examples``, a scalar."""
+        """s after so many ``examples``, of their shape."""
         return self.spread * examples.clamp(min=1) ** -self.decline
 
 
@@ -54,7 +60,8 @@ def read_calibration(path: Path, config: Mapping[str, Any]) -> Calibration | Non
     if said is None:
         return None
     known = {*Calibration.__dataclass_fields__}
-    if not isinstance(said, dict) or set(said) != known:
+    # Earlier ones had no tail.
+    if not isinstance(said, dict) or {*said, "tail"} != known:
         raise AdaptError(
             f"{path}: 'calibration' is not {' and '.join(sorted(known))}: save the adapter again"
         )

@@ -223,13 +223,16 @@ class FittedTask(TaskRecord):
         return updated(self, x, y, forget, on_change, level)
 
     def suggest(self, pool: Examples, n: int = 1) -> np.ndarray:
-        """Which ``n`` rows of ``pool [m, …]`` to label next, the most informative of z first ``[n]``; no
-        labels are needed.
+        """Which ``n`` rows of ``pool [m, …]`` to label next, the most useful first ``[n]``; no labels are
+        needed. Without a head of its own: those whose labels make the outputs for all of the pool most
+        certain, each in view of those before it; two passes with a tangent for each direction, (1 + k) each.
+        Classes and a head that is fitted: those whose two most probable classes are closest, by one pass;
+        such a task needs no posterior.
 
         Raises:
-            AdaptError: as :meth:`predictive`, or more rows than there are.
+            AdaptError: as :meth:`predictive`, where a posterior is needed, or more rows than there are.
         """
-        return suggested(self, pool, n)
+        return suggested(self, self.logits, pool, n)
 
     def influence(self) -> np.ndarray:
         """How improbable the label of each support example is to a task that has not seen it ``[n]``: −log p,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter.calibration import representable
+from adapt.adapter.calibration import Calibration, representable
 from adapt.adapter.inputs import Examples, Labels, as_targets, label_classes, no_other
 from adapt.adapter.loaders import paired
 from adapt.adapter.memory import joined, kept, memory_of, newest, refitted
@@ -33,6 +33,7 @@ from adapt.heads import Direct, one_hot
 from adapt.inner import Loss
 from adapt.inner.change import Watch, fresh, watched
 from adapt.inner.posterior import Posterior, condition, forgotten, innovation
+from adapt.inner.tails import p_value
 from adapt.precision import outside_autocast
 
 __all__ = ["LEVEL", "OnChange", "Surprise", "surprise_of", "updated"]
@@ -73,13 +74,14 @@ def surprise_of(task: TaskRecord, x: Examples, y: Labels | None) -> Surprise:
         return _of_classes(probabilities, y, task.classes_)
     examples = task.adapter.examples(x)
     targets = _targets(task, y, len(examples))
-    return _of_values(posterior, *linearised(task, examples, posterior), targets)
+    return _of_values(task.adapter.calibration, posterior, *linearised(task, examples, posterior), targets)
 
 
-def _of_values(posterior: Posterior, outputs: Tensor, columns: Tensor, targets: Tensor) -> Surprise:
-    found = innovation(posterior, outputs, columns, targets).double()
-    degrees = found.new_tensor(targets.numel())
-    return Surprise(float(found), float(torch.special.gammaincc(degrees / 2, found / 2)))
+def _of_values(
+    calibration: Calibration | None, posterior: Posterior, outputs: Tensor, columns: Tensor, targets: Tensor
+) -> Surprise:
+    found = float(innovation(posterior, outputs, columns, targets))
+    return Surprise(found, p_value(found, targets.numel(), calibration.tail if calibration else 0.0))
 
 
 def _of_classes(probabilities: np.ndarray, y: Labels | None, classes: np.ndarray) -> Surprise:
@@ -201,7 +203,7 @@ def _with_memory(task: Task, examples: Tensor, y: Labels | None, forget: float, 
     if level is not None:
         there = outputs_of(task, features, columns)
         found = (
-            _of_values(posterior, *there, targets)
+            _of_values(task.adapter.calibration, posterior, *there, targets)
             if loss.regression
             else _of_classes(predicted(task, posterior, *there).probabilities, y, task.classes_)
         )

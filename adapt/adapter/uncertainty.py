@@ -32,6 +32,7 @@ __all__ = [
     "linearised",
     "moving_features",
     "outputs_of",
+    "pooled",
     "posterior_at",
     "predicted",
     "predictive_of",
@@ -162,6 +163,15 @@ def linearised(task: TaskRecord, examples: Tensor, posterior: Posterior) -> tupl
         AdaptError: as :func:`moving_features`.
     """
     return outputs_of(task, *moving_features(task.adapter, examples, posterior))
+
+
+def pooled(task: TaskRecord, x: Examples, posterior: Posterior) -> tuple[Tensor, Tensor]:
+    """The same for ``x [m, …]`` of any size, in batches."""
+    parts = [linearised(task, examples, posterior) for examples in task.adapter.batches(x, None)]
+    if not parts:
+        nothing = posterior.z.new_zeros(0, task.outputs)
+        return nothing, nothing.expand(len(posterior.z), -1, -1)
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], 1)
 
 
 def outputs_of(task: TaskRecord, features: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:

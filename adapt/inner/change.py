@@ -12,7 +12,8 @@ is the ratio of F of Student's t with an inverse-gamma prior of ν degrees; the 
 ratio with
 unknown scale: Willsky and Jones (1976), *A Generalized Likelihood Ratio Approach to the Detection and
 Estimation of Jumps in Linear Systems*, summed as by Page (1954), *Continuous Inspection Schemes*. τ, h, ν and
-the number of examples were chosen on validation vehicles.
+the number of examples were chosen on 400 streams of validation vehicles: of all that raised no alarm without
+a change, about the least error after one.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from adapt.precision import double
 __all__ = ["Watch", "fresh", "watched"]
 
 #: τ, h, ν, and the examples within which a rival has to prove itself.
-SUSPICIOUS, BETTER, USUAL, PATIENCE = 8.0, 5.0, 5.0, 25
+SUSPICIOUS, BETTER, USUAL, PATIENCE = 8.0, 6.0, 30.0, 20
 #: Squares below it are rounding.
 LEAST = 1e-200
 

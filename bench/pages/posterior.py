@@ -93,13 +93,14 @@ def _labels(result: Result) -> str:
         for (case, metric), row in rows.items()
         if metric == "cost/labels"
     ]
-    errors = [[case, _plus(row, 4)] for case, row in _errors(rows)]
+    errors = [[case, _plus(row, 4)] for case, row in _errors(rows, "eval/mse")]
+    errors += [[case, f"{_plus(row)} % wrong"] for case, row in _errors(rows, "eval/error")]
     return "\n".join(lines) + "\n\n" + markdown_table(["", "squared error"], errors)
 
 
-def _errors(rows: Rows) -> list[tuple[str, Result]]:
+def _errors(rows: Rows, metric: str) -> list[tuple[str, Result]]:
     ends = (": random", ": suggested")
-    return [(case, row) for (case, what), row in rows.items() if what == "eval/mse" and case.endswith(ends)]
+    return [(case, row) for (case, what), row in rows.items() if what == metric and case.endswith(ends)]
 
 
 def _wrong(result: Result) -> str:

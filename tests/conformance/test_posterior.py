@@ -171,12 +171,51 @@ def test_information_is_what_the_entropy_falls_by(targets: Tensor, loss: Loss) -
         after = condition(found, outputs[[i]], columns[:, [i]], 0 * outputs[[i]], loss)
         fell = 0.5 * (torch.logdet(after.precision) - torch.logdet(found.precision))
         assert near(gain[i], fell)
-    chosen = choose(found, outputs, columns, loss, 3)
-    assert len(set(chosen.tolist())) == 3 and int(chosen[0]) == int(gain.argmax())
-    after = condition(found, outputs[chosen[:1]], columns[:, chosen[:1]], 0 * outputs[chosen[:1]], loss)
-    second = information(after, outputs, columns, loss)
-    second[chosen[0]] = -torch.inf
-    assert int(chosen[1]) == int(second.argmax())
+
+
+def uncertain(found: Posterior, outputs: Tensor, columns: Tensor, loss: Loss) -> Tensor:
+    """Of all candidates, Σ tr H cov / s."""
+    covariances = predictive(found, outputs, columns).covariance / SPREAD
+    curvatures = torch.eye(outputs.shape[1], dtype=F64).expand(len(outputs), -1, -1)
+    if not loss.regression:
+        p = outputs.softmax(1)
+        curvatures = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    return (curvatures * covariances).sum()
+
+
+@pytest.mark.parametrize("ways", [1, 2, 5])
+@pytest.mark.parametrize("loss", [SquaredError(), CrossEntropy()])
+def test_the_labels_asked_for_make_all_outputs_most_certain(loss: Loss, ways: int) -> None:
+    """Trying every label, one after the other."""
+    outputs, columns = drawn(6, ways, seed=4), drawn(K, 6, ways, seed=5)
+    found = posterior_of(torch.zeros(K, dtype=F64), torch.eye(K, dtype=F64), PRIOR, SPREAD, NOISE, 3)
+    chosen, known, left = choose(found, outputs, columns, loss, 6).tolist(), found, [*range(6)]
+    for row in chosen:
+        tried = {
+            i: condition(known, outputs[[i]], columns[:, [i]], 0 * outputs[[i]], loss)._replace(z=found.z)
+            for i in left
+        }
+        after = {i: float(uncertain(it, outputs, columns, loss)) for i, it in tried.items()}
+        assert after[row] == pytest.approx(min(after.values()), rel=1e-9)
+        known = tried[row]
+        left.remove(row)
+
+
+def test_labels_teach_by_what_z_is_solved_for_and_less_where_that_is_off() -> None:
+    outputs, columns, start = drawn(6, WAYS, seed=4), drawn(K, 6, WAYS, seed=5), drawn(K, 6, WAYS, seed=6)
+    found, loss = solved(ROWS, VALUES, SquaredError()), SquaredError()
+    linear = outputs - torch.einsum("k,knc->nc", found.z, start)
+    off = torch.tensor([0.0, 0.3, 0.1, 0.0, 2.0, 0.0], dtype=F64)
+    for begun in (linear, linear - off[:, None]):  # õ, for which o(z) is linear, and is not
+        odd = (outputs - begun - torch.einsum("k,knc->nc", found.z, start)).square().sum(1)
+        weight = 1 / (1 + odd / odd.mean()) if begun is not linear else torch.ones(6, dtype=F64)
+        variance = []
+        for i in range(6):
+            rows = start[:, i] @ start[:, i].T * weight[i]
+            after = found._replace(precision=found.precision + rows)
+            variance.append(float(uncertain(after, outputs, columns, loss)))
+        first = int(choose(found, outputs, columns, loss, 1, (begun, start)))
+        assert variance[first] == pytest.approx(min(variance), rel=1e-9)
 
 
 def test_many_outputs_are_as_few() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +65,69 @@ def test_a_shipped_adapter_covers_what_it_says_of_tasks_of_any_size() -> None:
             )
             inside.append(np.abs(mean - episode.query_y.numpy()) < 1.96 * std)
         assert np.mean(inside) == pytest.approx(0.95, abs=0.04)
+
+
+def test_of_a_shipped_adapter_values_of_a_task_together_are_no_surprise() -> None:
+    """Its network has errors that its directions cannot move: p-values are still near uniform, for any number
+    of values, and those of another task small."""
+    adapter = adapt.load("mlp_sinusoid")
+    assert adapter.calibration is not None and adapter.calibration.tail > 0
+    same, other = [], []
+    episodes = [*FunctionTasks(Sinusoid(noise=0.0), 6, 30, "validation").episodes(200, 260)]
+    for one, two in pairwise(episodes):
+        task = adapter.fit(one.support_x, one.support_y)
+        for found, it in ((same, one), (other, two)):
+            found.append([task.surprise(it.query_x[:n], it.query_y[:n]).p_value for n in (3, 30)])
+    assert (np.mean(np.array(same) < 0.05, 0) < 0.15).all()
+    assert np.mean(np.array(same) < 0.5, 0) == pytest.approx(0.5, abs=0.2)
+    assert (np.median(other, 0) < 0.02).all()
+
+
+def test_what_is_found_is_most_probable_by_single_values_and_together() -> None:
+    """Against densities of the whole covariance matrix: no other numbers are better."""
+    line = FewShotAdapter.of(Line(), regression=True, head=Direct(), support_head=Direct())
+    state = initial_state(line.state.origin, torch.eye(2, dtype=torch.float64))
+    line, lines = line.replace(state=state), Lines(8)
+    found = calibrated(line, lines, 12).calibration  # type: ignore[arg-type]
+    assert found is not None
+    seen = []
+    for number, episode in enumerate(lines.episodes(0, 12)):
+        n = (8, 4, 2)[number % 3]
+        rows, new = (torch.cat([torch.ones_like(x), x], 1) for x in (episode.support_x[:n], episode.query_x))
+        inverse = torch.linalg.inv(rows.T @ rows + torch.eye(2))
+        mean = new @ inverse @ rows.T @ episode.support_y[:n]
+        seen.append((n, new @ inverse @ new.T, (episode.query_y - mean)[:, 0]))
+
+    def negative(spread: float, noise: float, decline: float) -> float:
+        total = 0.0
+        for n, shared, left in seen:
+            whole = spread * n**-decline * shared + noise * torch.eye(len(left))
+            together = torch.distributions.MultivariateNormal(0 * left, whole).log_prob(left)
+            alone = torch.distributions.Normal(0, whole.diagonal().sqrt()).log_prob(left).sum()
+            total -= float(together + alone)
+        return total
+
+    best = negative(found.spread, found.noise, found.decline)
+    for factor in (0.9, 1.1):
+        assert negative(factor * found.spread, found.noise, found.decline) > best
+        assert negative(found.spread, factor * found.noise, found.decline) > best
+        assert negative(found.spread, found.noise, found.decline + factor - 1) > best
+
+
+def test_an_adapter_saved_before_there_were_tails_has_none(tmp_path: Path) -> None:
+    adapter = adapt.load("mlp_sinusoid").replace(calibration=Calibration(0.5, 0.1, 1.0, 0.2))
+    adapter.save_pretrained(tmp_path)
+    assert adapt.load(tmp_path).calibration == adapter.calibration
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config.pop("settings_sha256", None)
+    del config["calibration"]["tail"]
+    path.write_text(json.dumps(config), "utf-8")
+    assert adapt.load(tmp_path).calibration == Calibration(0.5, 0.1, 1.0)
+    for damage in ({"tail": 0.5}, {"tail": -0.1}, {"tails": 0.1}):
+        path.write_text(json.dumps(config | {"calibration": config["calibration"] | damage}), "utf-8")
+        with pytest.raises(AdaptError, match="calibration"):
+            adapt.load(tmp_path)
 
 
 def test_probabilities_of_classes_gain_a_temperature() -> None:

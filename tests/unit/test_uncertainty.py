@@ -229,6 +229,26 @@ def test_what_to_label_next_is_far_from_what_is_known(line: FewShotAdapter) -> N
         task.suggest(pool[:0], 1)
 
 
+def test_classes_that_are_hard_to_tell_apart_are_labelled_next() -> None:
+    """Also after one example of each, where there is no posterior; in any order of the pool."""
+    digits = Digits()
+    members = digits.classes("support")
+    for names, shots in ((["3", "5", "8"], 1), (["3", "8"], 3)):
+        x = torch.cat([digits.load(members[name][:20]) for name in names])
+        first = np.arange(len(x)) % 20 < shots
+        task = adapt.load("conv4_glyphs_film").fit(x[first], np.repeat(names, 20)[first])
+        pool = x[~first]
+        ranked = np.sort(task.predict_proba(pool), 1)
+        margin = ranked[:, -1] - ranked[:, -2]
+        assert margin[task.suggest(pool, 7)] == pytest.approx(np.sort(margin)[:7], abs=1e-6)
+        assert sorted(task.suggest(pool, len(pool))) == [*range(len(pool))]
+        for many in (0, len(pool) + 1):
+            with pytest.raises(AdaptError, match="examples in the pool, choose"):
+                task.suggest(pool, many)
+        with pytest.raises(AdaptError, match="the pool holds no examples"):
+            task.suggest(pool[:0], 1)
+
+
 def test_influence_is_that_of_refitting_without(line: FewShotAdapter) -> None:
     task = line.fit(X, Y, keep=True)
     found = task.influence()
