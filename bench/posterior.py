@@ -1,13 +1,14 @@
 """What the posterior of z is worth: how sure predictions are, beside rivals, learning as examples come, which
 labels to ask for, which are wrong, adapting together, and what it costs.
 
-``python -m bench.posterior [names] [--quick] [--train]``. Test tasks are looked at once: 300 of each kind of
-regression (rivals: the first 100, but for *one variance*), 60 of digits, 100 of gridworlds, 40 of intents.
-Adapters are those that ship; where none does, and for an ensemble, they are meta-trained (``--train`` stops
-there) and stay in ``outputs/bench/posterior``, as do results of single parts, so that a broken run goes on
-where it stopped. Every rival gets the same support sets, and chooses its settings once, on 50 validation
-tasks of the same size, or by its own rule on the support set. Streams are of vehicles, five moments at a
-time; then the vehicle becomes another one. Errors are means over tasks, and squared.
+``python -m bench.posterior [names] [--quick] [--train]``. Test tasks are looked at once: 200 of each kind of
+regression, of which rivals other than *one variance* get the first 60, 30 of digits, 80 of gridworlds, 20 of
+intents. Adapters are those that ship; where none does, and for an ensemble, they are meta-trained (``--train``
+does no more) and stay in ``outputs/bench/posterior``, as do results of single parts, so that a broken run
+goes on where it stopped: what is there is not measured again. Every rival gets the same support sets, and
+chooses its settings once, on 30 validation tasks of the same size (laplace-torch: 15), or by its own rule on
+the support set. Streams are of vehicles, five moments at a time; then the vehicle becomes another one. Errors
+are means over tasks, and squared.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -13,9 +13,10 @@ from adapt.meta import MetaTraining, initial_basis, meta_train
 from bench.lib.runs import command_line
 from tasks import FunctionTasks
 
-__all__ = ["MEMBERS", "NETWORKS", "ensemble", "learned", "loss_of"]
+__all__ = ["MEMBERS", "NETWORKS", "ensemble", "is_trained", "learned", "loss_of"]
 
 MEMBERS = 5
+CONFIG = "adapter_config.json"
 #: Sizes of the networks, and of what they are meta-trained on, as of those that ship.
 NETWORKS = {
     "mlp_sinusoid": ((1, 40, 40, 1), "relu", (10, 10)),
@@ -37,11 +38,20 @@ def ensemble(name: str, tasks: FunctionTasks, folder: Path, *, quick: bool) -> l
     return [first, *(_member(name, first, tasks, seed, folder, quick=quick) for seed in seeds)]
 
 
+def is_trained(name: str, folder: Path, *, quick: bool) -> bool:
+    """Whether the ensemble of a domain is in ``folder``: training, which takes long, is a part of its own."""
+    return name in NETWORKS and (_path(name, 1 if quick else MEMBERS - 1, folder) / CONFIG).exists()
+
+
+def _path(name: str, seed: int, folder: Path) -> Path:
+    return folder / f"{name}_maml_{seed}"
+
+
 def _member(
     name: str, like: FewShotAdapter, tasks: FunctionTasks, seed: int, folder: Path, *, quick: bool
 ) -> FewShotAdapter:
-    path = folder / f"{name}_maml_{seed}"
-    if (path / "adapter_config.json").exists():
+    path = _path(name, seed, folder)
+    if (path / CONFIG).exists():
         return adapt.load(path)
     sizes, activation, amounts = NETWORKS[name]
     other = SMALL if quick else SHORTER.get(name, {})
@@ -74,7 +84,7 @@ def learned(name: str, folder: Path, *, quick: bool) -> FewShotAdapter:
     """That of ``experiment=meta_…`` for volatility or gridworld, meta-trained and calibrated as a user would
     by the command line, unless it has been done."""
     path = (folder / name).resolve()
-    if not (path / "adapter_config.json").exists():
+    if not (path / CONFIG).exists():
         print(f"meta-training {name}", flush=True)
         more = (*QUICK, "meta.k=2") if quick else ()
         own = ["tracking=none", f"output={path}", f"hydra.run.dir={path}.run"]

@@ -31,13 +31,13 @@ def asked(quick: bool) -> Iterator[Row]:
 
 def wrong(folder: Path, inner_loops: Path, *, quick: bool) -> Iterator[Row]:
     """Which labels are wrong."""
-    yield from _wrong(digits(5, quick=quick), 1 if quick else 60)
+    yield from _wrong(digits(5, quick=quick), 1 if quick else 12)
     if quick:
         return
     if reason := available("minilm"):
         print(f"left out: {reason}")
     else:
-        yield from _wrong(intents(inner_loops, folder, quick=quick), 25)
+        yield from _wrong(intents(inner_loops, folder, quick=quick), 12)
 
 
 # ------------------------------------------------------------------------------------------ the next one

@@ -26,7 +26,7 @@ from torch import nn
 from adapt.adapter import FewShotAdapter
 from adapt.backbones import require
 from adapt.inner import GaussNewton
-from bench.lib.posterior_adapters import NETWORKS, ensemble
+from bench.lib.posterior_adapters import ensemble, is_trained
 from tasks import Episode, FunctionTasks
 
 __all__ = ["RIVALS", "Moments", "Rival", "Setting", "nll", "ours", "rivals"]
@@ -36,7 +36,7 @@ Moments = tuple[np.ndarray, np.ndarray]
 Rival = Callable[[Episode], Moments]
 LEAST = 1e-12
 #: Grids of laplace-torch: the prior's precision, and the standard deviation of the noise.
-FEWER = 20  # validation tasks, of the slow laplace-torch
+FEWER = 15  # validation tasks, of the slow laplace-torch
 PRECISIONS, NOISES = (1.0, 10.0, 100.0, 1e3), (0.03, 0.1, 0.3, 1.0)
 
 
@@ -270,9 +270,10 @@ RIVALS: dict[str, Callable[[Setting], Rival]] = {
 
 
 def rivals(setting: Setting) -> dict[str, Rival]:
-    """Those that there can be here, made. MAMLs ship for two domains; a library may not be installed."""
+    """Those that there can be here, made: an ensemble of two domains, if it has been trained; a library may
+    not be installed."""
     left_out = set()
-    if setting.name not in NETWORKS:
+    if not is_trained(setting.name, setting.folder, quick=setting.quick):
         left_out.add("five MAMLs")
     if not has_laplace():
         left_out.add("laplace-torch")
