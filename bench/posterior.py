@@ -3,12 +3,12 @@ labels to ask for, which are wrong, adapting together, and what it costs.
 
 ``python -m bench.posterior [names] [--quick] [--train]``. Test tasks are looked at once: 200 of each kind of
 regression, of which rivals other than *one variance* get the first 60, 30 of digits, 80 of gridworlds, 20 of
-intents. Adapters are those that ship; where none does, and for an ensemble, they are meta-trained (``--train``
-does no more) and stay in ``outputs/bench/posterior``, as do results of single parts, so that a broken run
-goes on where it stopped: what is there is not measured again. Every rival gets the same support sets, and
-chooses its settings once, on 30 validation tasks of the same size (laplace-torch: 15), or by its own rule on
-the support set. Streams are of vehicles, five moments at a time; then the vehicle becomes another one. Errors
-are means over tasks, and squared.
+intents. Adapters are those that ship; where none does, and for an ensemble, they are meta-trained
+(``--train`` does no more) and stay in ``outputs/bench/posterior``, as do results of single parts, so that a
+broken run goes on where it stopped: what is there is not measured again. An ensemble takes part once it has
+been trained. Every rival gets the same support sets, and chooses its settings once, on 30 validation tasks of
+the same size (laplace-torch: 15), or by its own rule on the support set. Streams are of vehicles, five
+moments at a time; then the vehicle becomes another one. Errors are means over tasks, and squared.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from adapt.compare.statistics import mean_interval
 from adapt.tracking.git import git_state
 from bench.lib.domains import available
 from bench.lib.paths import ROOT
-from bench.lib.posterior_adapters import NETWORKS, SHORTER, ensemble, learned, loss_of
+from bench.lib.posterior_adapters import NETWORKS, ensemble, learned, loss_of
 from bench.lib.posterior_classes import class_domains, classes, digits, intents
 from bench.lib.posterior_cost import of_predicting, of_rivals
 from bench.lib.posterior_labels import asked, wrong
@@ -186,20 +186,18 @@ def together(quick: bool) -> Iterator[Row]:
 # ------------------------------------------------------------------------------------------ all of it
 
 
-def made(folder: Path, inner_loops: Path, *, quick: bool) -> Iterator[Row]:
-    """Meta-trains what does not ship, and says how good the members of ensembles are."""
-    for name in [*NETWORKS][: 1 if quick else None]:
-        members = ensemble(name, tasks_of(name, 10), folder, quick=quick)
-        losses = [loss_of(it) for it in members]
-        note = "the first one ships" + (
-            ", the others had half as many steps" if losses[1:] and name in SHORTER else ""
-        )
-        for number, loss in enumerate(losses):
-            yield Row.cost(f"{name}: MAML {number}", "validation/mse", loss, note=note)
-    for name in () if quick else ("volatility", "gridworld"):
-        yield Row.cost(f"{name}: adapter", "validation/loss", loss_of(learned(name, folder, quick=quick)))
-    if not quick and available("minilm") is None:
-        intents(inner_loops, folder, quick=quick)
+def members(name: str, folder: Path, *, quick: bool) -> Iterator[Row]:
+    """Meta-trains an ensemble, and says how good its members are."""
+    for number, it in enumerate(ensemble(name, tasks_of(name, 10), folder, quick=quick)):
+        yield Row.cost(f"{name}: MAML {number}", "validation/mse", loss_of(it))
+
+
+def others(folder: Path, inner_loops: Path) -> Iterator[Row]:
+    """Meta-trains what does not ship otherwise."""
+    for name in ("volatility", "gridworld"):
+        yield Row.cost(f"{name}: adapter", "validation/loss", loss_of(learned(name, folder, quick=False)))
+    if available("minilm") is None:
+        intents(inner_loops, folder, quick=False)
 
 
 def costs(folder: Path, inner_loops: Path, *, quick: bool) -> Iterator[Row]:
@@ -218,11 +216,13 @@ def costs(folder: Path, inner_loops: Path, *, quick: bool) -> Iterator[Row]:
 
 def parts(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
     """By name, in the order of the pages."""
-    found: dict[str, Callable[[], Iterator[Row]]] = {
-        "adapters": partial(made, folder, inner_loops, quick=quick)
-    }
-    for name, sizes in SHOTS.items():
-        for shots in sizes[: quick or None] if name == "mlp_sinusoid" or not quick else ():
+    found: dict[str, Callable[[], Iterator[Row]]] = {}
+    for name in [*NETWORKS][: 1 if quick else None]:
+        found[f"adapters, {name}"] = partial(members, name, folder, quick=quick)
+    if not quick:
+        found["adapters, others"] = partial(others, folder, inner_loops)
+    for name, sizes in [*SHOTS.items()][: 1 if quick else None]:
+        for shots in sizes[:1] if quick else sizes:
             case = f"{name}, {shots} examples"
             found[case] = partial(uncertainty, name, shots, folder, quick=quick)
     for name, chosen in class_domains(folder, inner_loops, quick=quick).items():
@@ -248,18 +248,19 @@ def _kept(path: Path, part: Callable[[], Iterator[Row]]) -> tuple[str | None, li
 
 
 def main() -> None:
-    names = "parts that are to be done now (beginnings of names do); default: all"
+    names = "parts to do now, by how their names begin; all that are there are in the result; default: all"
     arguments = options(__doc__, names=names, train="meta-train only").parse_args()
     torch.set_num_threads(1)
     folder, inner_loops = (folder_of(name, arguments) for name in ("posterior", "inner_loops"))
+    wanted = tuple(arguments.names) or (("adapters",) if arguments.train else ("",))
     rows, commits = list[Row](), dict[str, str | None]()
-    asked_for = tuple(arguments.names) or (("adapters",) if arguments.train else ("",))
     for name, part in parts(folder, inner_loops, quick=arguments.quick).items():
-        if name.startswith(asked_for):
+        path = folder / "rows" / f"{name}.json"
+        if name.startswith(wanted) or path.exists():
             print(name, flush=True)
-            commits[name], found = _kept(folder / "rows" / f"{name}.json", part)
+            commits[name], found = _kept(path, part)
             rows += found
-    if asked_for == ("",):
+    if not arguments.train:
         report("posterior", rows, arguments, commits=commits)
 
 

@@ -22,17 +22,14 @@ NETWORKS = {
     "mlp_sinusoid": ((1, 40, 40, 1), "relu", (10, 10)),
     "mlp_vehicle_dynamics": ((5, 64, 64, 3), "tanh", (50, 50)),
 }
-#: Other settings than those of the one that ships, for the others: a quarter of the steps. The
-#: validation loss of each is written with the results.
-SHORTER = {"mlp_vehicle_dynamics": {"steps": 500}}
 SMALL = {"steps": 1, "tasks_per_step": 2, "validate_every": 1, "validation_tasks": 2, "distinct_tasks": 0}
 QUICK = tuple(f"meta.{name}={value}" for name, value in SMALL.items())
 
 
 def ensemble(name: str, tasks: FunctionTasks, folder: Path, *, quick: bool) -> list[FewShotAdapter]:
-    """The MAML that ships, and as many more as make :data:`MEMBERS`, meta-trained with its settings (but for
-    :data:`SHORTER`) from other initial weights on other tasks of ``tasks``' source; those that are in
-    ``folder`` are not trained again."""
+    """The MAML that ships, and as many more as make :data:`MEMBERS`, meta-trained with its settings from
+    other initial weights on other tasks of ``tasks``' source; those that are in ``folder`` are not trained
+    again."""
     first: FewShotAdapter = adapt.load(f"{name}_maml")
     seeds = range(1, 2 if quick else MEMBERS)
     return [first, *(_member(name, first, tasks, seed, folder, quick=quick) for seed in seeds)]
@@ -54,8 +51,7 @@ def _member(
     if (path / CONFIG).exists():
         return adapt.load(path)
     sizes, activation, amounts = NETWORKS[name]
-    other = SMALL if quick else SHORTER.get(name, {})
-    settings = MetaTraining(**{**like.info["training"]["settings"], **other})
+    settings = MetaTraining(**{**like.info["training"]["settings"], **(SMALL if quick else {})})
     train, validation = (
         FunctionTasks(tasks.source, *amounts, split, seed=number)
         for split, number in (("train", seed), ("validation", 0))

@@ -96,7 +96,7 @@ def maml_ensemble(setting: Setting) -> Rival:
         )
         return means.mean(0), means.var(0, ddof=1)
 
-    a, b = _affine([raw(it) for it in setting.judged], setting.judged)
+    a, b = affine([raw(it) for it in setting.judged], setting.judged)
 
     def scaled(episode: Episode) -> Moments:
         mean, variance = raw(episode)
@@ -105,7 +105,7 @@ def maml_ensemble(setting: Setting) -> Rival:
     return scaled
 
 
-def _affine(raw: Sequence[Moments], judged: Sequence[Episode]) -> tuple[float, float]:
+def affine(raw: Sequence[Moments], judged: Sequence[Episode]) -> tuple[float, float]:
     """a, b ≥ 0 of the least mean −log density with variances a + b v."""
     error = np.concatenate(
         [((mean - it.query_y.numpy()) ** 2).ravel() for (mean, _), it in zip(raw, judged, strict=True)]
@@ -221,7 +221,7 @@ def shared_process(setting: Setting) -> Rival:
     ]
     some = [(x[:40].double().numpy(), y[:40].double().numpy()) for x, y in sets[: 2 if setting.quick else 25]]
     center = np.concatenate([y for _, y in some]).mean(0)
-    kernels = [_prior([(x, y[:, c] - center[c]) for x, y in some]) for c in range(outputs)]
+    kernels = [prior([(x, y[:, c] - center[c]) for x, y in some]) for c in range(outputs)]
 
     def found(episode: Episode) -> Moments:
         x, y, new = (it.double().numpy() for it in (episode.support_x, episode.support_y, episode.query_x))
@@ -235,7 +235,7 @@ def shared_process(setting: Setting) -> Rival:
     return found
 
 
-def _prior(sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
+def prior(sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
     """The kernel of the greatest sum of log marginal likelihoods."""
     scale = np.concatenate([x for x, _ in sets]).std(0) + 1e-6
     variance = float(np.concatenate([y for _, y in sets]).var()) + LEAST

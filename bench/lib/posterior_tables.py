@@ -75,7 +75,7 @@ def _members(rows: Rows) -> str:
     parts = []
     for name, members in by_name.items():
         losses = ", ".join(f"{row['value']:.3g}" for row in members)
-        parts.append(f"{name} {losses} ({members[0]['note']})")
+        parts.append(f"{name} {losses} (the first one ships)")
     return f"Validation errors of the five MAMLs: {'; '.join(parts)}.\n" if parts else ""
 
 
