@@ -56,7 +56,7 @@ def digits(shots: int, *, quick: bool) -> Classes:
     test = Distribution(Digits(), ways, shots, 10, support_split="support", query_split="query")
     judged = test if quick else domain("conv4").validation  # a miniature shows nothing
     adapter: FewShotAdapter = adapt.load("conv4_glyphs_film")
-    return Classes(f"digits, {ways} x {shots}", adapter, test, judged, 1 if quick else 6, 1 if quick else 30)
+    return Classes(f"digits, {ways} x {shots}", adapter, test, judged, 1 if quick else 5, 1 if quick else 30)
 
 
 def gridworld(shots: int, folder: Path, *, quick: bool) -> Classes:

@@ -1,7 +1,6 @@
 """Labels: which to ask for next, and which are wrong."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,8 +9,7 @@ import adapt
 from adapt.adapter import FewShotAdapter
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
-from bench.lib.domains import available
-from bench.lib.posterior_classes import Classes, digits, held_out_logits, intents, start_features
+from bench.lib.posterior_classes import Classes, held_out_logits, start_features
 from bench.lib.posterior_values import error_of, tasks_of
 from bench.lib.record import Row
 from tasks import Episode
@@ -27,17 +25,6 @@ def asked(quick: bool) -> Iterator[Row]:
     """How many labels reach the error of random ones."""
     for name, (first, last) in ASKED.items():
         yield from _asked(name, first, first + 2 if quick else last, quick=quick)
-
-
-def wrong(folder: Path, inner_loops: Path, *, quick: bool) -> Iterator[Row]:
-    """Which labels are wrong."""
-    yield from _wrong(digits(5, quick=quick), 1 if quick else 12)
-    if quick:
-        return
-    if reason := available("minilm"):
-        print(f"left out: {reason}")
-    else:
-        yield from _wrong(intents(inner_loops, folder, quick=quick), 12)
 
 
 # ------------------------------------------------------------------------------------------ the next one
@@ -77,9 +64,9 @@ def _curves(
 # ------------------------------------------------------------------------------------------ the wrong ones
 
 
-def _wrong(chosen: Classes, count: int) -> Iterator[Row]:
-    """A tenth of the labels of every support set is another one; beside the posterior, a head alone that is
-    fitted to the other folds."""
+def wrong(chosen: Classes, count: int) -> Iterator[Row]:
+    """Which labels are wrong, a tenth of those of every support set; beside the posterior, a head alone that
+    is fitted to the other folds."""
     found: dict[str, list[float]] = {"influence": [], "folds of a head alone": []}
     metas = []
     for number, episode in enumerate(chosen.test.episodes(0, count)):
