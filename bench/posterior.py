@@ -240,7 +240,7 @@ def parts(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable
 def _doubted(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
     """Of wrong labels: few tasks, of which each takes long."""
     found: dict[str, Callable[[], Iterator[Row]]] = {
-        "wrong labels, digits": lambda: wrong(digits(5, quick=quick), 1 if quick else 5)
+        "wrong labels, digits": lambda: wrong(digits(5, quick=quick), 1 if quick else 10)
     }
     if not quick and available("minilm") is None:
         found["wrong labels, intents"] = lambda: wrong(intents(inner_loops, folder, quick=False), 10)

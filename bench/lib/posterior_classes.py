@@ -212,17 +212,18 @@ def classes(chosen: Classes) -> Iterator[Row]:
         seen.append(probabilities(chosen.adapter, episode, precision))
         truths.append(episode.query_y)
         metas.append(episode.meta)
-    drawn, plain = Examples.of(metas), [_nll(it[PLAIN], y) for it, y in zip(seen, truths, strict=True)]
+    drawn = Examples.of(metas)
+    losses = {m: [_nll(it[m], y) for it, y in zip(seen, truths, strict=True)] for m in seen[0]}
     for method in seen[0]:
         case, found = f"{chosen.name}: {method}", [it[method] for it in seen]
-        losses = [_nll(it, y) for it, y in zip(found, truths, strict=True)]
         right = [(it.argmax(1) == y).double().numpy() for it, y in zip(found, truths, strict=True)]
         sure = np.concatenate([it.max(1).values.double().numpy() for it in found])
-        yield Row.of(case, "eval/nll", mean_interval(losses, drawn), higher_is_better=False)
+        yield Row.of(case, "eval/nll", mean_interval(losses[method], drawn), higher_is_better=False)
         error = calibration_error(sure, np.concatenate(right))
         yield Row.cost(case, "eval/calibration_error", error, "%", n=len(found))
         shares = mean_interval([float(it.mean()) for it in right], drawn, shares=True).times(100)
         yield Row.of(case, "eval/accuracy", shares, "%")
-        if method != PLAIN:
-            difference = paired_difference(losses, plain, drawn)
-            yield Row.of(case, "compare/nll_minus_head", difference, higher_is_better=False)
+        for other, metric in ((PLAIN, "compare/nll_minus_head"), (FOLDED, "compare/nll_minus_folds")):
+            if method not in (PLAIN, other):
+                difference = paired_difference(losses[method], losses[other], drawn)
+                yield Row.of(case, metric, difference, higher_is_better=False)

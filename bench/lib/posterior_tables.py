@@ -121,16 +121,25 @@ def classes(result: Result) -> str:
         for method in methods:
             name = f"{case}: {method}"
             if (name, "eval/nll") in rows:
-                difference = rows.get((name, "compare/nll_minus_head"))
+                apart = [rows.get((name, f"compare/nll_minus_{it}")) for it in ("head", "folds")]
                 table.append(
                     [
-                        *(case, method, plus(rows[name, "eval/nll"], 3), plus(difference, 3)),
+                        *(case, method, plus(rows[name, "eval/nll"], 3), *(plus(it, 3) for it in apart)),
                         f"{rows[name, 'eval/calibration_error']['value']:.1f} %",
                         f"{plus(rows[name, 'eval/accuracy'], 1)} %",
                         str(rows[name, "eval/nll"]["n"]),
                     ]
                 )
-    header = ["", "", "−log p", "minus head alone", "calibration error", "right", "tasks"]
+    header = [
+        "",
+        "",
+        "−log p",
+        "minus head alone",
+        "minus temperature by folds",
+        "calibration error",
+        "right",
+        "tasks",
+    ]
     return markdown_table(header, table)
 
 

@@ -74,12 +74,16 @@ def _wrong(result: Result) -> str:
     found = [(case, row) for (case, metric), row in rows.items() if metric == "eval/auroc"]
     table = [[case, plus(row, 3), str(row["n"])] for case, row in found]
     goals = "".join(
-        f"{case}: goal {row['goal']:g} {reached(row['value'] >= row['goal'])}; "
-        f"minus folds of a head alone {plus(rows[case, 'compare/auroc_minus_folds'], 3)}.\n"
+        f"- {case}: goal {row['goal']:g} {reached(row['value'] >= row['goal'])}"
+        f"{_minus(rows.get((case, 'compare/auroc_minus_folds')))}.\n"
         for case, row in found
         if row["goal"] is not None
     )
     return f"{markdown_table(['', 'area under the ROC curve', 'tasks'], table)}\n{goals}"
+
+
+def _minus(row: Result | None) -> str:
+    return "" if row is None else f"; minus folds of a head alone {plus(row, 3)}"
 
 
 def _together(result: Result) -> str:
