@@ -36,7 +36,7 @@ Moments = tuple[np.ndarray, np.ndarray]
 Rival = Callable[[Episode], Moments]
 LEAST = 1e-12
 #: Grids of laplace-torch: the prior's precision, and the standard deviation of the noise.
-FEWER = 15  # validation tasks, of the slow laplace-torch
+FEWER = 30  # validation tasks, of the slow laplace-torch
 PRECISIONS, NOISES = (1.0, 10.0, 100.0, 1e3), (0.03, 0.1, 0.3, 1.0)
 
 

@@ -28,7 +28,7 @@ SHOTS = {
 }
 QUERIES = 60
 #: Test tasks of ours, and of rivals; validation tasks.
-MANY, FEW, JUDGED = 200, 60, 30
+MANY, FEW, JUDGED = 200, 60, 100
 Scores = dict[str, float]
 
 
