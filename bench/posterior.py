@@ -1,131 +1,53 @@
-"""What the posterior of z is worth: how sure predictions are, learning as examples come, which labels to ask
-for, which are wrong, and adapting together.
+"""What the posterior of z is worth: how sure predictions are, beside rivals, learning as examples come, which
+labels to ask for, which are wrong, adapting together, and what it costs.
 
-``python -m bench.posterior [--quick]``. Adapters as they ship; test tasks, 300 of each kind (100 where a
-rival
-is slow: Gaussian processes, by scikit-learn, with hyper-parameters fitted to every task). *Constant*: one
-variance, of all outputs, fitted on validation tasks of the same size. Streams are of vehicles, five moments
-at a time; then the vehicle becomes another one. Errors are means over tasks, and squared.
+``python -m bench.posterior [names] [--quick] [--train]``. Test tasks are looked at once: 200 of each kind of
+regression, of which rivals other than *one variance* get the first 60, 30 of digits, 80 of gridworlds, 20 of
+intents; of wrong labels fewer, since each task takes long. Adapters are those that ship; where none does, and
+for an ensemble, they are meta-trained (``--train`` does no more) and stay in ``outputs/bench/posterior``, as
+do results of single parts, so that a broken run goes on where it stopped: what is there is not measured
+again. An ensemble takes part once it has been trained. Every rival gets the same support sets, and chooses
+its settings once, on 100 validation tasks of the same size (laplace-torch: 30, a shared prior: 25), or by its
+own rule on the support set. Streams are of vehicles, five moments at a time; then the vehicle becomes another
+one. Errors are means over tasks, and squared.
 """
 
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 import adapt
-from adapt import FewShotAdapter, FittedTask
+from adapt.adapter import FewShotAdapter, FittedTask
 from adapt.adapter.problem import features_of
-from adapt.compare.statistics import mean_interval, paired_difference
-from bench.lib.record import Row, options, report
-from tasks import Digits, Distribution, Episode, FunctionTasks, Sinusoid, VehicleDynamics
-from tasks.outside import auroc
+from adapt.compare.statistics import mean_interval
+from adapt.tracking.git import git_state
+from bench.lib.domains import available
+from bench.lib.paths import ROOT
+from bench.lib.posterior_adapters import NETWORKS, ensemble, learned, loss_of
+from bench.lib.posterior_classes import class_domains, classes, digits, intents
+from bench.lib.posterior_cost import of_predicting, of_rivals
+from bench.lib.posterior_labels import asked, wrong
+from bench.lib.posterior_values import SHOTS, error_of, setting_of, tasks_of, uncertainty
+from bench.lib.record import Row, folder_of, options, report
+from bench.lib.text_learning import kept_json
+from tasks import Episode
 
 DEPENDS = (
-    "adapt/adapter",
-    "adapt/inner",
-    "adapt/meta/calibration.py",
-    "adapt/pretrained",
-    "tasks/regression",
-)
-SOURCES = {"mlp_sinusoid": partial(Sinusoid, noise=0.0), "mlp_vehicle_dynamics": VehicleDynamics}
-SHOTS = {"mlp_sinusoid": (2, 3, 5, 10), "mlp_vehicle_dynamics": (5, 10, 25, 50)}
-QUERIES, PART, STREAM, LATER = 60, 5, 100, 25
+    "adapt/adapter", "adapt/heads", "adapt/inner", "adapt/meta/calibration.py", "adapt/pretrained",
+    "bench/lib/posterior_adapters.py", "bench/lib/posterior_classes.py", "bench/lib/posterior_cost.py",
+    "bench/lib/posterior_labels.py", "bench/lib/posterior_rivals.py", "bench/lib/posterior_values.py",
+    "tasks/control", "tasks/regression",
+)  # fmt: skip
+PART, STREAM, LATER = 5, 100, 25
 RATES = (0.03, 0.1, 0.3)
 ROUNDS = 50
 
-Moments = tuple[np.ndarray, np.ndarray]  # mean and variance [m, C]
-
-
-def tasks_of(name: str, shots: int, split: str = "test") -> FunctionTasks:
-    return FunctionTasks(SOURCES[name](), shots, QUERIES, split)
-
-
-# ------------------------------------------------------------------------------------------ how sure
-
-
-def ours(adapter: FewShotAdapter, episode: Episode) -> Moments:
-    mean, std = adapter.fit(episode.support_x, episode.support_y).predict(episode.query_x, return_std=True)
-    return mean, std**2
-
-
-def process(episode: Episode) -> Moments:
-    """A Gaussian process with a length for every input, its hyper-parameters by marginal likelihood."""
-    inputs = episode.support_x.shape[1]
-    kernel = ConstantKernel() * RBF(np.ones(inputs)) + WhiteKernel(1e-2)
-    model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of two points, hyper-parameters are at bounds
-        model.fit(episode.support_x.numpy(), episode.support_y.numpy())
-        mean, std = model.predict(episode.query_x.numpy(), return_std=True)
-    shape = episode.query_y.shape
-    return mean.reshape(shape), np.maximum(std.reshape(shape) ** 2, 1e-12)
-
-
-def scores(moments: Moments, episode: Episode) -> dict[str, float]:
-    mean, variance = moments
-    error = (mean - episode.query_y.numpy()) ** 2
-    sure = np.argsort(variance.ravel())[: variance.size // 2]
-    return {
-        "nll": float((0.5 * (np.log(2 * np.pi * variance) + error / variance)).mean()),
-        "coverage": 100 * float((error < 1.96**2 * variance).mean()),
-        "mse": float(error.mean()),
-        "surer half": float(error.ravel()[sure].mean()),
-    }
-
-
-def uncertainty(quick: bool) -> Iterator[Row]:
-    """NLL, coverage and error of regression."""
-    many, few = (3, 1) if quick else (300, 100)
-    for name, sizes in [*SHOTS.items()][: 1 if quick else None]:
-        adapter = adapt.load(name)
-        for shots in sizes[:1] if quick else sizes:
-            case = f"{name}, {shots} examples"
-            judged = [*tasks_of(name, shots, "validation").episodes(0, few)]
-            constant = np.mean([scores(ours(adapter, episode), episode)["mse"] for episode in judged])
-            found: dict[str, list[dict[str, float]]] = {
-                "posterior": [],
-                "constant": [],
-                "Gaussian process": [],
-            }
-            for number, episode in enumerate(tasks_of(name, shots).episodes(0, many)):
-                moments = ours(adapter, episode)
-                flat = moments[0], np.full_like(moments[1], constant)
-                found["posterior"].append(scores(moments, episode))
-                found["constant"].append(scores(flat, episode))
-                if number < few:
-                    found["Gaussian process"].append(scores(process(episode), episode))
-            yield from _uncertainty_rows(case, found)
-
-
-def _uncertainty_rows(case: str, found: dict[str, list[dict[str, float]]]) -> Iterator[Row]:
-    for method, rows in found.items():
-        name = f"{case}: {method}"
-        for metric in ("nll", "coverage", "mse"):
-            interval = mean_interval([row[metric] for row in rows])
-            higher, unit = metric == "coverage", "%" if metric == "coverage" else ""
-            goal = 95.0 if metric == "coverage" and method == "posterior" else None
-            yield Row.of(name, f"eval/{metric}", interval, unit, higher_is_better=higher, goal=goal)
-        if method == "posterior":
-            share = np.mean([row["surer half"] for row in rows]) / np.mean([row["mse"] for row in rows])
-            yield Row.cost(name, "eval/error_of_surer_half", float(share), "× all", n=len(rows))
-        else:
-            first = [row["nll"] for row in found["posterior"][: len(rows)]]
-            difference = paired_difference(first, [row["nll"] for row in rows])
-            yield Row.of(name, "compare/nll_of_posterior_minus", difference, higher_is_better=False)
-
-
 # ------------------------------------------------------------------------------------------ streams
-
-
-def error_of(task: FittedTask, episode: Episode) -> float:
-    return float(((task.predict(episode.query_x) - episode.query_y.numpy()) ** 2).mean())
 
 
 def onwards(task: FittedTask, episode: Episode, first: int, last: int, **how: object) -> FittedTask:
@@ -200,87 +122,6 @@ def streams(quick: bool) -> Iterator[Row]:
     )
 
 
-# ------------------------------------------------------------------------------------------ labels
-
-
-def asked(
-    adapter: FewShotAdapter, episode: Episode, first: int, last: int
-) -> tuple[list[float], list[float]]:
-    """Errors with ``first`` … ``last`` labels, of the pool's order, which is random, and by what is
-    suggested."""
-    chosen, errors = [*range(first)], []
-    for _ in range(first, last + 1):
-        task = adapter.fit(episode.support_x[chosen], episode.support_y[chosen])
-        errors.append(error_of(task, episode))
-        rest = [row for row in range(len(episode.support_x)) if row not in chosen]
-        chosen.append(rest[int(task.suggest(episode.support_x[rest])[0])])
-    order = [
-        error_of(adapter.fit(episode.support_x[:n], episode.support_y[:n]), episode)
-        for n in range(first, last + 1)
-    ]
-    return order, errors
-
-
-def digit_labels(quick: bool) -> Iterator[Row]:
-    """The same of digits: one label of each at first, then five at a time."""
-    adapter, count, last = adapt.load("conv4_glyphs_film"), 1 if quick else 30, 15 if quick else 50
-    digits = Distribution(Digits(), 10, 12, 30, support_split="support", query_split="query")
-    order, errors = [], []
-    for number, episode in enumerate(digits.episodes(0, count)):
-        x, y = episode.support_x, episode.support_y
-        rank = (y[:, None] == y[None]).tril(-1).sum(1)
-        mixed = torch.randperm(len(y), generator=torch.Generator().manual_seed(number))
-        chosen = torch.cat([mixed[rank[mixed] == 0], mixed[rank[mixed] > 0]])[:last].tolist()
-        order.append(1 - adapter.fit(x[chosen], y[chosen]).score(episode.query_x, episode.query_y))
-        chosen, curve = chosen[:10], list[float]()
-        while len(chosen) <= last:
-            task = adapter.fit(x[chosen], y[chosen])
-            curve.append(1 - task.score(episode.query_x, episode.query_y))
-            rest = [row for row in range(len(y)) if row not in chosen]
-            chosen += [rest[row] for row in task.suggest(x[rest], PART)]
-        errors.append(curve)
-    enough = np.mean(errors, 0) <= np.mean(order)
-    needed = 10 + PART * int(np.argmax(enough)) if enough.any() else last
-    case = f"digits, labels that reach the error of {last} random ones"
-    yield Row.cost(case, "cost/labels", 100 * needed / last, "%", n=count, goal=60.0)
-    for what, values in (("random", order), ("suggested", [curve[-1] for curve in errors])):
-        interval = mean_interval([100 * value for value in values])
-        yield Row.of(f"digits, {last} labels: {what}", "eval/error", interval, "%", higher_is_better=False)
-
-
-def labels(quick: bool) -> Iterator[Row]:
-    """How many labels reach the error of random ones, and which labels are wrong."""
-    for name, first, last in (("mlp_sinusoid", 2, 10), ("mlp_vehicle_dynamics", 3, 25)):
-        adapter, count = adapt.load(name), 1 if quick else 200
-        last = first + 2 if quick else last
-        curves = [
-            asked(adapter, episode, first, last)
-            for episode in tasks_of(name, 10 if quick else 60).episodes(0, count)
-        ]
-        order, errors = (np.mean([curve[i] for curve in curves], 0) for i in (0, 1))
-        enough = first + int(np.argmax(errors <= order[-1])) if (errors <= order[-1]).any() else last
-        case = f"{name}, labels that reach the error of {last} random ones"
-        yield Row.cost(case, "cost/labels", 100 * enough / last, "%", n=count, goal=60.0)
-        last_errors = [[curve[i][-1] for curve in curves] for i in (0, 1)]
-        for what, values in zip(("random", "suggested"), last_errors, strict=True):
-            yield Row.of(
-                f"{name}, {last} labels: {what}", "eval/mse", mean_interval(values), higher_is_better=False
-            )
-    yield from digit_labels(quick)
-    adapter, found = adapt.load("conv4_glyphs_film"), []
-    ways = 4 if quick else 10
-    digits = Distribution(Digits(), ways, 5, 1, support_split="support", query_split="query")
-    for number, episode in enumerate(digits.episodes(0, 1 if quick else 60)):
-        generator = torch.Generator().manual_seed(number)
-        wrong = torch.randperm(5 * ways, generator=generator)[:5]
-        y = episode.support_y.clone()
-        y[wrong] = (y[wrong] + 1 + torch.randint(ways - 1, (5,), generator=generator)) % ways
-        flipped = np.isin(np.arange(5 * ways), wrong)
-        doubt = adapter.fit(episode.support_x, y, keep=True).influence()
-        found.append(auroc(doubt[flipped], doubt[~flipped]))
-    yield Row.of(f"digits, {ways} x 5, five labels wrong", "eval/auroc", mean_interval(found), goal=0.9)
-
-
 # ------------------------------------------------------------------------------------------ together
 
 
@@ -343,16 +184,95 @@ def together(quick: bool) -> Iterator[Row]:
     )
 
 
-def measure(quick: bool) -> Iterator[Row]:
-    """All of it."""
-    for part in (uncertainty, streams, labels, together):
-        yield from part(quick)
+# ------------------------------------------------------------------------------------------ all of it
+
+
+def members(name: str, folder: Path, *, quick: bool) -> Iterator[Row]:
+    """Meta-trains an ensemble, and says how good its members are."""
+    for number, it in enumerate(ensemble(name, tasks_of(name, 10), folder, quick=quick)):
+        yield Row.cost(f"{name}: MAML {number}", "validation/mse", loss_of(it))
+
+
+def others(folder: Path, inner_loops: Path) -> Iterator[Row]:
+    """Meta-trains what does not ship otherwise."""
+    for name in ("volatility", "gridworld"):
+        yield Row.cost(f"{name}: adapter", "validation/loss", loss_of(learned(name, folder, quick=False)))
+    if available("minilm") is None:
+        intents(inner_loops, folder, quick=False)
+
+
+def costs(folder: Path, inner_loops: Path, *, quick: bool) -> Iterator[Row]:
+    """Of predicting, by domain, and of whole tasks, beside rivals."""
+    for name in [*SHOTS][: 1 if quick else None]:
+        setting = setting_of(name, 10, folder, quick=quick)
+        episode = setting.tasks.episode(0)
+        yield from of_predicting(name, setting.adapter, episode, quick=quick)
+        yield from of_rivals(f"{name}, 10 examples", setting, episode)
+    chosen = [digits(5, quick=quick)]
+    if not quick and available("minilm") is None:
+        chosen.append(intents(inner_loops, folder, quick=quick))
+    for it in chosen:
+        yield from of_predicting(it.name, it.adapter, it.test.episode(0), quick=quick)
+
+
+def parts(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
+    """By name, in the order of the pages."""
+    found: dict[str, Callable[[], Iterator[Row]]] = {}
+    for name in [*NETWORKS][: 1 if quick else None]:
+        found[f"adapters, {name}"] = partial(members, name, folder, quick=quick)
+    if not quick:
+        found["adapters, others"] = partial(others, folder, inner_loops)
+    for name, sizes in [*SHOTS.items()][: 1 if quick else None]:
+        for shots in sizes[:1] if quick else sizes:
+            case = f"{name}, {shots} examples"
+            found[case] = partial(uncertainty, name, shots, folder, quick=quick)
+    for name, chosen in class_domains(folder, inner_loops, quick=quick).items():
+        found[name] = lambda chosen=chosen: classes(chosen())
+    return found | {
+        "streams": partial(streams, quick),
+        "labels": partial(asked, quick),
+        **_doubted(folder, inner_loops, quick=quick),
+        "together": partial(together, quick),
+        "costs": partial(costs, folder, inner_loops, quick=quick),
+    }
+
+
+def _doubted(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
+    """Of wrong labels: few tasks, of which each takes long."""
+    found: dict[str, Callable[[], Iterator[Row]]] = {
+        "wrong labels, digits": lambda: wrong(digits(5, quick=quick), 1 if quick else 10)
+    }
+    if not quick and available("minilm") is None:
+        found["wrong labels, intents"] = lambda: wrong(intents(inner_loops, folder, quick=False), 8)
+    return found
+
+
+def _kept(path: Path, part: Callable[[], Iterator[Row]]) -> tuple[str | None, list[Row]]:
+    """The rows of a part, measured now or before, and the commit of it."""
+
+    def measured() -> dict[str, Any]:
+        rows, state = [asdict(row) for row in part()], git_state(ROOT)
+        return {"commit": state and state[0], "rows": rows}
+
+    found = kept_json(path, measured)
+    return found["commit"], [Row(**row) for row in found["rows"]]
 
 
 def main() -> None:
-    arguments = options(__doc__).parse_args()
+    names = "parts to do now, by how their names begin; all that are there are in the result; default: all"
+    arguments = options(__doc__, names=names, train="meta-train only").parse_args()
     torch.set_num_threads(1)
-    report("posterior", list(measure(arguments.quick)), arguments)
+    folder, inner_loops = (folder_of(name, arguments) for name in ("posterior", "inner_loops"))
+    wanted = tuple(arguments.names) or (("adapters",) if arguments.train else ("",))
+    rows, commits = list[Row](), dict[str, str | None]()
+    for name, part in parts(folder, inner_loops, quick=arguments.quick).items():
+        path = folder / "rows" / f"{name}.json"
+        if name.startswith(wanted) or path.exists():
+            print(name, flush=True)
+            commits[name], found = _kept(path, part)
+            rows += found
+    if not arguments.train:
+        report("posterior", rows, arguments, commits=commits)
 
 
 if __name__ == "__main__":

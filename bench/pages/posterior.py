@@ -2,18 +2,19 @@
 
 from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured, reached
 from bench.lib.paths import DOCS
-from bench.lib.record import provenance
+from bench.lib.posterior_tables import classes, costs, plus, uncertainty
 
 __all__ = ["PAGE", "filled"]
 
 PAGE = DOCS / "posterior.md"
-METHODS = ("posterior", "constant", "Gaussian process")
 
 
 def filled(text: str) -> str:
     """``text`` with every generated block replaced by what the results say."""
     blocks = {
-        "uncertainty": _uncertainty,
+        "uncertainty": uncertainty,
+        "classes": classes,
+        "costs": costs,
         "online": lambda result: _stream(result, "100 moments"),
         "change": _change,
         "labels": _labels,
@@ -23,40 +24,6 @@ def filled(text: str) -> str:
     return fill(text, {name: measured("posterior", block) for name, block in blocks.items()})
 
 
-def _plus(row: Result, digits: int = 2) -> str:
-    digits = digits if abs(row["value"]) < 100 else 0
-    half = "" if row["ci95"] is None else f" ± {row['ci95']:,.{digits}f}"
-    return f"{row['value']:,.{digits}f}{half}"
-
-
-def _uncertainty(result: Result) -> str:
-    rows = by_case(result)
-    cases = [case.removesuffix(": posterior") for case, metric in rows if case.endswith(": posterior")]
-    table = [
-        [
-            case,
-            *(_plus(rows[f"{case}: {method}", "eval/nll"]) for method in METHODS),
-            *(_plus(rows[f"{case}: {method}", "compare/nll_of_posterior_minus"]) for method in METHODS[1:]),
-            f"{rows[f'{case}: posterior', 'eval/coverage']['value']:.1f} %",
-            f"{rows[f'{case}: posterior', 'eval/error_of_surer_half']['value']:.2f}",
-        ]
-        for case in dict.fromkeys(cases)
-    ]
-    header = [
-        *("", "−log density: posterior", "one variance", "Gaussian process of the task"),
-        *(
-            "posterior − one variance",
-            "posterior − Gaussian process",
-            "inside of 95 %",
-            "error of the surer half ÷ all",
-        ),
-    ]
-    inside = [row["value"] for (_, metric), row in rows.items() if metric == "eval/coverage" and row["goal"]]
-    goal = reached(all(93 <= value <= 97 for value in inside))
-    goals = f"Goal, 93 to 97 % inside everywhere: {goal} ({min(inside):.1f} to {max(inside):.1f}).\n"
-    return f"{markdown_table(header, table)}\n{goals}\n{provenance(result)}\n"
-
-
 def _stream(result: Result, when: str) -> str:
     prefix = f"stream, {when}: "
     rows = {
@@ -64,7 +31,7 @@ def _stream(result: Result, when: str) -> str:
         for (c, m), row in by_case(result).items()
         if c.startswith(prefix) and m == "eval/mse"
     }
-    table = [[name, _plus(row, 4)] for name, row in rows.items()]
+    table = [[name, plus(row, 4)] for name, row in rows.items()]
     title = {
         "100 moments": "A vehicle, after 100 moments, five at a time",
         "25 after the change": "Another one, 25 moments later",
@@ -93,8 +60,8 @@ def _labels(result: Result) -> str:
         for (case, metric), row in rows.items()
         if metric == "cost/labels"
     ]
-    errors = [[case, _plus(row, 4)] for case, row in _errors(rows, "eval/mse")]
-    errors += [[case, f"{_plus(row)} % wrong"] for case, row in _errors(rows, "eval/error")]
+    errors = [[case, plus(row, 4)] for case, row in _errors(rows, "eval/mse")]
+    errors += [[case, f"{plus(row)} % wrong"] for case, row in _errors(rows, "eval/error")]
     return "\n".join(lines) + "\n\n" + markdown_table(["", "squared error"], errors)
 
 
@@ -104,12 +71,20 @@ def _errors(rows: Rows, metric: str) -> list[tuple[str, Result]]:
 
 
 def _wrong(result: Result) -> str:
-    found = [(case, row) for (case, metric), row in by_case(result).items() if metric == "eval/auroc"]
-    return "".join(
-        f"- {case}: area under the ROC curve {_plus(row, 3)} (goal {row['goal']:g}: "
-        f"{reached(row['value'] >= row['goal'])}).\n"
+    rows = by_case(result)
+    found = [(case, row) for (case, metric), row in rows.items() if metric == "eval/auroc"]
+    table = [[case, plus(row, 3), str(row["n"])] for case, row in found]
+    goals = "".join(
+        f"- {case}: goal {row['goal']:g} {reached(row['value'] >= row['goal'])}"
+        f"{_minus(rows.get((case, 'compare/auroc_minus_folds')))}.\n"
         for case, row in found
+        if row["goal"] is not None
     )
+    return f"{markdown_table(['', 'area under the ROC curve', 'tasks'], table)}\n{goals}"
+
+
+def _minus(row: Result | None) -> str:
+    return "" if row is None else f"; minus folds of a head alone {plus(row, 3)}"
 
 
 def _together(result: Result) -> str:
@@ -117,4 +92,4 @@ def _together(result: Result) -> str:
     table = [[case, f"{row['value']:.0f}"] for (case, metric), row in rows.items() if metric == "cost/bytes"]
     ratio = rows["4 clients, 2 rounds: error by that of the joint fit", "eval/mse_ratio"]
     sums = markdown_table(["", "bytes a client"], table)
-    return f"{sums}\nError by that of the joint fit: {_plus(ratio, 4)}.\n"
+    return f"{sums}\nError by that of the joint fit: {plus(ratio, 4)}.\n"
