@@ -54,8 +54,9 @@ def _number(n: int, size: int) -> int:
 
 
 def left_out(task: TaskRecord) -> np.ndarray:
-    """See :meth:`adapt.FittedTask.influence`. z and a head that is fitted are both without the example, the
-    head exactly (up to what its own leave-one-out outputs are), z by one step:
+    """See :meth:`adapt.FittedTask.influence`. z and a head that is fitted are both without the example, z by
+    one step, the head by its own leave-one-out outputs: of values exact ones, of classes those that its one
+    fit tells (:func:`adapt.heads.leave_one_out.fit_and_leave_out`), with the head held on the way of z:
 
         o_i(h^(−i), z₋ᵢ) ≈ o_i(h^(−i), z*) + ∂o_i/∂z (z₋ᵢ − z*)
     """
@@ -79,11 +80,13 @@ def _held_out(task: TaskRecord, posterior: Posterior, memory: Memory) -> np.ndar
         targets,
         problem.loss,
     )
-    outputs, columns = through(lambda f: problem.head.loo_logits(f, targets), features, memory.columns)
-    outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
     if not problem.loss.regression:
+        outputs, columns = model.held_out(features, memory.columns)
+        outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
         found: np.ndarray = problem.loss.values(outputs / posterior.noise, targets).cpu().numpy()
         return found
+    outputs, columns = through(lambda f: problem.head.loo_logits(f, targets), features, memory.columns)
+    outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
     # How sure it is of them without the example is left as it is with it.
     variance = variances(posterior, columns) + posterior.noise
     losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
