@@ -3,7 +3,7 @@ labels to ask for, which are wrong, adapting together, and what it costs.
 
 ``python -m bench.posterior [names] [--quick] [--train]``. Test tasks are looked at once: 200 of each kind of
 regression, of which rivals other than *one variance* get the first 60, 30 of digits, 80 of gridworlds, 20 of
-intents; of wrong labels fewer, since each task takes long. Adapters are those that ship; where none does, and
+intents (of wrong labels 60 and 40). Adapters are those that ship; where none does, and
 for an ensemble, they are meta-trained (``--train`` does no more) and stay in ``outputs/bench/posterior``, as
 do results of single parts, so that a broken run goes on where it stopped: what is there is not measured
 again. An ensemble takes part once it has been trained. Every rival gets the same support sets, and chooses
@@ -238,12 +238,12 @@ def parts(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable
 
 
 def _doubted(folder: Path, inner_loops: Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
-    """Of wrong labels: few tasks, of which each takes long."""
+    """Of wrong labels."""
     found: dict[str, Callable[[], Iterator[Row]]] = {
-        "wrong labels, digits": lambda: wrong(digits(5, quick=quick), 1 if quick else 10)
+        "wrong labels, digits": lambda: wrong(digits(5, quick=quick), 1 if quick else 60)
     }
     if not quick and available("minilm") is None:
-        found["wrong labels, intents"] = lambda: wrong(intents(inner_loops, folder, quick=False), 8)
+        found["wrong labels, intents"] = lambda: wrong(intents(inner_loops, folder, quick=False), 40)
     return found
 
 
