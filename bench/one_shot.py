@@ -25,7 +25,7 @@ from bench.lib.choosing import HEAD, NESTED, adapter_of, compared
 from bench.lib.domains import Domain, available, domain
 from bench.lib.record import Row, folder_of, options, report
 from bench.vision import tasks_of
-from tasks import Distribution, WithViews, with_views
+from tasks import Distribution, WithViews, views_of
 
 DEPENDS = (
     "adapt/adapter", "adapt/backbones", "adapt/compare", "adapt/forward", "adapt/heads", "adapt/inner",
@@ -59,7 +59,7 @@ class Viewed:
 
         def on_views(support: Support, watch: Watch) -> Predictor:
             more = support._replace(
-                x=with_views(support.x, self.views), y=support.y.repeat_interleave(1 + self.views)
+                x=views_of(support.x, self.views), y=support.y.repeat_interleave(1 + self.views)
             )
             return adapt(more, watch)
 

@@ -20,19 +20,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 from PIL import Image
-from playwright.sync_api import Locator, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 
 from bench.lib.paths import ROOT
 
 FIGURES = ROOT / "docs" / "figures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 180  # the longest wait for the server, and for anything on a page
-PATIENCE = 30  # after which a page is loaded anew
+#: Of the first plot of a page, as Plotly keeps it: x, y and text of every point.
+POINTS = """() => {
+    const points = document.querySelector(".js-plotly-plot").data[0];
+    return points.x.map((x, i) => [x, points.y[i], points.text[i]]);
+}"""
 #: No usage statistics, and no background jobs, which nothing here starts.
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 COLUMNS = ("eval/accuracy", "time/adapt_seconds", "compare/speedup_vs_retrain")
@@ -170,31 +174,17 @@ def compare(page: Page, runs: Sequence[str]) -> None:
     page.get_by_text(f"Comparing {len(runs)} Runs").wait_for()
 
 
-def follow(page: Page, name: str, there: Locator) -> None:
-    """Click a link, and wait for what is on its page. What a busy server did not bring, the page does not ask
-    for again: it is loaded anew."""
-    deadline = time.monotonic() + SECONDS
-    page.get_by_role("link", name=name).click()
-    while True:
-        try:
-            there.first.wait_for(timeout=1000 * PATIENCE)
-            return
-        except TimeoutError:
-            if time.monotonic() > deadline:
-                raise
-        page.reload()
-        with suppress(TimeoutError):  # it may be on its way already
-            page.get_by_role("link", name=name).click(timeout=1000)
-
-
-def scatter(page: Page, x: str, y: str) -> list[str]:
-    """On the page that compares: one metric against another; what is written at the axes."""
+def scatter(page: Page, x: str, y: str) -> tuple[list[str], dict[str, tuple[float, float]]]:
+    """On the page that compares: one metric against another; what is written at the axes, and where the
+    points are, by the name that each shows when it is pointed at."""
     page.get_by_role("tab", name="Scatter Plot").click()
     page.get_by_text("X-axis:").wait_for()
     for index, name in enumerate((x, y)):
         page.get_by_role("combobox").filter(visible=True).nth(index).click()
         page.get_by_role("option", name=name, exact=True).click()
-    return [page.locator(f".{axis}title").first.text_content() or "" for axis in "xy"]
+    axes = [page.locator(f".{axis}title").first.text_content() or "" for axis in "xy"]
+    drawn = page.evaluate(POINTS)
+    return axes, {text.split("</b>")[0].removeprefix("<b>"): (a, b) for a, b, text in drawn}
 
 
 def bars(page: Page, metrics: Sequence[str], runs: int) -> list[str]:

@@ -43,7 +43,7 @@ from .text.source import TextSource, TokenSource
 from .text.text_file import TextFile
 from .transforms import Style, Transform
 from .values import RowTasks, ValueArrays, ValueSource
-from .views import WithViews, with_views
+from .views import WithViews, views_of
 
 #: Every source, by the name of its option of `task`. What a config or a file may name, what is audited and
 #: what is exported are read from here and from the two tables below: a new source is a file, a row, a config.
@@ -122,6 +122,6 @@ __all__ = [
     "from_hugging_face",
     "from_learn2learn",
     "from_torch",
-    "with_views",
+    "views_of",
 ]
 __all__ += [part.__name__ for table in (SOURCES, DISTRIBUTIONS, PARTS) for part in table.values()]

@@ -22,13 +22,13 @@ from .source import TaskError
 from .transforms import Style, Transform
 from .wrapped import Wrapped
 
-__all__ = ["SLIGHT", "WithViews", "with_views"]
+__all__ = ["SLIGHT", "WithViews", "views_of"]
 
 #: What leaves nearly any picture what it is. Mirrored signs and letters are others, so nothing is mirrored.
 SLIGHT = Style(rotation=10, scale=0.15, shear=0.1, translation=0.08, padding="border")
 
 
-def with_views(
+def views_of(
     x: torch.Tensor, number: int, style: Transform = SLIGHT, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """Each example followed by ``number`` views of it.
@@ -47,7 +47,7 @@ def with_views(
 
     Example:
         >>> x, y = torch.rand(3, 1, 8, 8), torch.arange(3)
-        >>> with_views(x, 4).shape, y.repeat_interleave(5).tolist()
+        >>> views_of(x, 4).shape, y.repeat_interleave(5).tolist()
         (torch.Size([15, 1, 8, 8]), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
     """
     if x.ndim != 4 or not x.is_floating_point():
@@ -105,7 +105,7 @@ class WithViews(Wrapped):
         each, meta = 1 + self.views, episode.meta
         clean = None if meta.clean_y is None else meta.clean_y.repeat_interleave(each)
         return episode._replace(
-            support_x=with_views(episode.support_x, self.views, self._style, generator),
+            support_x=views_of(episode.support_x, self.views, self._style, generator),
             support_y=episode.support_y.repeat_interleave(each),
             meta=replace(meta, clean_y=clean),
         )

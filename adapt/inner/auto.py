@@ -110,6 +110,9 @@ class Auto:
         start = loss.values(function.readout(features, None), targets).sum()[None]
         if not total or not enough_examples(targets, loss):
             return zero, Trace(start, 1.0, "not adapted: too few examples to hold any out")
+        usable = torch.isfinite(features).all() & features.any()  # else no head can be fitted
+        if is_concrete(usable) and not usable and not function.direct:
+            return zero, Trace(start, 1.0, "not adapted: features that are no numbers, or all zero")
 
         keep = folds_of(targets, self.folds, loss)  # [folds, n]
         none = features.new_zeros(0, *features.shape)

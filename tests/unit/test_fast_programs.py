@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -30,14 +30,16 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
-def assert_equal_to_reference(f: Callable[[Any], Any], x: Tensor, k: int = 2) -> None:
+def assert_equal_to_reference(
+    f: Callable[[Any], Any], x: Tensor, k: int = 2, tolerance: float = 1e-10
+) -> None:
     tangents = randn(k, *x.shape, seed=8)
     expected = reference(f, x, tangents)
     for chunk in (1, k):
         ours = fast(f, x, tangents, chunk)
         for mine, theirs in zip(tree_leaves(ours), tree_leaves(expected), strict=True):
             assert mine.dtype == theirs.dtype
-            assert distance(mine.double(), theirs.double()) <= 1e-10
+            assert distance(mine.double(), theirs.double()) <= tolerance
 
 
 # ------------------------------------------------------------------------------------------- without a rule
@@ -204,6 +206,9 @@ STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def test_random_programs_equal_the_reference(names: list[str], moves: list[bool], seed: int) -> None:
     """Each step is applied to the result of the one before and to an earlier one or a constant."""
     constant = randn(3, 3, seed=seed + 1)
+    # Of equal numbers a norm makes their rounding 1/√ε times as large.
+    norms = sum(name.endswith("norm") for name in names)
+    assume(norms <= 3)
 
     def f(x: Tensor) -> Tensor:
         seen = [x]
@@ -212,4 +217,4 @@ def test_random_programs_equal_the_reference(names: list[str], moves: list[bool]
             seen.append(step.expand(3, 3))
         return seen[-1]
 
-    assert_equal_to_reference(f, randn(3, 3, seed=seed))
+    assert_equal_to_reference(f, randn(3, 3, seed=seed), tolerance=max(1e-10, 1e-13 * 316**norms))

@@ -17,7 +17,7 @@ from tasks import (
     Style,
     TaskError,
     WithViews,
-    with_views,
+    views_of,
 )
 from tasks.views import SLIGHT
 
@@ -45,9 +45,9 @@ def test_episodes_are_pure_and_differ() -> None:
     (second,) = tasks.episodes(2, 3)
     assert torch.equal(second.support_x, tasks.episode(2).support_x)
     x = torch.rand(2, 1, 8, 8)
-    assert torch.equal(with_views(x, 3), with_views(x, 3))
+    assert torch.equal(views_of(x, 3), views_of(x, 3))
     generator = torch.Generator().manual_seed(1)
-    assert not torch.equal(with_views(x, 3, generator=generator), with_views(x, 3, generator=generator))
+    assert not torch.equal(views_of(x, 3, generator=generator), views_of(x, 3, generator=generator))
 
 
 def test_the_style_is_that_of_the_tasks_image_by_image() -> None:
@@ -86,8 +86,8 @@ def test_one_shot_can_be_adapted_to() -> None:
     [
         (lambda: WithViews(ONE_SHOT, views=0), "task.views=0"),
         (lambda: WithViews(FunctionTasks(Sinusoid())), "sinusoid has numbers, no labels"),
-        (lambda: with_views(torch.zeros(3, 4), 2), r"views are made of images .* leave WithViews"),
-        (lambda: with_views(torch.zeros(3, 4, dtype=torch.int64), 2), "texts, tables and series have none"),
+        (lambda: views_of(torch.zeros(3, 4), 2), r"views are made of images .* leave WithViews"),
+        (lambda: views_of(torch.zeros(3, 4, dtype=torch.int64), 2), "texts, tables and series have none"),
     ],
 )
 def test_mistakes_are_named(make: Any, message: str) -> None:
