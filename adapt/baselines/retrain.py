@@ -21,6 +21,7 @@ from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
 from adapt.checks import STEPS, WIDTH, Number, between, check_settings, least, optional, positive
 from adapt.errors import AdaptError
+from adapt.meta.schedule import one_cycle
 
 __all__ = ["RULES", "Retrain", "Training", "check_classes", "pool_of", "train"]
 
@@ -103,9 +104,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
     steps = training.epochs * max(len(x) // training.batch, 1)
     peaks = [group["lr"] for group in groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, peaks, total_steps=steps, pct_start=training.pct_start
-    )
+    schedule = one_cycle(optimizer, peaks, steps, training.pct_start)
     for step, rows in zip(range(1, steps + 1), _batches(len(x), training.batch, generator), strict=False):
         loss = nn.functional.cross_entropy(plain_call(network.train(), x[rows]), y[rows])
         optimizer.zero_grad()

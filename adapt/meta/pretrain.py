@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.checks import TRAINING, WIDTH, between, check_settings, least, positive
+from adapt.meta.schedule import one_cycle
 from tasks import Source, Transform
 
 __all__ = ["Pretraining", "image_batches", "pretrain"]
@@ -119,9 +120,7 @@ def pretrain(
         {"params": plain, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=settings.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=settings.steps, pct_start=0.2
-    )
+    schedule = one_cycle(optimizer, settings.lr, settings.steps, 0.2)
     recent: deque[tuple[float, float]] = deque(maxlen=100)
     for step in progress(range(settings.steps)):
         x, labels = (t.to(device) for t in batches(step))

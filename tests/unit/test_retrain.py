@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from adapt.backbones import FrozenBatchNorm
 from adapt.baselines.retrain import _fresh
+from adapt.meta.schedule import one_cycle
 
 
 class NormAct(FrozenBatchNorm):
@@ -60,3 +62,19 @@ def test_it_is_a_function_of_the_seed() -> None:
         for seed in (0, 0, 1)
     )
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rise", [0.1, 0.2, 0.3, 0.5])
+def test_rates_of_any_number_of_steps(rise: float) -> None:
+    """They begin low, come to the peak and end near 0; a rise of exactly one step is no division by 0."""
+    for steps in range(1, 31):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        schedule, rates = one_cycle(optimizer, [1.0], steps, rise), []
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if len(rates) < steps:
+                schedule.step()
+        assert all(0 < rate <= 1 for rate in rates), (steps, rates)
+        assert rates[-1] <= 1e-4 or steps == 1
+        assert steps < 10 or max(rates) > 0.8
