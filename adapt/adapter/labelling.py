@@ -80,13 +80,14 @@ def _held_out(task: TaskRecord, posterior: Posterior, memory: Memory) -> np.ndar
         targets,
         problem.loss,
     )
-    if not problem.loss.regression:
+    if problem.loss.regression:
+        outputs, columns = through(lambda f: problem.head.loo_logits(f, targets), features, memory.columns)
+    else:
         outputs, columns = model.held_out(features, memory.columns)
-        outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
+    outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
+    if not problem.loss.regression:
         found: np.ndarray = problem.loss.values(outputs / posterior.noise, targets).cpu().numpy()
         return found
-    outputs, columns = through(lambda f: problem.head.loo_logits(f, targets), features, memory.columns)
-    outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
     # How sure it is of them without the example is left as it is with it.
     variance = variances(posterior, columns) + posterior.noise
     losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())

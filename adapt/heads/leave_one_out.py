@@ -1,8 +1,8 @@
 """Leave-one-out outputs of multinomial logistic regression: exactly, or by one Newton step.
 
-    exact:         z_i^(−i) = x_iᵀ W^(−i) ,   W^(−i) fitted without example i
-    one step:      z_i^(−i) ≈ z_i + S_i (I − H_i S_i)⁻¹ (p_i − y_i) ,   S_i = x_iᵀ (Σ_j H_j ⊗ x_j x_jᵀ + r
-    I)⁻¹ x_i
+    exact:           z_i^(−i) = x_iᵀ W^(−i) ,   W^(−i) fitted without example i
+    one step:        z_i^(−i) ≈ z_i + S_i (I − H_i S_i)⁻¹ (p_i − y_i)
+                     S_i = x_iᵀ (Σ_j H_j ⊗ x_j x_jᵀ + r I)⁻¹ x_i
     class by class:  z_ic^(−i) ≈ z_ic + h_ic (p_ic − y_ic) / (1 − w_ic h_ic)
 
 with H_i = diag p_i − p_i p_iᵀ, h_ic = x_iᵀ (Xᵀ diag(w_c) X + r I)⁻¹ x_i and w = p (1 − p): one Newton step

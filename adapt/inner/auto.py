@@ -9,9 +9,9 @@ error of Breiman et al. (1984), *Classification and Regression Trees*, section 3
 by more than the standard error of the paired difference. Features and tangents are computed once; everything
 after that is small dense algebra, and nothing is fitted anew without an example. Tangents come in stages (the
 first few directions, then more), and the next stage is paid for only if there is something left to gain and
-the last one helped. If the first few do not
-help, all of them are tried at once before giving up: not every basis has its best directions first. All
-solvers are tried along the number of directions that the first one chooses, and before giving up.
+the last one helped. If the first few do not help, all of them are tried at once before giving up: not every
+basis has its best directions first. All solvers are tried along the number of directions that the first one
+chooses, and before giving up.
 
 Values that the network itself predicts, without a head, need no folds: :mod:`adapt.inner.evidence` weighs the
 same candidates by how probable they make the whole support set, in one pass.
