@@ -16,10 +16,11 @@ from adapt.app.main import main
 
 __all__ = ["TINY", "call", "output_folder", "start"]
 
-#: A comparison in about a second, without a store. Later overrides win over these.
+#: A comparison in about a second, without a store or figures. Later overrides win over these.
 TINY = (
     "tracking=none",
     "energy=none",
+    "figures=false",
     "method=[head,forward]",
     "task.tasks=2",
     "task.ways=2",

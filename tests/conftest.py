@@ -67,20 +67,6 @@ def root(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparisons of the command line leave empty figures: drawing takes longer than comparing so little."""
-
-    def left_empty(_: object, folder: Path) -> list[Path]:
-        paths = [folder / f"figure.{suffix}" for suffix in ("svg", "png")]
-        for path in paths:
-            path.touch()
-        return paths
-
-    monkeypatch.setattr("adapt.app.stages.compare.draw_all", left_empty)
-    monkeypatch.setattr("adapt.app.stages.compare.interactive", lambda *_: None)
-
-
-@pytest.fixture
 def untouchable() -> Untouchable:
     return Untouchable()
 

@@ -85,6 +85,7 @@ class Config:
     ours: str | None = None  # of several forward methods the one that is compared; null: the first
     tracking: Any = MISSING
     energy: Any = MISSING
+    figures: bool = True  # stage=compare draws them, which takes seconds
     stream: Stream = field(default_factory=Stream)
     register: str | None = None  # stage=meta: the adapter becomes a version of this registered model
     hparams_search: Any = None  # what `python -m adapt tune` searches

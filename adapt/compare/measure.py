@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 __all__ = ["ProcessPeak", "Stopwatch", "count_flops", "peak_megabytes", "synchronise"]
 
+REMEMBERED = "__dynamo_disable"
+
 
 def synchronise(device: torch.device) -> None:
     """Wait until ``device`` has finished what it was given (nothing to do on CPU)."""
@@ -49,9 +51,25 @@ class Stopwatch:
 def count_flops(work: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and convolutions in ``work``, forward tangents and
     backward passes included."""
-    with FlopCounterMode(display=False) as counter:
+    with _without_compiler(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Where torch's compiler has not been imported, do not import it, which takes longer than what is
+    counted: the counter tells it to keep off (``torch._compile._disable_dynamo`` remembers that here)."""
+    mode = getattr(torch.utils.flop_counter, "_FlopCounterMode", None)
+    dispatch = getattr(getattr(mode, "__torch_dispatch__", None), "__wrapped__", None)
+    if dispatch is None or "torch._dynamo" in sys.modules or hasattr(dispatch, REMEMBERED):
+        yield
+        return
+    setattr(dispatch, REMEMBERED, dispatch)
+    try:
+        yield
+    finally:
+        delattr(dispatch, REMEMBERED)
 
 
 def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:

@@ -50,7 +50,7 @@ def measured(folder: Path, overrides: Sequence[str], *, quick: bool) -> Comparis
     with, if it was interrupted."""
     path = folder.resolve() / "comparison.json"
     if not path.exists():
-        own = ["hydra.mode=RUN", f"hydra.run.dir={path.parent}", "tracking=none"]
+        own = ["hydra.mode=RUN", f"hydra.run.dir={path.parent}", "tracking=none", "figures=false"]
         command_line([*overrides, *own], quick=quick)
     return Comparison.from_dict(read_json(path))
 

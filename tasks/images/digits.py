@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,28 +36,33 @@ class Digits(ArraySource):
 
     def __init__(self, size: int = 32) -> None:
         check_setting("digits: size", size, least(8, most=1024))
-        try:  # heavy, and needed by this source only
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise TaskError("digits come with scikit-learn: pip install scikit-learn") from error
-
-        raw = load_digits()
+        pixels, labels = _shipped()
         inner = round(size * 7 / 8)
         before = (size - inner) // 2
         after = size - inner - before
-        scans = torch.from_numpy(raw.images).float().div_(16)[:, None]  # [1797, 1, 8, 8]
+        scans = torch.from_numpy(pixels).float().div_(16)[:, None]  # [1797, 1, 8, 8]
         scans = F.interpolate(scans, size=(inner, inner), mode="bilinear", align_corners=False)
         images = F.pad(scans, (before, after, before, after)).numpy()
 
         rng = np.random.default_rng(SPLIT_SEED)
         members: dict[str, dict[str, np.ndarray]] = {"support": {}, "query": {}}
         for digit in range(10):
-            shuffled = rng.permutation(np.flatnonzero(raw.target == digit))
+            shuffled = rng.permutation(np.flatnonzero(labels == digit))
             cut = round(SUPPORT_SHARE * len(shuffled))
             members["support"][str(digit)] = np.sort(shuffled[:cut])
             members["query"][str(digit)] = np.sort(shuffled[cut:])
         pools = {f"{split} examples": sum(map(len, by.values())) for split, by in members.items()}
         super().__init__(_card({"examples": len(images), "classes": 10, **pools}), images, members)
+
+
+def _shipped() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels ``[1797, 8, 8]`` and labels ``[1797]``, as ``sklearn.datasets.load_digits`` reads them;
+    importing that takes longer than adapting to them."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise TaskError("digits come with scikit-learn: pip install scikit-learn")
+    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
 
 def _card(counts: dict[str, int]) -> Card:

@@ -122,7 +122,6 @@ def test_a_disk_that_fills_up_is_what_is_told(
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
 def test_a_disk_that_fills_up_during_a_run_is_one_line_and_the_run_goes_on_later(
     number: int,
-    no_figures: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

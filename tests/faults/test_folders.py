@@ -25,6 +25,7 @@ from tests.processes import Process
 MANY = (
     "tracking=none",
     "energy=none",
+    "figures=false",
     "method=[head,forward]",
     "task.ways=2",
     "task.queries=3",

@@ -44,8 +44,6 @@ def before(owner, name, when=lambda *a, **k: True):
     own = getattr(owner, name)
     setattr(owner, name, lambda *a, **k: kill() if when(*a, **k) else own(*a, **k))
 
-adapt.app.stages.compare.draw_all = lambda *_: [__import__("pathlib").Path("figure.png")] * 2
-adapt.app.stages.compare.interactive = lambda *_: None
 match sys.argv.pop(1):
     case "the model is whole":
         after(MlflowClient, "finalize_logged_model")
@@ -73,7 +71,7 @@ META = (
 )  # fmt: skip
 SMALL = (
     "method=[head]", "task.tasks=1", "task.ways=2", "task.queries=2", "energy=none",
-    "tracking.system_metrics_seconds=null",
+    "figures=false", "tracking.system_metrics_seconds=null",
 )  # fmt: skip
 
 
@@ -105,7 +103,7 @@ def test_a_training_is_one_run_and_one_version(root: Path, tmp_path: Path) -> No
 
 
 def test_what_had_finished_is_reopened_while_the_run_has_not(
-    root: Path, tmp_path: Path, no_figures: None, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also after `sync`, which sends the rest of what was killed."""
     typed = [*SMALL, "name=reopened", f"tracking.root={root}", "hydra.run.dir=run"]
@@ -125,7 +123,7 @@ def test_what_had_finished_is_reopened_while_the_run_has_not(
     assert not (tmp_path / "run" / "tracking").exists()
 
 
-def test_a_run_whose_journal_is_gone_is_found_by_its_id(root: Path, tmp_path: Path, no_figures: None) -> None:
+def test_a_run_whose_journal_is_gone_is_found_by_its_id(root: Path, tmp_path: Path) -> None:
     typed = [*SMALL, "name=noted", f"tracking.root={root}", "hydra.run.dir=run"]
     assert call(typed, tmp_path) == 0
     path = tmp_path / "run" / "run.json"
@@ -139,7 +137,7 @@ def test_a_run_whose_journal_is_gone_is_found_by_its_id(root: Path, tmp_path: Pa
     assert read_json(path)["status"] == "finished"
 
 
-def test_a_sweep_that_had_noted_its_end_ends(root: Path, tmp_path: Path, no_figures: None) -> None:
+def test_a_sweep_that_had_noted_its_end_ends(root: Path, tmp_path: Path) -> None:
     typed = ["-m", *SMALL, "name=ended", f"tracking.root={root}", "hydra.sweep.dir=sweep"]
     killed("the sweep has finished", tmp_path, *typed)
     assert read_json(tmp_path / "sweep" / "sweep.json")["status"] == "finished"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = 2
 SMALL = (
-    "method=[head,forward]", "task.tasks=12", "task.ways=2", "task.queries=3", "energy=none",
+    "method=[head,forward]", "task.tasks=12", "task.ways=2", "task.queries=3", "energy=none", "figures=false",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def result(folder: Path) -> dict[str, Any]:
     return {name: (method.score, method.forward_equivalents) for name, method in found.methods.items()}
 
 
-def test_random_kills(root: Path, tmp_path: Path, no_figures: None) -> None:
+def test_random_kills(root: Path, tmp_path: Path) -> None:
     seed = int(os.environ.get("ADAPT_KILLS", random.SystemRandom().getrandbits(32)))
     print(f"ADAPT_KILLS={seed} repeats the moments")
     moments = random.Random(seed)
@@ -67,7 +67,7 @@ def test_random_kills(root: Path, tmp_path: Path, no_figures: None) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_what_hydra_was_writing_is_not_needed_by_a_second_resume(
-    many: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_figures: None
+    many: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A resume starts Hydra, which writes its notes in place: a kill leaves half of them."""
     typed = [
@@ -97,7 +97,7 @@ def test_what_hydra_was_writing_is_not_needed_by_a_second_resume(
     assert read_json(state)["status"] == "finished"
 
 
-def test_a_new_run_in_a_used_folder_is_what_is_resumed(tmp_path: Path, no_figures: None) -> None:
+def test_a_new_run_in_a_used_folder_is_what_is_resumed(tmp_path: Path) -> None:
     state = tmp_path / "run" / "run.json"
     copy = kept(tmp_path / "run" / RUN)
     copy.parent.mkdir(parents=True)

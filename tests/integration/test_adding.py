@@ -117,7 +117,10 @@ _target_: adapt.spaces.gains
 _partial_: true
 ```
 '''
-RUN = "experiment=quickstart head=median inner=steepest task=stripes task.tasks=2 method=[nearest,forward]"
+RUN = (
+    "experiment=quickstart", "head=median", "inner=steepest", "task=stripes", "task.tasks=2",
+    "method=[nearest,forward]", "figures=false",
+)  # fmt: skip
 SAVE = """
 import adapt, torch
 from adapt.heads import HEADS
@@ -208,7 +211,7 @@ def test_they_are_written_as_all_others(copy: Path) -> None:
 
 
 def test_they_run_from_their_configs(copy: Path) -> None:
-    assert "forward" in run(copy, "-m", "adapt", *RUN.split(), "tracking=none")
+    assert "forward" in run(copy, "-m", "adapt", *RUN, "tracking=none")
 
 
 def test_they_are_saved_and_loaded_by_name(copy: Path) -> None:

@@ -168,7 +168,6 @@ def test_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read_json(tmp_path / "run" / "comparison.json")["seed"] == 1
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_more_steps_cost_more(tmp_path: Path) -> None:
     costs = []
     for steps in (0, 1, 2):
@@ -180,29 +179,35 @@ def test_more_steps_cost_more(tmp_path: Path) -> None:
     assert costs == sorted(costs) and costs[0] < costs[2]
 
 
-def test_tracking_none_leaves_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_neither_store_nor_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call([*TINY], tmp_path) == 0
 
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
-    assert "MLflow" not in capsys.readouterr().out
+    assert not {path.suffix for path in tmp_path.rglob("*")} & {".svg", ".png", ".html"}
+    said = capsys.readouterr().out
+    assert "MLflow" not in said and "figure" not in said and "results  run" in said
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
 def test_seed_decides_everything(tmp_path: Path) -> None:
     accuracies = []
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         folder = tmp_path / name
         folder.mkdir()
         methods = "method=[head,forward,backprop,finetune,retrain]"
-        small = ["method.retrain.epochs=1", "method.finetune.steps=1", "task.shots=1", "task.queries=25"]
+        small = [
+            "method.retrain.epochs=1",
+            "method.finetune.steps=1",
+            "task.shots=1",
+            "task.queries=25",
+            "task.tasks=1",
+        ]
         assert call([*TINY, methods, *small, f"seed={seed}", "method.backprop.solver.steps=2"], folder) == 0
         accuracies.append({n: method.score for n, method in comparison(folder).methods.items()})
 
     assert accuracies[0] == accuracies[1] != accuracies[2]
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("uri", ["nonsense://store", "sqlite:////proc/nowhere/mlflow.db"])
 def test_trouble_with_tracking_is_not_trouble_with_the_run(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

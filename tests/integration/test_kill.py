@@ -19,10 +19,10 @@ from tests.processes import Process
 
 mlflow = pytest.importorskip("mlflow")
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
+pytestmark = pytest.mark.slow
 
 TASKS = 30
-SMALL = ("method=[head,forward]", "task.ways=2", "task.queries=3", "energy=none")
+SMALL = ("method=[head,forward]", "task.ways=2", "task.queries=3", "energy=none", "figures=false")
 
 
 def stop_when(

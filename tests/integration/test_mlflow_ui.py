@@ -20,7 +20,7 @@ from bench import screenshots
 from tests.command_line import TINY, call
 
 METHODS = ("prototype", "ridge", "logistic", "forward", "backprop")
-SMALL = [override for override in TINY if not override.startswith(("tracking", "method", "hydra"))]
+SMALL = [override for override in TINY if not override.startswith(("tracking", "method", "hydra", "figures"))]
 FIGURE = "accuracy_against_seconds.png"
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("ui")
     for shots in ("1", "5"):
         runs = ["experiment=quickstart", *SMALL, "task.ways=5", "method=[head,forward,backprop]"]
-        assert call([*runs, f"task.shots={shots}", f"hydra.run.dir={shots}"], folder) == 0
+        drawn = f"figures={shots == '5'}"  # those that are looked at
+        assert call([*runs, f"task.shots={shots}", drawn, f"hydra.run.dir={shots}"], folder) == 0
     with screenshots.served(folder) as address:
         experiment, parents = screenshots.comparisons(address)
         client = mlflow.MlflowClient(address)

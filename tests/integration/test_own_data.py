@@ -31,7 +31,10 @@ IMAGES = (
     "backbone.size=32",
 )
 TEXTS = ("experiment=own_text", "task.file=../data/my.csv")
-SMALL = ("method=head", "tracking=none", "energy=none", "task.shots=2", "task.queries=2", "task.tasks=1")
+SMALL = (
+    "method=head", "tracking=none", "energy=none", "figures=false",
+    "task.shots=2", "task.queries=2", "task.tasks=1",
+)  # fmt: skip
 PETS = tree({"cat": 6, "dog": 6, "owl": 6})
 ROWS = [f"{word} about {name},{name}" for name in ("music", "travel") for word in "abcdef"]
 
@@ -216,7 +219,6 @@ def test_permission_denied(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("case", WARNINGS.values(), ids=WARNINGS.keys())
 def test_what_does_not_stop_is_counted(
     case: Case, run: Callable[[Case], tuple[int, str]], tmp_path: Path

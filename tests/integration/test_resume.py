@@ -17,8 +17,6 @@ from tests.command_line import call
 from tests.helpers import tensors_in
 from tests.processes import Process, run
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 CHECKPOINT, RESULT = "checkpoint.safetensors", "adapter"
 TINY = (
     "experiment=meta_glyphs", "tracking=none", "task.source.max_classes=40", "task.ways=2", "task.shots=2",
@@ -28,7 +26,8 @@ TINY = (
 
 
 SMALL = (
-    "tracking=none", "energy=none", "method=forward", "task.tasks=2", "task.ways=2", "task.queries=2",
+    "tracking=none", "energy=none", "figures=false",
+    "method=forward", "task.tasks=2", "task.ways=2", "task.queries=2",
 )  # fmt: skip
 
 

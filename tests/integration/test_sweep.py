@@ -22,6 +22,7 @@ SMALL = (
     "task.ways=2",
     "task.queries=2",
     "energy=none",
+    "figures=false",
     "hydra.sweep.dir=sweep",
 )
 
@@ -112,7 +113,6 @@ def test_submitit_runs_them_in_processes_of_their_own(root: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_fails_does_not_end_the_others_and_is_run_again_by_a_resume(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +146,6 @@ def test_a_run_that_fails_does_not_end_the_others_and_is_run_again_by_a_resume(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
 def test_a_sweep_into_a_used_folder_is_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seeds in ("0,1", "2"):
         assert call(["-m", *SMALL, "tracking=none", f"seed={seeds}"], tmp_path) == 0

@@ -1,8 +1,9 @@
-"""Peak memory of the process against tensors of known size."""
+"""Peak memory of the process against tensors of known size; what measuring does not load."""
 
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,3 +104,16 @@ def test_a_system_that_does_not_let_the_peak_be_reset(monkeypatch: pytest.Monkey
 def test_a_failure_inside_is_not_swallowed(way: str) -> None:
     with pytest.raises(ZeroDivisionError):
         peak(lambda: 1 / 0)
+
+
+def test_counting_waits_for_no_compiler_and_digits_for_no_scikit_learn() -> None:
+    code = """
+import sys, torch
+from adapt.compare.measure import count_flops
+from tasks import Digits
+Digits()
+assert count_flops(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == 2 * 2 * 3 * 4
+print(*{"sklearn", "torch._dynamo"} & {*sys.modules})
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not said.split()

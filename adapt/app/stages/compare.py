@@ -72,10 +72,12 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
             say=line,
         )
-        documents, figures = _write(result, session)
+        documents, figures = _write(result, session, config.figures)
         run.log_comparison(result, files=[*documents, *figures], title=session.title)
     session.metric = result.metric.name
-    show(result, figure=figures[1], folder=session.folder, ui=run.ui_hint, console=console)
+    show(
+        result, figure=figures[1] if figures else None, folder=session.folder, ui=run.ui_hint, console=console
+    )
     best = result.ours or next(iter(result.methods.values()))
     return best.mean_score.mean
 
@@ -138,13 +140,14 @@ def describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:
     }
 
 
-def _write(result: Comparison, session: Session) -> tuple[list[Path], list[Path]]:
-    """In the run's folder: figures as SVG and PNG, that of the score against seconds first, all of them as a
-    page to look at closely, ``comparison.md``, and last ``comparison.json``."""
-    figures = draw_all(result, session.folder)
+def _write(result: Comparison, session: Session, drawn: bool) -> tuple[list[Path], list[Path]]:
+    """In the run's folder: where they are ``drawn``, figures as SVG and PNG, that of the score against
+    seconds first, and all of them as a page to look at closely; ``comparison.md``, and last
+    ``comparison.json``."""
+    figures = draw_all(result, session.folder) if drawn else []
     page, numbers = session.folder / "comparison.md", session.folder / "comparison.json"
     # Some megabytes: a sweep draws one for all of its runs.
-    closer = None if session.label else interactive(result, session.folder / "comparison.html")
+    closer = interactive(result, session.folder / "comparison.html") if drawn and not session.label else None
     write_text(page, comparison_markdown(result))
     write_json(numbers, result.to_dict())
     return [numbers, page, *([closer] if closer is not None else [])], figures

@@ -16,7 +16,7 @@ __all__ = ["show"]
 WIDE = 120
 
 
-def show(result: Comparison, *, figure: Path, folder: Path, ui: str | None, console: Console) -> None:
+def show(result: Comparison, *, figure: Path | None, folder: Path, ui: str | None, console: Console) -> None:
     """Print ``result``; ``ui`` is the command that opens the MLflow UI, None if nothing was tracked."""
     task = result.task
     count = "1 task" if task["tasks"] == 1 else f"{task['tasks']} tasks"
@@ -31,7 +31,10 @@ def show(result: Comparison, *, figure: Path, folder: Path, ui: str | None, cons
     console.print(verdict(result))
     if evidence := comparison_evidence(result):
         console.print(f"\n{evidence}")
-    console.print(f"\nfigure   {_short(figure)}\nresults  {_short(folder)}", soft_wrap=True)
+    console.print()
+    for name, path in (("figure", figure), ("results", folder)):
+        if path is not None:
+            console.print(f"{name:9}{_short(path)}", soft_wrap=True)
     if ui is not None:
         console.print(f"MLflow   {ui}", soft_wrap=True)
 

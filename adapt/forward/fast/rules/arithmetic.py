@@ -43,7 +43,8 @@ def _may_write(fresh: Tensor, other: Tensor) -> bool:
     on, or the result is larger, memory is left alone."""
     if torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return other.dtype == fresh.dtype and torch.broadcast_shapes(fresh.shape, other.shape) == fresh.shape
+    sizes = zip(reversed(other.shape), reversed(fresh.shape), strict=False)
+    return other.dtype == fresh.dtype and other.ndim <= fresh.ndim and all(a in (1, b) for a, b in sizes)
 
 
 @rule(Tensor.add, torch.add, Tensor.__add__, Tensor.__radd__)
