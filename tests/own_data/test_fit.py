@@ -15,7 +15,7 @@ import adapt
 from adapt import AdaptError
 from adapt.heads import Logistic
 from adapt.own_data import Answer
-from adapt.own_data.head import choose_head, fitted, folds_of, held_out
+from adapt.own_data.head import L2, choose_head, fitted, folds_of, held_out
 from adapt.own_data.score import doubtful_labels, score_classes, score_values, wilson
 from adapt.own_data.trial import judge, subset
 
@@ -178,6 +178,23 @@ def test_the_quick_fit_is_the_head() -> None:
         for state in (head.fit(features, targets), fitted(head, features, targets))
     )
     torch.testing.assert_close(quick, exact, rtol=0, atol=2e-2)
+
+
+def test_strengths_are_told_apart_as_by_fits_that_begin_at_zero() -> None:
+    """The fit of one strength begins where that of another ended, of the same fold; twenty classes."""
+    generator = torch.Generator().manual_seed(0)
+    y = np.arange(200) % 20
+    targets = torch.nn.functional.one_hot(torch.from_numpy(y), 20).float()
+    features = torch.randn(20, 40, generator=generator)[y] + 1.6 * torch.randn(200, 40, generator=generator)
+    fold = folds_of(y, 200, 5, 0)
+    choice = choose_head(features, targets, fold, regression=False)
+
+    def loss(l2: float) -> float:
+        outputs = held_out(Logistic(l2), features, targets, fold)
+        return float(torch.nn.functional.cross_entropy(outputs, targets))
+
+    assert isinstance(choice.head, Logistic) and choice.head.l2 == min(L2, key=loss)
+    assert choice.loss == pytest.approx(loss(choice.head.l2), rel=1e-2)
 
 
 def test_held_out_examples_are_not_seen() -> None:
