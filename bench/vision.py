@@ -25,7 +25,7 @@ from adapt.backbones import freeze_batch_norm, load_backbone
 from adapt.baselines import Backprop, HeadOnly
 from adapt.compare import Comparison
 from adapt.heads import Prototype
-from adapt.inner import GaussNewton
+from adapt.inner import Auto, GaussNewton
 from adapt.memory import keep_freed_memory
 from adapt.meta import MetaTraining
 from adapt.spaces import Space, film
@@ -228,16 +228,22 @@ def domain_of(name: str) -> Domain:
 
 
 def methods_of(found: Mapping[str, Mapping[str, float]]) -> dict[str, Method]:
-    """Heads on the pretrained features, heads at the start, ours and backprop as chosen."""
+    """Heads on the pretrained features, heads at the start, ours and backprop as chosen; and what chooses on
+    the support set, without and with backprop."""
     chosen = {name: dict(grid())[winner(found[name])] for name, grid in GRIDS.items()}
     ours = max(("gauss_newton", "linearised"), key=lambda name: max(found[name].values()))
-    assert isinstance(chosen["backprop"], Backprop)
+    backprop = chosen["backprop"]
+    assert isinstance(backprop, Backprop)
+    rival = {"backprop_steps": backprop.solver.steps, "backprop_lr": backprop.solver.lr}
+    assert backprop.solver.optimizer == "adam", "auto tries no other"
     return {
         "pretrained, prototypes": HeadOnly(Prototype()),
         "pretrained, logistic head": HeadOnly(HEAD),
         "start, logistic head": Forward(GaussNewton(steps=0), HEAD),
         "forward": chosen[ours],
-        "backprop": chosen["backprop"],
+        "auto": Forward(Auto(), HEAD),
+        "auto, or backprop": Forward(Auto(**rival), HEAD),
+        "backprop": backprop,
     }
 
 

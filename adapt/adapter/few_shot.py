@@ -17,6 +17,7 @@ from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
+from adapt.adapter.rival import preferred, rival_of
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
 from adapt.adapter.together import Statistics, solved, statistics_of, whole_classes
 from adapt.adapter.uncertainty import posterior_at
@@ -153,7 +154,9 @@ class FewShotAdapter(AdapterRecord):
         with torch.no_grad():  # forward tangents do not need the autograd graph
             features_at = features_of(self.backbone, self.space, self.state, examples, self.rows)
         with torch.no_grad(), outside_autocast(examples.device):  # only the network keeps its autocast
-            return task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
+            found = task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
+        rival = rival_of(self)
+        return found if rival is None else preferred(found, rival, examples, targets, keep)
 
     def statistics(
         self,

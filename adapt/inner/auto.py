@@ -17,6 +17,8 @@ Values that the network itself predicts, without a head, need no folds: :mod:`ad
 same candidates by how probable they make the whole support set, in one pass.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -28,6 +30,7 @@ from adapt.errors import AdaptError
 from adapt.forward import ENGINES, Engine, pushforward
 from adapt.heads.base import is_concrete
 from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
+from adapt.inner.descent import Descent
 from adapt.inner.evidence import Weighed, best_of, weigh
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, Trace, as_model, outside
@@ -53,6 +56,9 @@ class Auto:
         steps: of ``linearised``.
         enough: a mean held-out loss (per example) of the head alone below which no tangent is computed.
         engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
+        backprop_steps: of Adam by backpropagation through all of φ, which ``FewShotAdapter.fit`` tries
+            besides, for the price of about one more fit of each (:mod:`adapt.adapter.rival`); 0: never.
+        backprop_lr: its rate.
 
     Example:
         >>> import torch
@@ -71,6 +77,8 @@ class Auto:
     steps: int = 4
     enough: float = 0.01
     engine: Engine = "fast"
+    backprop_steps: int = 0
+    backprop_lr: float = 0.003
 
     def __post_init__(self) -> None:
         numbers = "positive numbers, one at least"
@@ -82,6 +90,8 @@ class Auto:
             folds=least(2, "at least 2 folds and 1 step", ceiling=WIDTH),
             steps=least(1, "at least 2 folds and 1 step", ceiling=STEPS),
             enough=between(0, None),
+            backprop_steps=least(0, "0 or more steps", ceiling=STEPS),
+            backprop_lr=positive("a learning rate must be positive"),
         )
         object.__setattr__(self, "solvers", tuple(self.solvers))
         increasing = all(a < b for a, b in zip((0, *self.directions), self.directions, strict=False))
@@ -95,6 +105,16 @@ class Auto:
             raise AdaptError(f"inner.solvers={self.solvers}: of {', '.join(SOLVERS)}, one at least")
         if self.engine not in ENGINES:
             raise AdaptError(f"inner.engine={self.engine}: choose {', '.join(ENGINES)}")
+
+    @property
+    def rival(self) -> Descent | None:
+        """What moves all of φ where held-out examples speak for it; None: nothing is tried."""
+        return Descent("adam", self.backprop_lr, self.backprop_steps) if self.backprop_steps else None
+
+    @property
+    def alone(self) -> Auto:
+        """The same without a rival."""
+        return replace(self, backprop_steps=0)
 
     @outside
     def __call__(
