@@ -4,6 +4,7 @@ from adapt.adapter.calibration import Calibration
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.loading import load
+from adapt.adapter.matching import Matching
 from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Saved, Support
 from adapt.adapter.online import Surprise
 from adapt.adapter.peft import export_peft
@@ -19,6 +20,7 @@ __all__ = [
     "FewShotAdapter",
     "FittedTask",
     "Forward",
+    "Matching",
     "Method",
     "Predictive",
     "Predictor",

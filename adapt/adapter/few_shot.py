@@ -12,6 +12,7 @@ from adapt.adapter.adapting import Adapted, adapt
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import Examples, Labels, as_targets
 from adapt.adapter.loaders import paired
+from adapt.adapter.matching import matched_state
 from adapt.adapter.memory import remembered
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
@@ -51,6 +52,7 @@ class FewShotAdapter(AdapterRecord):
         info: provenance and figures for the model card (free form, JSON).
         calibration: how sure a task may be, learned on validation tasks (:func:`adapt.meta.calibrated`); None
             where nothing was.
+        match: how far the norms follow the statistics of a task's examples (:meth:`matched`); None: not.
 
     Example:
         >>> import adapt, torch
@@ -128,6 +130,8 @@ class FewShotAdapter(AdapterRecord):
             AdaptError: shapes, values or labels that cannot be used.
         """
         x, y = paired(x, y)
+        if self.match is not None:
+            return self.matched(x).fit(x, y, keep=keep, on_step=on_step)
         examples = self.examples(x)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
 
@@ -157,6 +161,27 @@ class FewShotAdapter(AdapterRecord):
             found = task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
         rival = rival_of(self)
         return found if rival is None else preferred(found, rival, examples, targets, keep)
+
+    def matched(self, x: Examples) -> "FewShotAdapter":
+        """This adapter with the statistics of its norms moved towards those of ``x``, as ``match`` says, and
+        the mixing weights as further directions. :meth:`fit` does it with the support set; with more
+        examples, which need no labels, the statistics are better known.
+
+        Raises:
+            AdaptError: ``match`` is None, or the space moves no frozen batch norm.
+
+        Example:
+            >>> import adapt, torch
+            >>> adapter = adapt.load("conv4_glyphs_film").replace(match=adapt.adapter.Matching())
+            >>> there = adapter.matched(torch.rand(30, 1, 32, 32))
+            >>> there.state.k - adapter.state.k, there.match
+            (1, None)
+        """
+        if self.match is None:
+            raise AdaptError("match is None: adapter.replace(match=Matching()) says how far norms follow")
+        with torch.no_grad():
+            state = matched_state(self.match, self.backbone, self.space, self.state, self.examples(x))
+        return self.replace(state=state, match=None)
 
     def statistics(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapt.adapter.calibration import Calibration
+from adapt.adapter.matching import Matching
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
 from adapt.heads import HEADS
@@ -54,6 +55,7 @@ def check_parts(parts: Mapping[str, Any]) -> None:
         ("backbone_name", str, "a name, or None"),
         ("info", Mapping, "a mapping"),
         ("calibration", Calibration, "an adapt.adapter.Calibration, or None"),
+        ("match", Matching, "an adapt.adapter.Matching, or None"),
     ):
         value = parts[name]
         if not isinstance(value, kind) and not (value is None and name != "info"):

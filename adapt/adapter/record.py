@@ -14,6 +14,7 @@ from adapt.adapter.batches import FEWEST, Part, default_rows, parts
 from adapt.adapter.calibration import Calibration
 from adapt.adapter.inputs import Examples, as_examples
 from adapt.adapter.loaders import is_loader, parts_of
+from adapt.adapter.matching import Matching
 from adapt.adapter.parts import check_names, check_parts
 from adapt.adapter.problem import Memory, Problem
 from adapt.adapter.state import AdapterState
@@ -55,6 +56,7 @@ class AdapterRecord:
     info: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
     calibration: Calibration | None = None
+    match: Matching | None = None
 
     def __repr__(self) -> str:
         """A line: what an interactive session shows of it."""

@@ -8,6 +8,7 @@ saved and when it is loaded, :mod:`adapt.adapter.verified`.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,6 +21,7 @@ from adapt.adapter.card import model_card
 from adapt.adapter.described import build_component, describe_component
 from adapt.adapter.formats import FORMAT, upgraded
 from adapt.adapter.known import KNOWN, known_from, known_tensors
+from adapt.adapter.matching import read_matching
 from adapt.adapter.moved import moved
 from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.state import AdapterState
@@ -197,6 +199,7 @@ def _config(adapter: AdapterRecord, kind: str) -> dict[str, Any]:
         "head": describe_component(adapter.head, HEADS),
         "solver": describe_component(adapter.solver, SOLVERS),
         "calibration": described(adapter.calibration),
+        **({} if adapter.match is None else {"match": asdict(adapter.match)}),
         "info": dict(adapter.info),
     }
 
@@ -286,6 +289,7 @@ def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) ->
         described["name"] or getattr(info_of(network), "name", None),
         entry(path, {"info": {}, **config}, "info", dict),
         calibration=read_calibration(path, config),
+        match=read_matching(path, config),
     )
     return moved(adapter, device_of(network))
 

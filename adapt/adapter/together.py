@@ -70,6 +70,11 @@ def statistics_of(
 ) -> Statistics:
     """See :meth:`adapt.FewShotAdapter.statistics`."""
     _check_head(adapter)
+    if adapter.match is not None:
+        raise AdaptError(
+            "the norms follow each client's own examples, so that sums of theirs belong to no common start: "
+            "use adapter.matched(x) with examples that all may see, or match=None"
+        )
     x, y = paired(x, y)
     labels = whole_classes(adapter, classes)
     examples, loss, state = adapter.examples(x), adapter.loss, adapter.state

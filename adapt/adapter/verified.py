@@ -44,7 +44,18 @@ __all__ = [
 PARAMETERS = "parameters."
 #: Entries of a config that predictions follow from, besides the tensors.
 DECIDING = (
-    *("kind", "backbone", "input_shape", "space", "loss", "support_head", "head", "solver", "calibration"),
+    *(
+        "kind",
+        "backbone",
+        "input_shape",
+        "space",
+        "loss",
+        "support_head",
+        "head",
+        "solver",
+        "calibration",
+        "match",
+    ),
     *("classes", "classes_dtype"),
 )
 #: Bytes of the labels of a task, as an array.

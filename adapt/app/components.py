@@ -20,7 +20,7 @@ def _named(package: str, parts: Iterable[Component]) -> dict[str, Component]:
 #: call: none of these takes the name of code, runs another program, or writes where nobody said. A new
 #: component comes in by the row in the table of its kind.
 COMPONENTS: dict[str, Component] = {
-    **_named("adapt.adapter", (adapter.Forward, adapter.Saved)),
+    **_named("adapt.adapter", (adapter.Forward, adapter.Matching, adapter.Saved)),
     **_named("adapt.backbones", (backbones.load_backbone, backbones.own, backbones.untrained)),
     **_named("adapt.backbones", backbones.ARCHITECTURES.values()),
     **_named("adapt.baselines", baselines.BASELINES.values()),

@@ -79,6 +79,7 @@ class Config:
     head: Any = MISSING
     support_head: Any = MISSING
     inner: Any = MISSING
+    match: Any = None
     meta: Any = MISSING
     task: Any = field(default_factory=_task)
     method: dict[str, Any] = field(default_factory=dict)

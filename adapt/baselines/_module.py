@@ -89,6 +89,8 @@ def adapt_by(inner: Inner, adapter: FewShotAdapter) -> Adapt:
     ended greater than it began or the features are not finite. Every step but the last is shown to ``watch``
     when the loss is asked for after it.
     """
+    if adapter.match is not None:  # every task has a start of its own
+        return lambda support, watch: adapt_by(inner, adapter.matched(support.x))(support, watch)
     start, problem = movable(adapter), adapter.problem
 
     def adapt(support: Support, watch: Watch) -> Predictor:

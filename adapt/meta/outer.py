@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from adapt.adapter.matching import Matching
 from adapt.adapter.problem import Problem
 from adapt.adapter.state import AdapterState
 from adapt.adapter.verified import check_state
@@ -53,6 +54,7 @@ def meta_train(
     report: Callable[[int, Metrics], None] = lambda step, metrics: None,
     checkpoint: Path | None = None,
     resume: Path | None = None,
+    match: Matching | None = None,
 ) -> tuple[AdapterState, Metrics]:
     """Train from ``start`` on tasks of ``train``.
 
@@ -64,6 +66,7 @@ def meta_train(
         checkpoint: a file to write before the first step and at every validation, whole or not at all.
         resume: such a file of an interrupted run with the same settings, to go on from. On a CPU the result
             is then the same to the last bit as if there had been no interruption.
+        match: how far the norms follow the statistics of a task's support set; None: not.
 
     Returns:
         The state with the least validation loss (of the moving average, if there is one), and its validation
@@ -74,7 +77,7 @@ def meta_train(
     """
     _check(problem, train, validation)
     examples_for(backbone, train.episode(0).support_x)
-    training = Training(Learner(backbone, space, solver, problem), train, settings, seed)
+    training = Training(Learner(backbone, space, solver, problem, match), train, settings, seed)
     validation_tasks = stacked(validation, 0, settings.validation_tasks)
     described = _describe(training, validation)
     if resume is not None:
@@ -110,6 +113,7 @@ def _describe(training: Training, validation: Tasks) -> dict[str, Any]:
         run |= {f"{role}.{name}": _settings_of(getattr(tasks, name)) for name in settings}
         run[f"{role}.source"] = tasks.source.digest()
     parts = {"inner": learner.solver, **learner.problem._asdict(), "seed": training.seed}
+    parts |= {} if learner.match is None else {"match": learner.match}
     return (
         run
         | {name: _settings_of(part) for name, part in parts.items()}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from adapt.adapter.adapting import adapt
+from adapt.adapter.matching import Matching, matched_state
 from adapt.adapter.problem import Problem, features_of
 from adapt.adapter.state import AdapterState
 from adapt.backbones import call, inputs_for
@@ -33,6 +34,7 @@ class Learner:
     space: Space
     solver: Solver
     problem: Problem
+    match: Matching | None = None
 
     def adapt(
         self, state: AdapterState, episode: Episode, *, first_order: bool = False
@@ -41,6 +43,8 @@ class Learner:
         with z* a constant if ``first_order``."""
         x = inputs_for(self.backbone, episode.support_x)
         targets = targets_of(episode, state.origin, self.problem.loss)
+        if self.match is not None:
+            state = matched_state(self.match, self.backbone, self.space, state, x)
         support = features_of(self.backbone, self.space, state, x)
         found = adapt(support, state, self.solver, targets, self.problem, first_order=first_order)
         parameters = Subspace(self.space, state.origin, state.basis).parameters(found.z)

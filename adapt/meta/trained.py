@@ -67,6 +67,7 @@ def trained(
         seed=seed,
         progress=progress,
         report=report,
+        match=adapter.match,
     )
     known = {"steps": chosen.steps, "seed": seed, **metrics}
     found = adapter.replace(state=state, info={**adapter.info, "training": known})

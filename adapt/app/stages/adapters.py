@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 import adapt
-from adapt.adapter import FewShotAdapter, identity_state, layered_state
+from adapt.adapter import FewShotAdapter, Matching, identity_state, layered_state
 from adapt.adapter.untrained import PARTS
 from adapt.app.build import build
 from adapt.backbones import BackboneInfo
@@ -34,6 +34,7 @@ def untrained(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks
         SquaredError() if tasks.regression else CrossEntropy(),
         info.input_shape,
         info.name,
+        match=_match(config),
     )
 
 
@@ -51,6 +52,8 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
             state=identity_state(adapter.space) if few else layered_state(adapter.space, PARTS)
         )
     adapter = adapt.load(config.adapter, backbone)
+    if config.match is not None:
+        adapter = adapter.replace(match=_match(config))
     wanted = build(config.space, "space", config.allow)(backbone)
     if wanted.shapes != adapter.space.shapes:
         raise AdaptError(
@@ -59,3 +62,7 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
             f"stage=meta space={wanted.name}, then pass adapter=<its folder>"
         )
     return adapter
+
+
+def _match(config: DictConfig) -> Matching | None:
+    return None if config.match is None else build(config.match, "match", config.allow)

@@ -60,6 +60,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             report=lambda step, values: run.log_metrics(values, step=step),
             checkpoint=session.folder / CHECKPOINT,
             resume=resume,
+            match=adapter.match,
         )
         seconds = time.perf_counter() - started
         run.log_metrics({"time/train_seconds": seconds}, step=settings.steps)
