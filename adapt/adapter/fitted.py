@@ -15,15 +15,18 @@ from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
 from adapt.adapter.labelling import left_out, suggested
 from adapt.adapter.loaders import paired
+from adapt.adapter.matching import Matching
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.online import LEVEL, OnChange, Surprise, surprise_of, updated
 from adapt.adapter.r_squared import r_squared
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.storage import save_task
 from adapt.adapter.uncertainty import Predictive, predictive_of
+from adapt.adapter.unlabelled import followed
 from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
 from adapt.errors import AdaptError
+from adapt.inner import Solver
 from adapt.precision import outside_autocast
 
 __all__ = ["FittedTask"]
@@ -178,6 +181,43 @@ class FittedTask(TaskRecord):
             AdaptError: as :meth:`predictive`, or examples or labels that cannot be used.
         """
         return surprise_of(self, x, y)
+
+    def fit(
+        self,
+        x: Examples,
+        *,
+        source: Examples | None = None,
+        match: Matching | None = None,
+        solver: Solver | None = None,
+        diversity: float = 1.0,
+        statistics: float = 1.0,
+    ) -> FittedTask:
+        """The same classifier under the conditions of ``x``, examples without labels: another camera, light
+        or person. The head stays as it is; z moves so that it is sure of each example and not of one class
+        for all. Where what half of the examples ask for does not help the other half, the task stays as it
+        was, and ``trace.choice`` says so. Costs two fits, and two passes.
+
+        Args:
+            x: four examples or more, of all classes about as often as later: what is rare in ``x`` is taken
+                for a mistake.
+            source: examples like those that the head was fitted to, unlabelled; features then stay where they
+                were on these.
+            match: how far norms follow the statistics of ``x`` besides; None: not.
+            solver: None: three Gauss–Newton steps.
+            diversity, statistics: weights of the parts of the loss (:class:`adapt.inner.Unlabelled`).
+
+        Raises:
+            AdaptError: a regression, or too few examples.
+
+        Example:
+            >>> import adapt, torch
+            >>> adapter, x = adapt.load("conv4_glyphs_film"), torch.rand(6, 1, 32, 32)
+            >>> task = adapter.fit(x, ["a", "b"] * 3)
+            >>> darker = task.fit(0.3 * x, match=adapt.adapter.Matching())
+            >>> darker.classes_.tolist()
+            ['a', 'b']
+        """
+        return followed(self, x, source, match, solver, diversity, statistics)
 
     def partial_fit(
         self,

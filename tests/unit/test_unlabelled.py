@@ -1,0 +1,143 @@
+"""Adapting a classifier without labels: the loss by autograd, and clusters that have moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import adapt
+from adapt import AdaptError
+from adapt.adapter import FewShotAdapter, FittedTask, Matching, initial_state
+from adapt.backbones import FrozenBatchNorm
+from adapt.forward.estimators import Reverse
+from adapt.heads import Logistic
+from adapt.inner import Descent, GaussNewton, Unlabelled
+from adapt.spaces import film
+
+CENTRES = torch.tensor([[3.0, 0.0], [-2.0, 2.0], [-1.0, -3.0]])
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(
+    st.integers(2, 5),
+    st.integers(0, 4),
+    st.integers(2, 9),
+    st.floats(0, 3),
+    st.floats(0, 3),
+    st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_gradient_is_that_of_the_value(
+    classes: int, features: int, n: int, diversity: float, statistics: float, seed: int
+) -> None:
+    loss = Unlabelled(classes, diversity, statistics)
+    outputs = 3 * randn(n, classes + features, seed=seed)
+    outputs.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss.value(outputs, outputs), outputs)
+    torch.testing.assert_close(loss.gradient(outputs, outputs).detach(), gradient)
+
+
+def test_parts_of_the_value() -> None:
+    sure = torch.eye(3).repeat(4, 1) * 60
+    assert Unlabelled(3, 0.0).value(sure, sure).item() == pytest.approx(0, abs=1e-6)
+    assert Unlabelled(3, 1.0).value(sure, sure).item() == pytest.approx(-12 * np.log(3), rel=1e-6)
+    one = torch.cat([sure[:1].expand(12, 3), torch.full((12, 2), 2.0)], 1)
+    assert Unlabelled(3, 1.0, 0.0).value(one, one).item() == pytest.approx(0, abs=1e-6)
+    assert Unlabelled(3, 1.0, 0.5).value(one, one).item() == pytest.approx(12 * 0.5 * 0.5 * 4, rel=1e-6)
+
+
+def test_curvature_is_the_models_own_and_exact_for_the_statistics() -> None:
+    loss, outputs, columns = Unlabelled(3, 1.0, 2.0), randn(6, 5), randn(4, 6, 5, seed=1)
+    found = loss.curvature(outputs, columns)
+    p = outputs[:, :3].softmax(-1)
+    fisher = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    torch.testing.assert_close(found[..., :3], torch.einsum("ncd,knd->knc", fisher, columns[..., :3]))
+    hessian = torch.autograd.functional.hessian(
+        lambda f: 6 * 2 / (2 * 2) * f.mean(0).square().sum(), outputs[:, 3:]
+    )
+    torch.testing.assert_close(found[..., 3:], torch.einsum("ncmd,kmd->knc", hessian, columns[..., 3:]))
+
+
+def clusters(n: int, seed: int) -> tuple[Tensor, np.ndarray]:
+    y = np.arange(n) % 3
+    return CENTRES[y] + 0.7 * randn(n, 2, seed=seed).float(), np.array(["a", "b", "c"])[y]
+
+
+@pytest.fixture
+def task() -> FittedTask:
+    network = nn.Sequential(FrozenBatchNorm(2))
+    space = film(network)
+    state = initial_state(space.initial.clone(), 0.3 * torch.eye(space.size))
+    adapter = FewShotAdapter(network, space, state, GaussNewton(steps=0), Logistic(0.01))
+    return adapter.fit(*clusters(60, 1))
+
+
+def dimmed(x: Tensor) -> Tensor:
+    return 0.4 * x + torch.tensor([1.2, 0.4])
+
+
+def right(task: FittedTask, x: Tensor, y: np.ndarray) -> float:
+    return float(np.mean(task.predict(x) == y))
+
+
+@pytest.mark.parametrize("match", [None, Matching(), Matching(1.0, 0.0)])
+@pytest.mark.parametrize("known", [False, True])
+def test_clusters_that_have_moved_are_found_again(
+    match: Matching | None, known: bool, task: FittedTask
+) -> None:
+    (x, _), (new, y) = clusters(60, 2), clusters(300, 3)
+    source = clusters(60, 1)[0] if known else None
+    before, found = right(task, dimmed(new), y), task.fit(dimmed(x), source=source, match=match)
+    after = right(found, dimmed(new), y)
+    assert right(task, new, y) > 0.95 and before < 0.8
+    assert after > before + 0.1 and after > 0.9 - 0.1 * (not known and match is None)
+    assert found.trace.choice.startswith("held-out loss without labels ")
+    assert torch.equal(found.head_state, task.head_state) and found.classes_.tolist() == ["a", "b", "c"]
+
+
+def test_where_nothing_has_changed_little_does(task: FittedTask) -> None:
+    (x, _), (new, y) = clusters(60, 2), clusters(300, 3)
+    assert right(task.fit(x, match=Matching()), new, y) > right(task, new, y) - 0.02
+
+
+def test_half_of_the_examples_must_help_the_other(task: FittedTask) -> None:
+    """Rows of two unlike kinds by turns: what the first ask for is wrong for the second."""
+    x = clusters(40, 2)[0]
+    x[1::2] = -6 * x[1::2] - 9
+    wild = Descent("sgd", lr=30.0, steps=1, gradient=Reverse())
+    kept = task.fit(x, solver=wild)
+    assert kept.trace.choice.startswith("not adapted: what half") and torch.equal(kept.z, task.z)
+    assert torch.equal(kept.logits(x), task.logits(x)) and kept.trace.forward_equivalents > 0
+
+
+def test_cost_is_two_fits_and_two_passes(task: FittedTask) -> None:
+    found = task.fit(dimmed(clusters(40, 2)[0]), match=Matching(), solver=GaussNewton(steps=2))
+    assert found.trace.forward_equivalents == pytest.approx(2 * (2 * (1 + 5) + 1) + 2)
+
+
+def test_saved_and_loaded(task: FittedTask, tmp_path: Path) -> None:
+    x = dimmed(clusters(60, 2)[0])
+    found = task.fit(x, match=Matching())
+    found.save_pretrained(tmp_path)
+    again = adapt.load(tmp_path, task.adapter.backbone)
+    assert torch.equal(again.logits(x), found.logits(x))
+    assert len(again.fit(x).z) == len(found.z)
+
+
+def test_what_cannot_be_done_says_so(task: FittedTask) -> None:
+    with pytest.raises(AdaptError, match="3 examples: without labels give 4"):
+        task.fit(torch.zeros(3, 2))
+    values = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
+    with pytest.raises(AdaptError, match="regression cannot be fitted"):
+        values.fit(torch.zeros(5, 1))
+    with pytest.raises(AdaptError, match=r"loss\.diversity"):
+        task.fit(clusters(9, 2)[0], diversity=-1.0)
