@@ -16,7 +16,7 @@ from .fixed import FixedTasks
 from .from_source import from_source
 from .functions import FunctionSource, FunctionTasks, Tasks
 from .grouped import GroupArrays, GroupDraw, GroupedTasks, GroupSource
-from .images.cifar import FC100, CifarFS
+from .images.cifar import FC100, Cifar100, CifarFS
 from .images.digits import Digits
 from .images.folder import ImageFolder
 from .images.glyphs import Glyphs
@@ -50,6 +50,7 @@ from .views import WithViews, views_of
 SOURCES: dict[str, Callable[..., AnySource]] = {
     "banking77": Banking77,
     "breast_cancer": BreastCancer,
+    "cifar100": Cifar100,
     "cifar_fs": CifarFS,
     "clinc150": Clinc150,
     "combined": Combined,
