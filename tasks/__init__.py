@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tasks import places as _places  # noqa: F401  # isort: skip: first, it says where modules come from
 
+from .conditions import Conditions
 from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum
@@ -73,6 +74,7 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
 
 #: Every distribution of tasks: what `task` itself may be.
 DISTRIBUTIONS: dict[str, Callable[..., Tasks]] = {
+    "conditions": Conditions,
     "corrupted": Corrupted,
     "curriculum": Curriculum,
     "distribution": Distribution,

@@ -19,7 +19,7 @@ counts for both. Results are clipped to [0, 1].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,11 @@ class Corruption:
     def __str__(self) -> str:
         return f"{self.kind} {self.severity}" + (" (cifar)" if self.strengths == "cifar" else "")
 
+    def takes(self, channels: int) -> bool:
+        """Whether images may have so many channels."""
+        known = SETS[self.strengths][1][self.kind].channels
+        return not known or channels in known
+
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """x [n, C, H, W] -> [n, C, H, W], a new tensor."""
         if x.ndim != 4 or not x.is_floating_point():
@@ -86,7 +91,7 @@ class Corruption:
             )
         side, kinds = SETS[self.strengths]
         change, strengths, channels = kinds[self.kind]
-        if channels and x.shape[1] not in channels:
+        if not self.takes(x.shape[1]):
             asked = " or ".join(map(str, channels))
             raise TaskError(
                 f"corruption {self.kind!r} needs images of {asked} channels but got {x.shape[1]}: use "
@@ -134,4 +139,7 @@ class Corrupted(Wrapped):
             episode = episode._replace(support_x=self.corruption(episode.support_x, generator))
         if self.part != "support":
             episode = episode._replace(query_x=self.corruption(episode.query_x, generator))
+        if self.part != "query" and (further := episode.meta.unlabelled_x) is not None:
+            meta = replace(episode.meta, unlabelled_x=self.corruption(further, generator))
+            episode = episode._replace(meta=meta)
         return episode

@@ -112,14 +112,18 @@ class Mixture:
         name = [*self.components][rng.choice(len(shares), p=shares / shares.sum())]
         episode = self.components[name].episode(index)
         meta, offset = episode.meta, self.source.offsets[name]
-        outside = None if meta.outside_indices is None else meta.outside_indices + offset
+        further = {
+            kind: None if rows is None else rows + offset
+            for kind in ("outside_indices", "unlabelled_indices")
+            for rows in (getattr(meta, kind),)
+        }
         moved = replace(
             meta,
             domain=name,
             classes=tuple(f"{name}/{label}" for label in meta.classes),
             support_indices=meta.support_indices + offset,
             query_indices=meta.query_indices + offset,
-            outside_indices=outside,
+            **further,
         )
         return episode._replace(meta=moved)
 
