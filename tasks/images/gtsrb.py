@@ -85,7 +85,7 @@ class GTSRB(ArraySource):
 _SCALING = Path(str(pictures.__file__))
 
 
-def decoded(size: int, root: str | None, download: bool) -> dict[str, np.ndarray]:
+def decoded(size: int, root: str | None, download: bool) -> Mapping[str, np.ndarray]:
     """What :func:`_read` gives, kept between runs."""
     image = _pictures.pillow()
     path = fetch_any([OFFICIAL, SMALL], root=root, download=download)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,7 @@ class Omniglot(ArraySource):
         super().__init__(card("omniglot", counts, ISSUES + TURNED if rotations else ISSUES), images, members)
 
 
-def decoded(size: int, root: str | None, download: bool) -> tuple[Path, dict[str, np.ndarray]]:
+def decoded(size: int, root: str | None, download: bool) -> tuple[Path, Mapping[str, np.ndarray]]:
     """What :func:`_read` gives, kept between runs, and the folder that keeps it."""
     image = _pictures.pillow()
     archives = [fetch(file, root=root, download=download) for file in (BACKGROUND, EVALUATION)]
