@@ -22,7 +22,9 @@ from .images.digits import Digits
 from .images.folder import ImageFolder
 from .images.glyphs import Glyphs
 from .images.gtsrb import GTSRB
+from .images.gtsrb_light import GTSRBLight
 from .images.omniglot import Omniglot
+from .images.omniglot_drawers import OmniglotDrawers
 from .interop import from_arrays, from_hugging_face, from_learn2learn, from_torch, hugging_face
 from .label_noise import NoisyLabels
 from .meta_dataset import MetaDataset
@@ -61,9 +63,11 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "glyphs": Glyphs,
     "gridworld": Gridworld,
     "gtsrb": GTSRB,
+    "gtsrb_light": GTSRBLight,
     "hugging_face": hugging_face,
     "image_folder": ImageFolder,
     "omniglot": Omniglot,
+    "omniglot_drawers": OmniglotDrawers,
     "series_file": SeriesFile,
     "sinusoid": Sinusoid,
     "table_file": table_file,

@@ -26,7 +26,7 @@ from .pools import Pools, common_classes
 from .sizes import check_task
 from .source import Source, TaskError
 
-__all__ = ["DIVISION", "Conditions"]
+__all__ = ["DIVISION", "SEVERITIES", "Conditions", "kinds_of"]
 
 TEST = ("shot_noise", "glass_blur", "zoom_blur", "fog", "contrast", "jpeg_compression")
 #: Part -> its kinds.
@@ -42,6 +42,11 @@ SEVERITIES: dict[str, tuple[int, ...]] = {
     "validation": (1, 2, 3, 4, 5),
     "test": (1, 2, 3, 4, 5),
 }
+
+
+def kinds_of(part: str) -> tuple[str, ...]:
+    """The kinds of a part of :data:`SEVERITIES`."""
+    return DIVISION["train" if part == "seen" else part]
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class Conditions(FromSource):
             raise TaskError(
                 f"task.kinds={part!r} is unknown: use one of {', '.join(SEVERITIES)}, or a list of names"
             )
-        kinds = DIVISION["train" if part == "seen" else part] if part else tuple(self.kinds)
+        kinds = kinds_of(part) if part else tuple(self.kinds)
         severities = self.severities if self.severities is not None else SEVERITIES.get(part, (1, 2, 3, 4, 5))
         if not len(severities) or not kinds:
             raise TaskError(f"task.{'severities' if kinds else 'kinds'} is empty: give at least one")

@@ -112,18 +112,18 @@ class Mixture:
         name = [*self.components][rng.choice(len(shares), p=shares / shares.sum())]
         episode = self.components[name].episode(index)
         meta, offset = episode.meta, self.source.offsets[name]
-        further = {
-            kind: None if rows is None else rows + offset
-            for kind in ("outside_indices", "unlabelled_indices")
-            for rows in (getattr(meta, kind),)
-        }
+        outside, unlabelled = (
+            None if rows is None else rows + offset
+            for rows in (meta.outside_indices, meta.unlabelled_indices)
+        )
         moved = replace(
             meta,
             domain=name,
             classes=tuple(f"{name}/{label}" for label in meta.classes),
             support_indices=meta.support_indices + offset,
             query_indices=meta.query_indices + offset,
-            **further,
+            outside_indices=outside,
+            unlabelled_indices=unlabelled,
         )
         return episode._replace(meta=moved)
 

@@ -56,6 +56,8 @@ def views_of(
             "tables "
             "and series have none, so leave WithViews (task=views) out"
         )
+    if not len(x):
+        return x.clone()
     drawn = generator or torch.Generator().manual_seed(0)
     return torch.stack([x, *(style(x, drawn) for _ in range(number))], dim=1).flatten(0, 1)
 

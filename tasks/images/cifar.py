@@ -193,7 +193,7 @@ def _few_shot(
     return _card(name, splits), data["images"], members
 
 
-def _decoded(root: str | None, download: bool) -> dict[str, np.ndarray]:
+def _decoded(root: str | None, download: bool) -> Mapping[str, np.ndarray]:
     """What :func:`_ordered` gives, kept between runs."""
     folder = (Path(root).expanduser() if root else data_root()) / EXTRACTED
     extracted = [folder / file for file in FILES]

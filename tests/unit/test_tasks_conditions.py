@@ -22,8 +22,10 @@ from tasks import (
     Digits,
     Distribution,
     Mixture,
+    NoisyLabels,
     Sinusoid,
     TaskError,
+    WithViews,
 )
 from tasks.conditions import DIVISION
 from tasks.corruptions import EXTRA_KINDS, KINDS
@@ -179,6 +181,10 @@ def test_other_tasks_may_hold_them() -> None:
     load = both.source.load
     raw = load(mixed.meta.unlabelled_indices)  # type: ignore[arg-type]
     assert torch.equal(Corruption("contrast", 1, "cifar")(raw, torch.Generator()), mixed.meta.unlabelled_x)  # type: ignore[arg-type]
+    bare = replace(tasks, shots=0)
+    assert WithViews(bare, 2).episode(0).support_x.shape == (0, 3, 8, 8)
+    with pytest.raises(TaskError, match=r"task.base.shots=0: .* use task.base.shots>=2"):
+        NoisyLabels(bare, 0.3)
     chosen_on = on_split(replace(tasks, validation={"kinds": "validation"}), "test", 3)
     assert (chosen_on.support_split, chosen_on.kinds, chosen_on.seed) == ("test", "validation", 3)
     assert redrawn(tasks, 1, lambda part: {}).seed == 1
