@@ -26,7 +26,8 @@ class OmniglotDrawers(GroupArrays):
     cannot be characters. They are sets of characters, the same for everybody, as a coarse class of CIFAR-100
     is a set of fine ones: the characters of each alphabet are dealt out to `sets` sets by a fixed seed, and
     set k of all alphabets is class k. What a support of one person shows is then not what the characters look
-    like, for queries are others, but how that person draws.
+    like, for queries are others, but how that person draws. A head that is fitted to the support alone is
+    therefore at chance: these tasks are for features that learned the sets from other people.
 
     Which of two alphabets' people are the same is not known; they count as different. The people of each
     alphabet are divided: 12 for `train`, 4 for `validation` and 4 for `test`.
