@@ -21,6 +21,7 @@ from adapt.adapter import Context, FewShotAdapter, Forward, Matching, Method, Ro
 from adapt.adapter.method import Adapt
 from adapt.app.environment import environment
 from adapt.app.progress import progress
+from adapt.app.stages.compare import spread
 from adapt.baselines import Backprop, Followed, HeadOnly
 from adapt.compare import Comparison, compare
 from adapt.files import read_json, write_json
@@ -93,11 +94,8 @@ def grids() -> dict[str, list[tuple[str, Method]]]:
             (said, Pretrained(followed(solver=solver, subspace=False, **tent))) for said, solver in descents
         ],
         "no labels, ours": [
-            (
-                f"steps={steps} statistics={s}",
-                followed(solver=GaussNewton(steps), match=Matching(), statistics=s),
-            )
-            for s, steps in product((0.0, 1.0), (1, 3))
+            (f"mix={mix} statistics={s}", followed(solver=GaussNewton(), match=Matching(mix), statistics=s))
+            for s, mix in product((0.0, 1.0), (0.5, 1.0))
         ],
     }
 
@@ -115,8 +113,10 @@ def measured(
     if not path.exists():
         members = tasks.source.classes("train")
 
-        def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-            rows = [members[name] for name in classes]
+        def pool(
+            classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
+        ) -> tuple[Tensor, Tensor]:
+            rows = [spread(members[name], most) for name in classes]
             labels = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
             return tasks.source.load(np.concatenate(rows)), torch.as_tensor(labels)
 

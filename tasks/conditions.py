@@ -198,6 +198,13 @@ class Conditions(FromSource):
         return len(self.class_names)
 
     @property
+    def pool_split(self) -> str:
+        """Where a classifier of these classes is learned from: `train`, if the source has the classes
+        there."""
+        there = "train" in self.source.splits and {*self.class_names} <= {*self.source.classes("train")}
+        return "train" if there else self.support_split
+
+    @property
     def _shared(self) -> bool:
         """Whether supports and queries are drawn from the same examples."""
         return self.query_split in (None, self.support_split)

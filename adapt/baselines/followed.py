@@ -29,7 +29,7 @@ NONE = GaussNewton(steps=0)
 
 @dataclass(frozen=True)
 class Followed:
-    """The labels of a support set are not looked at.
+    """The labels of a support set are not looked at; further examples without labels count as it does.
 
     Attributes:
         head: of the classifier.
@@ -64,9 +64,8 @@ class Followed:
 
         def classifier(classes: tuple[str, ...]) -> tuple[FittedTask, torch.Tensor]:
             if classes not in known:
-                x, y = context.pool(classes)
-                kept = torch.cat([(y == k).nonzero()[: self.examples, 0] for k in range(len(classes))])
-                known[classes] = adapter.fit(x[kept], y[kept]), x[kept]
+                x, y = context.pool(classes, most=self.examples)
+                known[classes] = adapter.fit(x, y), x
             return known[classes]
 
         def adapt(support: Support, watch: Watch) -> Predictor:
@@ -74,8 +73,9 @@ class Followed:
                 raise AdaptError("values have no classes to be sure of: leave this method out of regression")
             task, source = classifier(support.classes)
             if self.adapts:
+                further = support.unlabelled
                 task = task.fit(
-                    support.x,
+                    support.x if further is None else torch.cat([support.x, further]),
                     source=source if self.statistics else None,
                     match=self.match,
                     solver=self.solver,

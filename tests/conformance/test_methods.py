@@ -36,11 +36,14 @@ def context_for(method: Method, source: ArraySource, backbone: nn.Module) -> Con
     untouchable: Any = Untouchable()
     members = source.classes("train")
 
-    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    def pool(
+        classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         allowed = method.role == "retrain" or isinstance(method, Followed)
         assert allowed, "touched the pool, which is for retraining and for classifiers that stay"
-        labels = torch.cat([torch.full((len(members[name]),), i) for i, name in enumerate(classes)])
-        return source.load(np.concatenate([members[name] for name in classes])), labels
+        rows = [members[name][:most] for name in classes]
+        labels = torch.cat([torch.full((len(of_one),), i) for i, of_one in enumerate(rows)])
+        return source.load(np.concatenate(rows)), labels
 
     learned = method.role in ("forward", "backprop") or isinstance(method, Followed)
     return Context(backbone, make_adapter(backbone) if learned else untouchable, pool, seed=5)
