@@ -7,6 +7,7 @@ kinds and photographs; test tasks are looked at once. The network and the adapte
 (``experiment=pretrain_cifar100`` and ``meta_conditions`` made them).
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -28,6 +29,7 @@ from adapt.files import read_json, write_json
 from adapt.inner import Descent, GaussNewton
 from adapt.memory import keep_freed_memory
 from bench.lib.choosing import HEAD, TOLERANCE
+from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
 from tasks import Cifar100, Conditions
 
@@ -46,6 +48,8 @@ GOALS = {
 }
 STEPS, RATES, MIXES = (1, 3, 10), (0.001, 0.003, 0.01, 0.03), (0.3, 0.5, 0.7, 1.0)
 STAY = GaussNewton(steps=0)
+#: What others are held against, with labels and without.
+TAUGHT, FREE = ("pretrained, head", "start, head", "backprop"), ("no labels, as it is", "no labels, tent")
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,8 @@ def chosen(
 
 
 def rows_of(case: str, result: Comparison, notes: Mapping[str, str], tasks: Conditions) -> Iterator[Row]:
-    """Every method; with labels against the head at the start and backprop, without against the classifier as
-    it is and Tent; of ours without labels the kind on which it does worst."""
+    """Every method; with labels against heads and backprop, without against the classifier as it is and Tent;
+    of ours without labels the kind on which it does worst."""
     methods = result.methods
     for name, method in methods.items():
         shown = f"{case}: {name}"
@@ -162,10 +166,11 @@ def rows_of(case: str, result: Comparison, notes: Mapping[str, str], tasks: Cond
         yield Row.cost(shown, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n)
         yield Row.cost(shown, "cost/forward_equivalents", method.forward_equivalents, n=1)
         free = name.startswith("no labels")
-        others = ("no labels, as it is", "no labels, tent") if free else ("start, head", "backprop")
+        others = FREE if free else TAUGHT
         for other in others:
             if other != name and other in methods:
-                metric = f"compare/accuracy_vs_{other.rpartition(', ')[2].replace(' ', '_')}"
+                said = other.removeprefix("no labels, ").replace(", ", "_").replace(" ", "_")
+                metric = f"compare/accuracy_vs_{said}"
                 gap = result.difference(method, methods[other]).times(100)
                 yield Row.of(shown, metric, gap, "points", goal=GOALS.get((shown, metric)))
     ours, source = (np.array(methods[f"no labels, {name}"].score) for name in ("ours", "as it is"))
@@ -183,6 +188,7 @@ def rows_of(case: str, result: Comparison, notes: Mapping[str, str], tasks: Cond
 def main() -> None:
     arguments = options(__doc__).parse_args()
     keep_freed_memory()
+    os.environ.setdefault("ADAPT_DATA", str(data_root()))  # where the other benchmarks look, too
     adapter, source = adapt.load(ADAPTER), Cifar100()
     folder, quick = folder_of("conditions", arguments), arguments.quick
     choosing = replace(tasks_of(source, "validation"), queries=2 if quick else 10)
