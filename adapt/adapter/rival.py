@@ -4,12 +4,14 @@
 
 Backpropagation is taken where the mean of d is more than one standard error above 0: what costs more must win
 by more than chance (Breiman et al. 1984, *Classification and Regression Trees*, section 3.4.3). Both are
-fitted to the same folds, so that neither has seen more; it costs about one more fit of each.
+fitted to the same folds, so that neither has seen more; it costs about one more fit of each, up to
+three where classes are small.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -57,7 +59,8 @@ def preferred(found: FittedTask, rival: Any, examples: Tensor, targets: Tensor, 
     """
     solver: Any = found.adapter.solver
     own = found.adapter.replace(solver=solver.alone)  # or every fold would try again
-    masks = _folds(targets, own.loss)
+    # What moves forward with all examples must be able to without a fold, or the head alone is compared.
+    masks = _folds(targets, own.loss, 3 if bool(found.z.any()) else 2)
     if masks is None:
         return found
     labels = targets if own.loss.regression else targets.argmax(1)
@@ -85,13 +88,14 @@ def preferred(found: FittedTask, rival: Any, examples: Tensor, targets: Tensor, 
     return replace(fitted, trace=fitted.trace._replace(choice=choice, forward_equivalents=spent))
 
 
-def _folds(targets: Tensor, loss: Loss) -> Tensor | None:
-    """Which examples each fold keeps ``[folds, n]``: two folds, or three where two would leave a single
-    example of a class, whose support loss is undefined; None if three would too."""
+def _folds(targets: Tensor, loss: Loss, needed: int) -> Tensor | None:
+    """Which examples each fold keeps ``[folds, n]``: as few folds as leave ``needed`` examples of every class
+    (in regression: of all), two at least; None if no number of folds does."""
     fewest = len(targets) if loss.regression else int(targets.sum(0).min())
-    if fewest < 3:
+    if fewest <= needed:
         return None
-    return folds_of(targets, 2 if fewest >= 4 else 3, loss).bool()
+    most = fewest - needed  # that may be held out at a time
+    return folds_of(targets, max(2, ceil(fewest / most)), loss).bool()
 
 
 def _held_out(adapter: Any, examples: Tensor, labels: Tensor, targets: Tensor, masks: Tensor) -> _HeldOut:
