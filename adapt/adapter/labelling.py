@@ -18,6 +18,9 @@ from adapt.precision import double, outside_autocast
 
 __all__ = ["as_words", "doubtful_labels", "left_out", "suggested", "suspects"]
 
+#: Examples without which a head that has no shorter way is trained anew, one by one, without being asked to.
+ANEW = 128
+
 
 def suggested(task: TaskRecord, logits: Callable[[Examples], Tensor], pool: Examples, n: int) -> np.ndarray:
     """See :meth:`adapt.FittedTask.suggest`, whose ``logits`` are the outputs of ``task`` for examples.
@@ -104,8 +107,11 @@ def _held_out(task: TaskRecord, memory: Memory) -> tuple[Tensor, Tensor]:
 def suspects(task: TaskRecord, number: int) -> dict[int, str] | None:
     """Which of the examples that ``task`` keeps have a label that looks wrong to it without them, by
     :func:`doubtful_labels`: at most ``number`` positions, the most doubtful first, with what is said of each.
-    Of a class with a single example nothing is said. None: it keeps none, or predicts values."""
+    Of a class with a single example nothing is said. None: it keeps none, predicts values, or has a head that
+    is trained anew without each of more than :data:`ANEW`."""
     if task.memory is None or task.posterior is None or task.adapter.loss.regression:
+        return None
+    if getattr(task.adapter.head, "trains_anew", False) and len(task.memory.targets) > ANEW:
         return None
     probabilities = _held_out(task, task.memory)[0].softmax(-1).cpu().numpy()
     labels = task.memory.targets.argmax(1).cpu().numpy()

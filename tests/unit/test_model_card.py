@@ -16,6 +16,7 @@ import adapt
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.card import model_card
 from adapt.adapter.labelling import doubtful_labels
+from adapt.heads import Linear
 from adapt.inner import Auto, GaussNewton
 from tasks import VehicleDynamics
 
@@ -185,3 +186,10 @@ def test_ten_are_named_at_most_and_names_do_no_harm(tmp_path: Path) -> None:
     rows = [line for line in section(saved(task, tmp_path), WRONG) if line.startswith("| ")][1:]
     assert len(rows) == 10 and sum(int(line.split("|")[1]) in wrong for line in rows) >= 9
     assert sum(line.endswith("| is y, looks like &lt;b>\\|x |") for line in rows) >= 9
+
+
+def test_a_head_is_not_trained_anew_hundreds_of_times_to_be_saved(tmp_path: Path) -> None:
+    adapter, (x, y) = of_points(head=Linear(steps=5)), planted(n=130)
+    few, many = (adapter.fit(x[:n], y[:n], keep=True) for n in (128, 130))
+    assert WRONG in saved(few, tmp_path / "few") and WRONG not in saved(many, tmp_path / "many")
+    assert many.influence().shape == (130,)  # who asks is told
