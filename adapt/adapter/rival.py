@@ -65,11 +65,9 @@ def preferred(found: FittedTask, rival: Any, examples: Tensor, targets: Tensor, 
         return found
     labels = targets if own.loss.regression else targets.argmax(1)
     ours, theirs = (_held_out(adapter, examples, labels, targets, masks) for adapter in (own, rival))
-    gain = (ours.losses - theirs.losses).double()
-    error = float(gain.std() / len(gain) ** 0.5)
     tried = ours.passes + theirs.passes
     means = (float(theirs.losses.mean()), float(ours.losses.mean()))
-    if not float(gain.mean()) > error:
+    if not _is_better(theirs.losses, ours.losses):
         why = (
             f"backpropagation was not better by more than its standard error: held-out loss {means[0]:.3g} "
             f"against {means[1]:.3g}, at {theirs.price:.3g} passes"
@@ -86,6 +84,15 @@ def preferred(found: FittedTask, rival: Any, examples: Tensor, targets: Tensor, 
     )
     spent = found.trace.forward_equivalents + tried + fitted.trace.forward_equivalents
     return replace(fitted, trace=fitted.trace._replace(choice=choice, forward_equivalents=spent))
+
+
+def _is_better(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether held-out losses ``theirs [n]`` are below ``ours`` by more than one standard error of the mean
+    difference. Who predicts what is not finite is no better than anybody, and worse than who does not."""
+    if not bool(torch.isfinite(theirs).all()):
+        return False
+    gain = (ours - theirs).double()
+    return not bool(torch.isfinite(gain).all()) or float(gain.mean()) > float(gain.std() / len(gain) ** 0.5)
 
 
 def _folds(targets: Tensor, loss: Loss, needed: int) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import adapt
 from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, initial_state
-from adapt.adapter.rival import _folds
+from adapt.adapter.rival import _folds, _is_better
 from adapt.heads import Logistic
 from adapt.inner import Auto, CrossEntropy, SquaredError
 from adapt.inner.cross_validation import folds_of
@@ -159,6 +159,25 @@ def test_every_fold_leaves_two_examples_of_a_class(
     narrow.fit(randn(2 * shots, 2), ["a", "b"] * shots)
     inner = seen[1:][: 2 * folds]
     assert len(inner) == 2 * folds and all(n >= 4 for n in inner)
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "better"),
+    [
+        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], True),  # 1 ± 0.58
+        ([1.0, 1.0, 1.0], [0.5, 2.0, 1.0], False),  # 0.17 ± 0.44
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], False),
+        ([1.0, 1.0, 1.0], [0.5, INF, 0.5], True),
+        ([1.0, 1.0, 1.0], [0.5, NAN, 0.5], True),
+        ([1.0, NAN, 1.0], [9.0, 9.0, 9.0], False),
+        ([1.0, INF, 1.0], [9.0, INF, 9.0], False),
+    ],
+)
+def test_who_is_better_by_hand(theirs: list[float], ours: list[float], better: bool) -> None:
+    assert _is_better(torch.tensor(theirs), torch.tensor(ours)) is better
 
 
 def test_what_it_lacks_is_said_with_a_way_out(narrow: FewShotAdapter) -> None:
