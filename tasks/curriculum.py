@@ -14,7 +14,7 @@ from typing import Any
 from ._settings import check_index, check_setting, least
 from .distribution import Episode
 from .functions import Tasks
-from .sizes import Size, summary
+from .sizes import Size, copies_of, summary
 from .source import AnySource, TaskError
 
 __all__ = ["Curriculum"]
@@ -98,6 +98,11 @@ class Curriculum:
     def queries(self) -> Size:
         """Queries per class (in regression, in all), of all stages."""
         return self._range("queries")
+
+    @property
+    def copies(self) -> int:
+        """Support examples for each that was drawn: itself, and views of it."""
+        return copies_of(self.stages.values())
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""

@@ -14,7 +14,7 @@ import torch
 from ._settings import SEED, check_index, check_settings
 from .distribution import Episode
 from .functions import Tasks
-from .sizes import Size, positive_weights, summary
+from .sizes import Size, copies_of, positive_weights, summary
 from .source import Card, Source, TaskError
 
 __all__ = ["Combined", "Mixture"]
@@ -102,6 +102,11 @@ class Mixture:
     def queries(self) -> Size:
         """Queries per class, of all components."""
         return self._all("queries")
+
+    @property
+    def copies(self) -> int:
+        """Support examples for each that was drawn: itself, and views of it."""
+        return copies_of(self.components.values())
 
     def episode(self, index: int) -> Episode:
         """Episode `index` >= 0: the same one on every call, machine and worker."""

@@ -6,7 +6,7 @@ asks whether a draw may be smaller than two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "Uniform",
     "check_task",
     "checked_size",
+    "copies_of",
     "draw_size",
     "fewest",
     "most",
@@ -142,6 +143,15 @@ def fewest(size: Size) -> int:
 def most(size: Size) -> int:
     """The largest number that may come."""
     return size if isinstance(size, int) else size.most
+
+
+def copies_of(parts: Iterable[Any]) -> int:
+    """Support examples for each that was drawn, of those among ``parts`` (tasks) that draw the fewest."""
+    all_of_them = list(parts)
+    least_shots = min(fewest(tasks.shots) for tasks in all_of_them)
+    return min(
+        int(getattr(tasks, "copies", 1)) for tasks in all_of_them if fewest(tasks.shots) == least_shots
+    )
 
 
 def summary(sizes: Sequence[Size]) -> Size:

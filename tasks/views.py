@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._settings import check_settings, least
+from ._settings import check_setting, check_settings, least
 from .distribution import Episode
 from .source import TaskError
 from .transforms import Style, Transform
 from .wrapped import Wrapped
 
 __all__ = ["SLIGHT", "WithViews", "views_of"]
+
+#: How many views of an example.
+VIEWS = least(1, most=100)
 
 #: What leaves nearly any picture what it is. Mirrored signs and letters are others, so nothing is mirrored.
 SLIGHT = Style(rotation=10, scale=0.15, shear=0.1, translation=0.08, padding="border")
@@ -43,7 +46,7 @@ def views_of(
         ``[n (1 + V), C, H, W]``, whose labels are ``y.repeat_interleave(1 + V)``.
 
     Raises:
-        TaskError: examples that are no images.
+        TaskError: examples that are no images, or no such number.
 
     Example:
         >>> x, y = torch.rand(3, 1, 8, 8), torch.arange(3)
@@ -56,6 +59,7 @@ def views_of(
             "tables "
             "and series have none, so leave WithViews (task=views) out"
         )
+    number = check_setting("number", number, VIEWS)
     if not len(x):
         return x.clone()
     drawn = generator or torch.Generator().manual_seed(0)
@@ -84,7 +88,12 @@ class WithViews(Wrapped):
     style: Transform | None = None
 
     def __post_init__(self) -> None:
-        check_settings(self, "task", views=least(1, most=100))
+        check_settings(self, "task", views=VIEWS)
+        if self.style is not None and not callable(self.style):
+            raise TaskError(
+                f"task.style={self.style!r} makes no view: give a tasks.Style (in a config its _target_ and "
+                "settings), or null for a slight change"
+            )
         if self.regression:
             raise TaskError(
                 f"{self.source.name} has numbers, no labels: a view of an example would have the same, so "
@@ -93,8 +102,8 @@ class WithViews(Wrapped):
 
     @property
     def described(self) -> dict[str, Any]:
-        """With the number of views."""
-        return {**self.base.described, "views": self.views}
+        """With the number of views of an example, also those of views."""
+        return {**self.base.described, "views": self.copies - 1}
 
     @property
     def copies(self) -> int:

@@ -26,11 +26,15 @@ DATA = (
 COMMERCIAL = {True: "allowed", False: "**not allowed**", None: "the licence does not say"}
 
 
-def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def model_card(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], doubtful: Mapping[int, str] | None = None
+) -> str:
     """Markdown with Hugging Face front matter; every number in it comes from ``config`` or ``tensors``.
 
-    Of ``config["info"]``, ``title`` and ``licence`` go to the top, ``data_card`` (the data sheet of what the
-    adapter was trained on) becomes the section *Training data*, and everything else a section of its own.
+    ``doubtful`` are positions of examples whose labels look wrong, with what is said of each; None where no
+    examples are kept. Of ``config["info"]``, ``title`` and ``licence`` go to the top, ``data_card`` (the data
+    sheet of what the adapter was trained on) becomes the section *Training data*, and everything else a
+    section of its own.
     """
     info = dict(config["info"])
     data = info.pop("data_card", None)
@@ -72,6 +76,8 @@ def model_card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         ]
     if fitted and config["classes"]:
         lines += [f"Classes: {', '.join(map(inline, config['classes']))}.", ""]
+    if doubtful is not None:
+        lines += _doubtful_section(doubtful)
     if isinstance(data, Mapping):
         lines += _data_section(data)
     for key, value in info.items():
@@ -107,12 +113,19 @@ def _data_section(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _doubtful_section(doubtful: Mapping[int, str]) -> list[str]:
+    """Of examples that the task keeps."""
+    where = "Position among the examples that the task keeps, from 0, in the order in which they came:"
+    found = [where, "", *_table(doubtful)] if doubtful else ["None of the examples that the task keeps.", ""]
+    return ["## Labels that look wrong", "", *found]
+
+
 def _section(key: str, value: Any) -> list[str]:
     heading = [f"## {inline(key.replace('_', ' ').capitalize())}", ""]
     return [*heading, *(_table(value) if isinstance(value, Mapping) else [inline(value), ""])]
 
 
-def _table(values: Mapping[str, Any]) -> list[str]:
+def _table(values: Mapping[Any, Any]) -> list[str]:
     rows = (row((str(name).replace("_", " "), _cell(item))) for name, item in values.items())
     return ["| | |", "|---|---|", *rows, ""]
 

@@ -13,10 +13,13 @@ from adapt.adapter.uncertainty import known, pooled, through
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
 from adapt.heads import Direct
-from adapt.inner.posterior import Posterior, choose, held_out_moves, variances
+from adapt.inner.posterior import choose, held_out_moves, variances
 from adapt.precision import double, outside_autocast
 
-__all__ = ["left_out", "suggested"]
+__all__ = ["as_words", "doubtful_labels", "left_out", "suggested", "suspects"]
+
+#: Examples without which a head that has no shorter way is trained anew, one by one, without being asked to.
+ANEW = 128
 
 
 def suggested(task: TaskRecord, logits: Callable[[Examples], Tensor], pool: Examples, n: int) -> np.ndarray:
@@ -60,36 +63,81 @@ def left_out(task: TaskRecord) -> np.ndarray:
 
         o_i(h^(−i), z₋ᵢ) ≈ o_i(h^(−i), z*) + ∂o_i/∂z (z₋ᵢ − z*)
     """
-    posterior, memory = known(task), task.memory
-    if memory is None:
+    known(task)
+    if task.memory is None:
         raise AdaptError(
             "this task kept no examples to look back at: use adapter.fit(x, y, keep=True), and without a "
             "head no partial_fit that forgets"
         )
-    with outside_autocast(task.z.device):  # the network does not run
-        return _held_out(task, posterior, memory)
-
-
-def _held_out(task: TaskRecord, posterior: Posterior, memory: Memory) -> np.ndarray:
-    """−log p ``[n]`` of what is remembered, each without itself."""
-    problem, targets, features = task.adapter.problem, memory.targets, memory.at(task.z)
-    model = model_of(memory.at, task.adapter.state, targets, problem)
-    moves = held_out_moves(
-        posterior,
-        *through(lambda f: model.readout(f, None), features, memory.columns),
-        targets,
-        problem.loss,
-    )
-    if problem.loss.regression:
-        outputs, columns = through(lambda f: problem.head.loo_logits(f, targets), features, memory.columns)
-    else:
-        outputs, columns = model.held_out(features, memory.columns)
-    outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
-    if not problem.loss.regression:
-        found: np.ndarray = problem.loss.values(outputs / posterior.noise, targets).cpu().numpy()
+    loss, targets = task.adapter.loss, task.memory.targets
+    outputs, variance = _held_out(task, task.memory)
+    if not loss.regression:
+        found: np.ndarray = loss.values(outputs, targets).cpu().numpy()
         return found
-    # How sure it is of them without the example is left as it is with it.
-    variance = variances(posterior, columns) + posterior.noise
     losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
     found = losses.sum(1).to(outputs).cpu().numpy()
     return found
+
+
+def _held_out(task: TaskRecord, memory: Memory) -> tuple[Tensor, Tensor]:
+    """For what is remembered, each without itself: values ``[n, C]`` with the variance of an observation, or
+    logits, divided by the temperature, with that of theirs. How sure it is without the example is left as it
+    is with it."""
+    posterior, problem, targets = known(task), task.adapter.problem, memory.targets
+    with outside_autocast(task.z.device):  # the network does not run
+        features, model = memory.at(task.z), model_of(memory.at, task.adapter.state, targets, problem)
+        moves = held_out_moves(
+            posterior,
+            *through(lambda f: model.readout(f, None), features, memory.columns),
+            targets,
+            problem.loss,
+        )
+        if problem.loss.regression:
+            outputs, columns = through(
+                lambda f: problem.head.loo_logits(f, targets), features, memory.columns
+            )
+        else:
+            outputs, columns = model.held_out(features, memory.columns)
+        outputs = outputs + torch.einsum("nk,knc->nc", moves.to(outputs), columns)
+        if not problem.loss.regression:
+            return outputs / posterior.noise, variances(posterior, columns)
+        return outputs, variances(posterior, columns) + posterior.noise
+
+
+def suspects(task: TaskRecord, number: int) -> dict[int, str] | None:
+    """Which of the examples that ``task`` keeps have a label that looks wrong to it without them, by
+    :func:`doubtful_labels`: at most ``number`` positions, the most doubtful first, with what is said of each.
+    Of a class with a single example nothing is said. None: it keeps none, predicts values, or has a head that
+    is trained anew without each of more than :data:`ANEW`."""
+    if task.memory is None or task.posterior is None or task.adapter.loss.regression:
+        return None
+    if getattr(task.adapter.head, "trains_anew", False) and len(task.memory.targets) > ANEW:
+        return None
+    probabilities = _held_out(task, task.memory)[0].softmax(-1).cpu().numpy()
+    labels = task.memory.targets.argmax(1).cpu().numpy()
+    several = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    rows = several[doubtful_labels(probabilities[several], labels[several], number)]
+    classes, best = task.classes_, probabilities.argmax(1)
+    return {int(row): as_words(classes[labels[row]], classes[best[row]]) for row in rows}
+
+
+def as_words(label: object, instead: object) -> str:
+    """What is said of a label that looks wrong."""
+    return f"is {label}, looks like {instead}"
+
+
+def doubtful_labels(probabilities: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
+    """Rows whose label looks wrong: another class is as probable as it is on average where it is the label
+    (Northcutt, Jiang, Chuang 2021, *Confident Learning*, equation 1); the most doubtful first.
+
+    Args:
+        probabilities: held-out ``[n, C]``.
+        labels: positions ``[n]``.
+    """
+    own = probabilities[np.arange(len(labels)), labels]
+    means = [
+        own[labels == c].mean() if (labels == c).any() else np.inf for c in range(probabilities.shape[1])
+    ]
+    best = probabilities.argmax(1)
+    doubtful = np.flatnonzero((best != labels) & (probabilities.max(1) >= np.array(means)[best]))
+    return doubtful[np.argsort(own[doubtful] - probabilities.max(1)[doubtful], kind="stable")][:number]

@@ -4,12 +4,14 @@
 
 Backpropagation is taken where the mean of d is more than one standard error above 0: what costs more must win
 by more than chance (Breiman et al. 1984, *Classification and Regression Trees*, section 3.4.3). Both are
-fitted to the same folds, so that neither has seen more; it costs about one more fit of each.
+fitted to the same folds, so that neither has seen more; it costs about one more fit of each, up to
+three where classes are small.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -57,16 +59,15 @@ def preferred(found: FittedTask, rival: Any, examples: Tensor, targets: Tensor, 
     """
     solver: Any = found.adapter.solver
     own = found.adapter.replace(solver=solver.alone)  # or every fold would try again
-    masks = _folds(targets, own.loss)
+    # What moves forward with all examples must be able to without a fold, or the head alone is compared.
+    masks = _folds(targets, own.loss, 3 if bool(found.z.any()) else 2)
     if masks is None:
         return found
     labels = targets if own.loss.regression else targets.argmax(1)
     ours, theirs = (_held_out(adapter, examples, labels, targets, masks) for adapter in (own, rival))
-    gain = (ours.losses - theirs.losses).double()
-    error = float(gain.std() / len(gain) ** 0.5)
     tried = ours.passes + theirs.passes
     means = (float(theirs.losses.mean()), float(ours.losses.mean()))
-    if not float(gain.mean()) > error:
+    if not _is_better(theirs.losses, ours.losses):
         why = (
             f"backpropagation was not better by more than its standard error: held-out loss {means[0]:.3g} "
             f"against {means[1]:.3g}, at {theirs.price:.3g} passes"
@@ -85,13 +86,23 @@ def preferred(found: FittedTask, rival: Any, examples: Tensor, targets: Tensor, 
     return replace(fitted, trace=fitted.trace._replace(choice=choice, forward_equivalents=spent))
 
 
-def _folds(targets: Tensor, loss: Loss) -> Tensor | None:
-    """Which examples each fold keeps ``[folds, n]``: two folds, or three where two would leave a single
-    example of a class, whose support loss is undefined; None if three would too."""
+def _is_better(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether held-out losses ``theirs [n]`` are below ``ours`` by more than one standard error of the mean
+    difference. Who predicts what is not finite is no better than anybody, and worse than who does not."""
+    if not bool(torch.isfinite(theirs).all()):
+        return False
+    gain = (ours - theirs).double()
+    return not bool(torch.isfinite(gain).all()) or float(gain.mean()) > float(gain.std() / len(gain) ** 0.5)
+
+
+def _folds(targets: Tensor, loss: Loss, needed: int) -> Tensor | None:
+    """Which examples each fold keeps ``[folds, n]``: as few folds as leave ``needed`` examples of every class
+    (in regression: of all), two at least; None if no number of folds does."""
     fewest = len(targets) if loss.regression else int(targets.sum(0).min())
-    if fewest < 3:
+    if fewest <= needed:
         return None
-    return folds_of(targets, 2 if fewest >= 4 else 3, loss).bool()
+    most = fewest - needed  # that may be held out at a time
+    return folds_of(targets, max(2, ceil(fewest / most)), loss).bool()
 
 
 def _held_out(adapter: Any, examples: Tensor, labels: Tensor, targets: Tensor, masks: Tensor) -> _HeldOut:

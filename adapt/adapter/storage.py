@@ -21,6 +21,7 @@ from adapt.adapter.card import model_card
 from adapt.adapter.described import build_component, describe_component
 from adapt.adapter.formats import FORMAT, upgraded
 from adapt.adapter.known import KNOWN, known_from, known_tensors
+from adapt.adapter.labelling import suspects
 from adapt.adapter.matching import read_matching
 from adapt.adapter.moved import moved
 from adapt.adapter.record import AdapterRecord, TaskRecord
@@ -70,6 +71,8 @@ LAYOUT = Layout(CONFIG, "adapter_model", ("examples",))
 SETTINGS = "settings_sha256"
 #: What a task has besides the tensors of its adapter, and besides the adapted ones.
 TASK = ("z", "losses", "head_state", *KNOWN)
+#: Labels that look wrong in a model card, at most.
+SUSPECTS = 10
 
 
 class Stored(NamedTuple):
@@ -153,7 +156,7 @@ def save_task(
     tensors |= known_tensors(task.posterior, task.memory)
     tensors |= {PARAMETERS + name: value for name, value in _adapted(task).items()}
     check_task(Path(folder), tensors, task.adapter.space, task.adapter.head, task.outputs)
-    _write(Path(folder), config, tensors, texts, named)
+    _write(Path(folder), config, tensors, texts, named, suspects(task, SUSPECTS))
 
 
 def _write(
@@ -162,12 +165,14 @@ def _write(
     tensors: dict[str, Tensor],
     texts: Mapping[str, str] | None = None,
     named: Mapping[str, bytes] | None = None,
+    doubtful: Mapping[int, str] | None = None,
 ) -> None:
     if folder.exists() and not folder.is_dir():
         raise AdaptError(f"{folder} is a file: name a folder to save to")
     json_text(config)  # what cannot be written says so
     config = config | {SETTINGS: decisive_sha256(config)}
-    publish(folder, LAYOUT, config, tensors, {CARD: model_card(config, tensors), **(texts or {})}, named)
+    page = model_card(config, tensors, doubtful)
+    publish(folder, LAYOUT, config, tensors, {CARD: page, **(texts or {})}, named)
 
 
 def _adapted(task: TaskRecord) -> dict[str, Tensor]:

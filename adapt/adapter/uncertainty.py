@@ -119,8 +119,8 @@ def known(task: TaskRecord) -> Posterior:
             "earlier version saved the task"
         )
         raise AdaptError(
-            f"this task has no posterior ({why}): fit with inner.GaussNewton(), Linearised() or Auto() and "
-            "two examples of every class, or more"
+            f"this task has no posterior ({why}): fit with inner.GaussNewton(), Linearised() or "
+            "Auto(backprop_steps=0) and two examples of every class, or more (Auto: three)"
         )
     return task.posterior
 

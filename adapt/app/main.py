@@ -15,7 +15,12 @@ from unittest import mock
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -203,6 +208,9 @@ def _one_line(error: Exception) -> str:
         return f'Hydra\'s launcher {name} is not installed: pip install "adaptive-behavior[sweeps]"'
     if isinstance(error, MissingConfigException) and (line := _unknown_option(error)) is not None:
         return line
+    if isinstance(error, OverrideParseException):  # Hydra would name the character, and a page on its grammar
+        fix = "write NAME=VALUE, such as inner=auto, in quotes if VALUE has spaces, brackets or ="
+        return f"{error.override!r} cannot be read as a setting: {fix}"
     for earlier, now in RENAMED.items():
         if isinstance(error, InstantiationException) and f"'{earlier}'" in str(error):
             return f"_target_={earlier} is now called {now}"

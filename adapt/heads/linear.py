@@ -10,6 +10,7 @@ stopping, a regularisation of their own.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class Linear:
     momentum: float = 0.9
     l2: float = 0.001
     supports_regression: bool = False
+    #: Whether leaving one example out is training anew without it, for each.
+    trains_anew: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         converges = "momentum must be in [0, 1) and l2 zero or positive, or the steps do not converge"

@@ -57,7 +57,7 @@ class Auto:
         enough: a mean held-out loss (per example) of the head alone below which no tangent is computed.
         engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
         backprop_steps: of Adam by backpropagation through all of φ, which ``FewShotAdapter.fit`` tries
-            besides, for the price of about one more fit of each (:mod:`adapt.adapter.rival`); 0: never.
+            besides, for the price of one to three more fits of each (:mod:`adapt.adapter.rival`); 0: never.
         backprop_lr: its rate.
 
     Example:

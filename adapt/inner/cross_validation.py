@@ -29,7 +29,7 @@ from adapt.inner.solver import Learned, Model
 __all__ = ["Candidate", "Linear", "choose", "enough_examples", "folds_of"]
 
 #: Numbers of an example's outputs, n · C, up to which the heads of all candidates are fitted as one batch:
-#: there #: the number of calls is what they cost. Larger ones end one by one, each when it has converged.
+#: there the number of calls is what they cost. Larger ones end one by one, each when it has converged.
 SMALL = 2048
 
 

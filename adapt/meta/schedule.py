@@ -13,9 +13,16 @@ __all__ = ["one_cycle"]
 
 
 def one_cycle(optimizer: Optimizer, peaks: float | Sequence[float], steps: int, rise: float) -> OneCycleLR:
-    """Rates that rise to ``peaks`` during the share ``rise`` of ``steps``, and fall to 0.
+    """Rates that rise to ``peaks`` during the share ``rise`` of ``steps``, and fall to 0. A single step is
+    taken at the peak, and of two the first near it: with a rise and a fall they would train nothing.
 
     torch divides by the steps of the rise less one: one of exactly a single step takes half a step more.
     """
-    rise = 1.5 / steps if isclose(rise * steps, 1.0) else rise
-    return OneCycleLR(optimizer, [*peaks] if isinstance(peaks, Sequence) else peaks, steps, pct_start=rise)
+    if steps == 1:
+        return OneCycleLR(optimizer, _each(peaks), 1, div_factor=1, final_div_factor=1)
+    rise = min(rise, 0.25) if steps == 2 else 1.5 / steps if isclose(rise * steps, 1.0) else rise
+    return OneCycleLR(optimizer, _each(peaks), steps, pct_start=rise)
+
+
+def _each(peaks: float | Sequence[float]) -> float | list[float]:
+    return [*peaks] if isinstance(peaks, Sequence) else peaks

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from adapt.adapter import FewShotAdapter, FittedTask
+from adapt.adapter.labelling import as_words
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
 from adapt.heads import Head, Ridge
@@ -228,8 +229,8 @@ def _suspects(held_out: Evaluation) -> dict[str, str]:
     """Names of examples whose label looks wrong, as JSON holds them, with what is said of each."""
     names, predicted = held_out.predictions.names, held_out.predictions.labels
     return {
-        str(names[row]).encode("utf-8", "backslashreplace").decode(): (
-            f"is {held_out.truth[row]}, looks like {predicted[row]}"
+        str(names[row]).encode("utf-8", "backslashreplace").decode(): as_words(
+            held_out.truth[row], predicted[row]
         )
         for row in suspects(held_out)
     }

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from adapt.adapter.labelling import doubtful_labels
 from adapt.errors import AdaptError
 from adapt.own_data.answer import Answer, Evaluation
 from adapt.own_data.retraining import Retraining
-from adapt.own_data.score import doubtful_labels, least_sure
+from adapt.own_data.score import least_sure
 from adapt.own_data.trial import Trial
 from adapt.version import __version__
 from tasks.own import Labelled

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Score", "doubtful_labels", "least_sure", "mistakes", "score_classes", "score_values", "wilson"]
+__all__ = ["Score", "least_sure", "mistakes", "score_classes", "score_values", "wilson"]
 
 Z = 1.959963984540054  # of 95 %
 RESAMPLES = 2000
@@ -101,23 +101,6 @@ def least_sure(probabilities: np.ndarray, number: int) -> np.ndarray:
     """Rows of ``probabilities [n, C]`` whose two most probable classes are closest."""
     ordered = np.sort(probabilities, 1)
     return np.argsort(ordered[:, -1] - ordered[:, -2], kind="stable")[:number]
-
-
-def doubtful_labels(probabilities: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
-    """Rows whose label looks wrong: another class is as probable as it is on average where it is the label
-    (Northcutt, Jiang, Chuang 2021, *Confident Learning*, equation 1); the most doubtful first.
-
-    Args:
-        probabilities: held-out ``[n, C]``.
-        labels: positions ``[n]``.
-    """
-    own = probabilities[np.arange(len(labels)), labels]
-    means = [
-        own[labels == c].mean() if (labels == c).any() else np.inf for c in range(probabilities.shape[1])
-    ]
-    best = probabilities.argmax(1)
-    doubtful = np.flatnonzero((best != labels) & (probabilities.max(1) >= np.array(means)[best]))
-    return doubtful[np.argsort(own[doubtful] - probabilities.max(1)[doubtful], kind="stable")][:number]
 
 
 def _r2(predicted: np.ndarray, truth: np.ndarray) -> float:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 import adapt
 from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, initial_state
+from adapt.adapter.rival import _folds, _is_better
 from adapt.heads import Logistic
-from adapt.inner import Auto, SquaredError
+from adapt.inner import Auto, CrossEntropy, SquaredError
+from adapt.inner.cross_validation import folds_of
 from adapt.spaces import full
 from tests.helpers import make_adapter, tiny_conv4
 
@@ -99,6 +101,49 @@ def test_values(narrow: FewShotAdapter) -> None:
     assert np.mean(error**2) < 0.1 * float((x @ truth).var())
 
 
+def of_use(seed: int) -> FewShotAdapter:
+    """Three hidden units that see all coordinates but the second, which is what two directions are of."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(6, 3), nn.Tanh())
+    with torch.no_grad():
+        network[0].weight[:, 1] = 0
+    space = full(network)
+    basis = torch.zeros(space.size, 2)
+    basis[1, 0] = basis[7, 1] = 1
+    state = initial_state(space.initial.clone(), basis)
+    return FewShotAdapter(network, space, state, Auto(backprop_steps=5, backprop_lr=0.05), Logistic(0.01))
+
+
+@pytest.mark.parametrize("shots", [3, 5])
+def test_where_the_directions_are_the_answer_few_examples_do_not_hide_it(shots: int) -> None:
+    """Without a third of a class nothing would move forward in a fold, and the head alone be compared."""
+    taken, moved = 0, 0
+    for seed in range(6):
+        x, y = randn(2 * shots, 6, seed=seed), torch.arange(2 * shots) % 2
+        x[:, 1] = (2 * y - 1) * (0.3 + x[:, 1].abs())
+        task = of_use(seed).fit(x, y)
+        taken += len(task.z) != 2
+        moved += bool(task.z.any())
+    assert moved >= 5 and taken <= 1
+
+
+@pytest.mark.parametrize("needed", [2, 3])
+@pytest.mark.parametrize("counts", [(2, 9), (3, 3), (4, 5), (5, 5), (6, 40), (7, 7), (13, 8)])
+def test_folds_leave_what_adapting_needs_of_every_class(counts: tuple[int, int], needed: int) -> None:
+    targets = torch.cat(
+        [torch.tensor([[1.0, 0.0], [0.0, 1.0]])[c].repeat(n, 1) for c, n in enumerate(counts)]
+    )
+    masks = _folds(targets, CrossEntropy(), needed)
+    if masks is None:
+        assert min(counts) <= needed
+        return
+    assert (~masks).sum(0).eq(1).all()  # each example is held out once
+    left = masks.to(targets) @ targets
+    assert left.min() >= needed
+    fewer = folds_of(targets, len(masks) - 1, CrossEntropy()) @ targets if len(masks) > 2 else None
+    assert fewer is None or fewer.min() < needed
+
+
 @pytest.mark.parametrize(("shots", "folds"), [(2, 0), (3, 3), (4, 2)])
 def test_every_fold_leaves_two_examples_of_a_class(
     shots: int, folds: int, narrow: FewShotAdapter, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +159,34 @@ def test_every_fold_leaves_two_examples_of_a_class(
     narrow.fit(randn(2 * shots, 2), ["a", "b"] * shots)
     inner = seen[1:][: 2 * folds]
     assert len(inner) == 2 * folds and all(n >= 4 for n in inner)
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "better"),
+    [
+        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], True),  # 1 ± 0.58
+        ([1.0, 1.0, 1.0], [0.5, 2.0, 1.0], False),  # 0.17 ± 0.44
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], False),
+        ([1.0, 1.0, 1.0], [0.5, INF, 0.5], True),
+        ([1.0, 1.0, 1.0], [0.5, NAN, 0.5], True),
+        ([1.0, NAN, 1.0], [9.0, 9.0, 9.0], False),
+        ([1.0, INF, 1.0], [9.0, INF, 9.0], False),
+    ],
+)
+def test_who_is_better_by_hand(theirs: list[float], ours: list[float], better: bool) -> None:
+    assert _is_better(torch.tensor(theirs), torch.tensor(ours)) is better
+
+
+def test_what_it_lacks_is_said_with_a_way_out(narrow: FewShotAdapter) -> None:
+    x, y = second(40)
+    task = narrow.fit(x, y, keep=True)
+    assert len(task.z) == 12
+    for ask in (task.influence, lambda: task.partial_fit(x, y), lambda: task.surprise(x, y)):
+        with pytest.raises(AdaptError, match=r"no posterior \(backpropagation .*Auto\(backprop_steps=0\)"):
+            ask()
 
 
 def test_without_autograd_it_is_not_tried(narrow: FewShotAdapter) -> None:

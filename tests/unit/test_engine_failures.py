@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -219,3 +220,31 @@ def test_functions_of_torch_that_drop_tangents_are_refused(
     assert (f(X + 1e-6) - f(X - 1e-6)).abs().max() > 1e-8
     with pytest.raises(NotDifferentiable, match="passes no tangents"):
         pushforward(f, X, EYE, engine=engine)
+
+
+class _Warns(torch.autograd.Function):
+    """Twice x; its derivative warns."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is needed."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        warnings.warn("an old way", stacklevel=2)
+        return 2 * tangent
+
+
+@ENGINES
+def test_a_warning_that_is_an_error_is_no_lack_of_a_derivative(engine: Engine) -> None:
+    with pytest.raises(UserWarning, match="an old way"):  # as in all of these tests
+        pushforward(_Warns.apply, X, EYE, engine=engine)
+    with pytest.warns(UserWarning, match="an old way"):
+        _, columns = pushforward(_Warns.apply, X, EYE, engine=engine)
+    assert torch.equal(columns, 2 * EYE)

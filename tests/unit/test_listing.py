@@ -107,6 +107,9 @@ def test_list_of_own_configs(own: Path, capsys: pytest.CaptureFixture[str]) -> N
         (("list", "--all"), "unrecognized arguments: --all: see python -m adapt list --help"),
         (("show", "-cd", "nowhere"), "--config-dir nowhere: there is no such folder"),
         (("show", "experiment=quickstrat"), "Could not find 'experiment/quickstrat'"),
+        (("show", "auto"), "'auto' cannot be read as a setting: write NAME=VALUE, such as inner=auto"),
+        (("show", "name=a=b"), "'name=a=b' cannot be read as a setting: write NAME=VALUE"),
+        (("show", "task.shots=[1,"), "in quotes if VALUE has spaces, brackets or ="),
         (("show", "taks.shots=3"), "taks is not a setting: did you mean task?"),
     ],
 )

@@ -64,9 +64,10 @@ def test_it_is_a_function_of_the_seed() -> None:
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("rise", [0.1, 0.2, 0.3, 0.5])
+@pytest.mark.parametrize("rise", [0.0, 0.1, 0.2, 0.3, 0.5, 0.9])
 def test_rates_of_any_number_of_steps(rise: float) -> None:
-    """They begin low, come to the peak and end near 0; a rise of exactly one step is no division by 0."""
+    """They begin low, come to the peak and end near 0; a rise of exactly one step is no division by 0, and
+    few steps train too."""
     for steps in range(1, 31):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         schedule, rates = one_cycle(optimizer, [1.0], steps, rise), []
@@ -76,5 +77,5 @@ def test_rates_of_any_number_of_steps(rise: float) -> None:
             if len(rates) < steps:
                 schedule.step()
         assert all(0 < rate <= 1 for rate in rates), (steps, rates)
-        assert rates[-1] <= 1e-4 or steps == 1
-        assert steps < 10 or max(rates) > 0.8
+        assert (rates == [1.0]) if steps == 1 else (rates[-1] <= 1e-4)
+        assert max(rates) > (0.4 if steps < 10 else 0.8), (steps, rates)

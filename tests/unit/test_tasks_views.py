@@ -8,10 +8,16 @@ import pytest
 import torch
 
 import adapt
+from adapt import AdaptError
+from adapt.adapter.problem import Problem
+from adapt.meta.outer import _check
 from tasks import (
+    Corrupted,
+    Curriculum,
     Digits,
     Distribution,
     FunctionTasks,
+    Mixture,
     NoisyLabels,
     Sinusoid,
     Style,
@@ -22,6 +28,7 @@ from tasks import (
 from tasks.views import SLIGHT
 
 ONE_SHOT = Distribution(Digits(), 3, 1, 4, support_split="support", query_split="query")
+MORE = Distribution(Digits(), 3, 5, 4, support_split="support", query_split="query")
 
 
 def test_each_example_is_followed_by_its_views() -> None:
@@ -82,8 +89,38 @@ def test_one_shot_can_be_adapted_to() -> None:
 
 
 @pytest.mark.parametrize(
+    ("tasks", "copies"),
+    [
+        (Mixture({"views": WithViews(ONE_SHOT, 2), "more": MORE}), 3),
+        (Mixture({"views": WithViews(ONE_SHOT, 2), "plain": ONE_SHOT}), 1),
+        (Curriculum({0: WithViews(ONE_SHOT, 2), 9: MORE}), 3),
+        (WithViews(Mixture({"one": ONE_SHOT, "more": MORE}), 2), 3),
+        (Corrupted(WithViews(WithViews(ONE_SHOT, 1), 2)), 6),
+    ],
+)
+def test_one_shot_is_trained_on_where_every_task_of_it_has_views(tasks: Any, copies: int) -> None:
+    assert tasks.copies == copies
+    if copies > 1:
+        return _check(Problem(), tasks)
+    with pytest.raises(AdaptError, match=r"task.shots=1.*task=views"):
+        _check(Problem(), tasks)
+
+
+def test_views_of_views_are_counted() -> None:
+    twice = WithViews(WithViews(ONE_SHOT, 1), 2)
+    assert len(twice.episode(0).support_y) == 3 * (1 + twice.described["views"])
+
+
+def test_of_no_examples_there_are_no_views() -> None:
+    assert views_of(torch.rand(0, 1, 8, 8), 2).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: views_of(torch.rand(2, 1, 8, 8), -1), "number=-1 is too small"),
+        (lambda: views_of(torch.rand(2, 1, 8, 8), True), "number=True is no whole number"),
+        (lambda: WithViews(ONE_SHOT, style="slight"), "task.style='slight' makes no view"),
         (lambda: WithViews(ONE_SHOT, views=0), "task.views=0"),
         (lambda: WithViews(FunctionTasks(Sinusoid())), "sinusoid has numbers, no labels"),
         (lambda: views_of(torch.zeros(3, 4), 2), r"views are made of images .* leave WithViews"),
