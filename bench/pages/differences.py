@@ -49,13 +49,9 @@ CASES = (
         "compare/forward_minus_this_accuracy", "a logistic head",
     ),
     Case(
-        "conditions that were in meta-training, a few labels", "`forward` with `match=norms`", CONDITIONS,
-        "seen kinds, new strengths: forward", "compare/accuracy_vs_pretrained_head",
+        "conditions, a few labels", "a head with `match=norms`", CONDITIONS,
+        "unseen kinds: pretrained, norms, head", "compare/accuracy_vs_pretrained_head",
         "a head on pretrained features",
-    ),
-    Case(
-        "conditions that were not, a few labels", "the same", CONDITIONS, "unseen kinds: forward",
-        "compare/accuracy_vs_pretrained_head", "a head on pretrained features",
     ),
     Case(
         "conditions, no labels", "`task.fit(x)`", CONDITIONS, "unseen kinds: no labels, ours",
