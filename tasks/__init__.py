@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tasks import places as _places  # noqa: F401  # isort: skip: first, it says where modules come from
 
+from .conditions import Conditions
 from .control.gridworld import Gridworld
 from .corruptions import Corrupted, Corruption
 from .curriculum import Curriculum
@@ -16,12 +17,14 @@ from .fixed import FixedTasks
 from .from_source import from_source
 from .functions import FunctionSource, FunctionTasks, Tasks
 from .grouped import GroupArrays, GroupDraw, GroupedTasks, GroupSource
-from .images.cifar import FC100, CifarFS
+from .images.cifar import FC100, Cifar100, CifarFS
 from .images.digits import Digits
 from .images.folder import ImageFolder
 from .images.glyphs import Glyphs
 from .images.gtsrb import GTSRB
+from .images.gtsrb_light import GTSRBLight
 from .images.omniglot import Omniglot
+from .images.omniglot_drawers import OmniglotDrawers
 from .interop import from_arrays, from_hugging_face, from_learn2learn, from_torch, hugging_face
 from .label_noise import NoisyLabels
 from .meta_dataset import MetaDataset
@@ -50,6 +53,7 @@ from .views import WithViews, views_of
 SOURCES: dict[str, Callable[..., AnySource]] = {
     "banking77": Banking77,
     "breast_cancer": BreastCancer,
+    "cifar100": Cifar100,
     "cifar_fs": CifarFS,
     "clinc150": Clinc150,
     "combined": Combined,
@@ -59,9 +63,11 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "glyphs": Glyphs,
     "gridworld": Gridworld,
     "gtsrb": GTSRB,
+    "gtsrb_light": GTSRBLight,
     "hugging_face": hugging_face,
     "image_folder": ImageFolder,
     "omniglot": Omniglot,
+    "omniglot_drawers": OmniglotDrawers,
     "series_file": SeriesFile,
     "sinusoid": Sinusoid,
     "table_file": table_file,
@@ -72,6 +78,7 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
 
 #: Every distribution of tasks: what `task` itself may be.
 DISTRIBUTIONS: dict[str, Callable[..., Tasks]] = {
+    "conditions": Conditions,
     "corrupted": Corrupted,
     "curriculum": Curriculum,
     "distribution": Distribution,

@@ -1,42 +1,40 @@
-"""What worsens images between training and use: noise, blur, loss of contrast, coarse pixels.
+"""What worsens images between training and use: noise, blur, weather, colour, coarse pixels.
 
 Hendrycks and Dietterich (2019), *Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations*, section 3, with the strengths that their code gives ImageNet-C, by severity 1 … 5:
+Perturbations*, section 3: 14 of its 15 kinds (`KINDS`) and 3 of its 4 extra ones (`EXTRA_KINDS`), each with
+two sets of strengths, by severity 1 … 5, those of the authors' code: `strengths="cifar"` as in CIFAR-10-C
+and CIFAR-100-C, `strengths="imagenet"` as in ImageNet-C. The formulas stand at the functions
+(`tasks/_corruptions`), the strengths in `tasks/_corruptions/tables.py`.
 
-    gaussian_noise   x + σ ε ,  ε ~ N(0, 1)                       σ = 0.08, 0.12, 0.18, 0.26, 0.38
-    gaussian_blur    x ∗ N(0, σ²)                                 σ = 1, 2, 3, 4, 6 pixels of 224
-    contrast         mean(x) + c (x − mean(x)) ,  per channel     c = 0.4, 0.3, 0.2, 0.1, 0.05
-    pixelate         down to a share r of each side, and back     r = 0.6, 0.5, 0.4, 0.3, 0.25
+Left out: `frost`, which adds photographs of frost that are no part of this project, and `spatter`, which is
+defined by procedures of OpenCV.
 
-each clipped to [0, 1]. Differences: images have any size, of which σ of the blur is taken to be a share; its
-kernel ends at 4σ and the border is repeated; a pixel on the edge of two coarse ones counts for both.
+What differs from the published code: images have any size, of which a length in pixels is taken to be a share
+(of a height of 32 in CIFAR-C, 224 in ImageNet-C; JPEG's blocks stay as they are); values are not rounded to
+bytes, except by JPEG; a Gaussian kernel is cut at the next whole pixel from 4σ on; frosted glass moves all
+pixels at once; ImageNet-C's `pixelate` takes means over areas, where a pixel on the edge of two coarse ones
+counts for both. Results are clipped to [0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from ._corruptions.tables import IMAGENET, LEFT_OUT, SETS
 from ._settings import check_settings, least
 from .distribution import Episode
 from .source import TaskError
 from .wrapped import Wrapped
 
-__all__ = ["KINDS", "Corrupted", "Corruption"]
+__all__ = ["EXTRA_KINDS", "KINDS", "Corrupted", "Corruption"]
 
-STRENGTHS = {
-    "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
-    "gaussian_blur": (1 / 224, 2 / 224, 3 / 224, 4 / 224, 6 / 224),
-    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
-    "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
-}
-KINDS = tuple(STRENGTHS)
+EXTRA_KINDS = ("speckle_noise", "gaussian_blur", "saturate")
+KINDS = tuple(kind for kind in IMAGENET if kind not in EXTRA_KINDS)
 PARTS = ("query", "support", "both")
 
 
@@ -44,26 +42,45 @@ PARTS = ("query", "support", "both")
 class Corruption:
     """A `Transform` of images in [0, 1].
 
+    What is drawn (noise, the direction of a motion, where fog is thick) is drawn for each image.
+
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS` or `EXTRA_KINDS`. `snow` and `jpeg_compression` need images of 1 or 3 channels,
+            `saturate` of 3.
         severity: 1 to 5.
+        strengths: "imagenet", those of ImageNet-C, or "cifar", the weaker ones of CIFAR-10-C and CIFAR-100-C.
 
     Example:
         >>> x = torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2)
         >>> Corruption("contrast", severity=1)(x, torch.Generator()).flatten()
         tensor([0.3000, 0.7000])
+        >>> Corruption("contrast", severity=1, strengths="cifar")(x, torch.Generator()).flatten()
+        tensor([0.1250, 0.8750])
     """
 
     kind: str
     severity: int = 3
+    strengths: str = "imagenet"
 
     def __post_init__(self) -> None:
-        if self.kind not in STRENGTHS:
-            raise TaskError(f"corruption.kind={self.kind!r} is unknown: use one of {', '.join(KINDS)}")
+        if self.kind in LEFT_OUT:
+            raise TaskError(f"corruption.kind={self.kind!r} is left out: {LEFT_OUT[self.kind]}")
+        if self.kind not in IMAGENET:
+            known = ", ".join((*KINDS, *EXTRA_KINDS))
+            raise TaskError(f"corruption.kind={self.kind!r} is unknown: use one of {known}")
         check_settings(self, "corruption", severity=least(1, most=5))
+        if self.strengths not in SETS:
+            raise TaskError(
+                f"corruption.strengths={self.strengths!r} is unknown: use one of {', '.join(SETS)}"
+            )
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.severity}"
+        return f"{self.kind} {self.severity}" + (" (cifar)" if self.strengths == "cifar" else "")
+
+    def takes(self, channels: int) -> bool:
+        """Whether images may have so many channels."""
+        known = SETS[self.strengths][1][self.kind].channels
+        return not known or channels in known
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """x [n, C, H, W] -> [n, C, H, W], a new tensor."""
@@ -72,13 +89,15 @@ class Corruption:
                 f"corruption {self.kind!r} needs images [n, C, H, W] but got {x.dtype} of shape "
                 f"{list(x.shape)}: do not use Corrupted (task=corrupted)"
             )
-        change = {
-            "gaussian_noise": _noise,
-            "gaussian_blur": _blur,
-            "contrast": _contrast,
-            "pixelate": _pixelate,
-        }[self.kind]
-        return change(x, STRENGTHS[self.kind][self.severity - 1], generator).clamp(0, 1)
+        side, kinds = SETS[self.strengths]
+        change, strengths, channels = kinds[self.kind]
+        if not self.takes(x.shape[1]):
+            asked = " or ".join(map(str, channels))
+            raise TaskError(
+                f"corruption {self.kind!r} needs images of {asked} channels but got {x.shape[1]}: use "
+                "another kind"
+            )
+        return change(x, strengths[self.severity - 1], x.shape[2] / side, generator).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -120,31 +139,7 @@ class Corrupted(Wrapped):
             episode = episode._replace(support_x=self.corruption(episode.support_x, generator))
         if self.part != "support":
             episode = episode._replace(query_x=self.corruption(episode.query_x, generator))
+        if self.part != "query" and (further := episode.meta.unlabelled_x) is not None:
+            meta = replace(episode.meta, unlabelled_x=self.corruption(further, generator))
+            episode = episode._replace(meta=meta)
         return episode
-
-
-def _noise(x: torch.Tensor, sigma: float, generator: torch.Generator) -> torch.Tensor:
-    return x + sigma * torch.randn(x.shape, generator=generator).to(x)
-
-
-def _blur(x: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    channels, height = x.shape[1], x.shape[2]
-    sigma = share * height
-    radius = ceil(4 * sigma)
-    at = torch.arange(-radius, radius + 1, dtype=x.dtype)
-    kernel = (-0.5 * (at / sigma).square()).exp()
-    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
-    x = F.pad(x, (radius, radius, radius, radius), mode="replicate")
-    rows = F.conv2d(x, kernel, groups=channels)
-    return F.conv2d(rows, kernel.transpose(2, 3), groups=channels)
-
-
-def _contrast(x: torch.Tensor, kept: float, generator: torch.Generator) -> torch.Tensor:
-    mean = x.mean((2, 3), keepdim=True)
-    return mean + kept * (x - mean)
-
-
-def _pixelate(x: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    height, width = x.shape[-2:]
-    coarse = F.interpolate(x, size=(max(int(height * share), 1), max(int(width * share), 1)), mode="area")
-    return F.interpolate(coarse, size=(height, width), mode="nearest")

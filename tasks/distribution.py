@@ -37,11 +37,14 @@ class EpisodeMeta:
         classes: class names in label order, so `classes[y]` names label y.
         support_indices: int64 [n], the source's indices of the support.
         query_indices: int64 [m], the source's indices of the queries.
-        parameters: what was drawn for the function of a regression task, by name.
+        parameters: what was drawn for the function of a regression task, or for a condition, by name.
         outside_indices: int64 [o], the source's indices of `outside_x`.
         outside_x: [o, *shape], examples of classes that the task does not have; None: none were asked for.
+        unlabelled_indices: int64 [u], the source's indices of `unlabelled_x`.
+        unlabelled_x: [u, *shape], further support examples, without labels; None: none were asked for.
         clean_y: int64 [n], the labels of the support before some were replaced; None: none were.
-        group: name of the group that the task is of (`GroupedTasks`); None: it is no group.
+        group: name of the group that the task is of (`GroupedTasks`), or of its condition (`Conditions`);
+            None: it has neither.
         domain: name of the component that the task is of (`Mixture`); None: there is one domain.
         whole: whether the task is a training set with its test set (`FixedTasks`), and nothing was drawn.
 
@@ -56,6 +59,8 @@ class EpisodeMeta:
     parameters: Mapping[str, float] = field(default_factory=dict)
     outside_indices: np.ndarray | None = None
     outside_x: torch.Tensor | None = None
+    unlabelled_indices: np.ndarray | None = None
+    unlabelled_x: torch.Tensor | None = None
     clean_y: torch.Tensor | None = None
     group: str | None = None
     domain: str | None = None
@@ -67,6 +72,8 @@ class Episode(NamedTuple):
 
     With K shots and Q queries per class there are n = N K and m = N Q rows; where numbers are drawn class by
     class (`imbalanced`, `MetaDataset`), the classes of the support differ in size.
+
+    Where all of the support may be without labels (`Conditions` with shots=0), n may be 0.
 
     In regression (`FunctionTasks`) there are n support and m query points in all, and targets are float32,
     [n, outputs] and [m, outputs].

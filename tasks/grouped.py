@@ -165,7 +165,7 @@ class GroupArrays:
 
     Args:
         card: its data sheet; `card.name` becomes `name`.
-        examples: float32 [n, *shape].
+        examples: float32 [n, *shape]; uint8 is read as fractions of 255.
         members: split -> group -> class -> rows [m]. For numbers there is one class, named "".
         values: float32 [n, outputs], the targets, if they are numbers.
 
@@ -203,22 +203,33 @@ class GroupArrays:
     def sample(self, rng: np.random.Generator, group: str, shots: int, queries: int) -> GroupDraw:
         """Rows of `group` without replacement; see `GroupSource.sample`."""
         classes = self._groups[group]
-        support, query = draw_rows(rng, [*classes.values()], shots, queries)
-        x = self._examples
+        support, query = self.rows(rng, [*classes.values()], shots, queries)
+        support_x, query_x = self._load(support), self._load(query)
         if self._values is not None:
             y = self._values
-            return GroupDraw(x[support], y[support], x[query], y[query], (), support, query)
+            return GroupDraw(support_x, y[support], query_x, y[query], (), support, query)
         labels = np.arange(len(classes))
         return GroupDraw(
-            x[support], labels.repeat(shots), x[query], labels.repeat(queries), (*classes,), support, query
+            support_x, labels.repeat(shots), query_x, labels.repeat(queries), (*classes,), support, query
         )
+
+    def rows(
+        self, rng: np.random.Generator, pools: Sequence[np.ndarray], shots: int, queries: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of supports and queries from the pools of the classes of a group: see :func:`draw_rows`."""
+        return draw_rows(rng, pools, shots, queries)
+
+    def _load(self, rows: np.ndarray) -> np.ndarray:
+        found = self._examples[rows]
+        return found.astype(np.float32) / 255 if found.dtype == np.uint8 else found
 
     def digest(self) -> str:
         """sha256 (hex) of examples, targets, groups, class names and split assignment."""
         sha = hashlib.sha256(repr(self._examples.shape).encode())
         for array in (self._examples, self._values):
             if array is not None:
-                sha.update(np.ascontiguousarray(array, "<f4").tobytes())
+                kind = "|u1" if array.dtype == np.uint8 else "<f4"
+                sha.update(np.ascontiguousarray(array, kind).data)
         for split, groups in self._members.items():
             for group, classes in groups.items():
                 for name, rows in classes.items():

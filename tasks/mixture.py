@@ -117,7 +117,10 @@ class Mixture:
         name = [*self.components][rng.choice(len(shares), p=shares / shares.sum())]
         episode = self.components[name].episode(index)
         meta, offset = episode.meta, self.source.offsets[name]
-        outside = None if meta.outside_indices is None else meta.outside_indices + offset
+        outside, unlabelled = (
+            None if rows is None else rows + offset
+            for rows in (meta.outside_indices, meta.unlabelled_indices)
+        )
         moved = replace(
             meta,
             domain=name,
@@ -125,6 +128,7 @@ class Mixture:
             support_indices=meta.support_indices + offset,
             query_indices=meta.query_indices + offset,
             outside_indices=outside,
+            unlabelled_indices=unlabelled,
         )
         return episode._replace(meta=moved)
 

@@ -61,7 +61,7 @@ def views_of(
         )
     number = check_setting("number", number, VIEWS)
     if not len(x):
-        return x
+        return x.clone()
     drawn = generator or torch.Generator().manual_seed(0)
     return torch.stack([x, *(style(x, drawn) for _ in range(number))], dim=1).flatten(0, 1)
 

@@ -191,6 +191,7 @@ class FittedTask(TaskRecord):
         solver: Solver | None = None,
         diversity: float = 1.0,
         statistics: float = 1.0,
+        checked: bool = True,
     ) -> FittedTask:
         """The same classifier under the conditions of ``x``, examples without labels: another camera, light
         or person. The head stays as it is; z moves so that it is sure of each example and not of one class
@@ -198,16 +199,17 @@ class FittedTask(TaskRecord):
         was, and ``trace.choice`` says so. Costs two fits, and two passes.
 
         Args:
-            x: four examples or more, of all classes about as often as later: what is rare in ``x`` is taken
-                for a mistake.
+            x: four examples or more (with fewer, nothing happens), of all classes about as often as later:
+                what is rare in ``x`` is taken for a mistake.
             source: examples like those that the head was fitted to, unlabelled; features then stay where they
                 were on these.
             match: how far norms follow the statistics of ``x`` besides; None: not.
             solver: None: three Gauss–Newton steps.
             diversity, statistics: weights of the parts of the loss (:class:`adapt.inner.Unlabelled`).
+            checked: whether half of the examples must help the other half; if not, it costs one fit.
 
         Raises:
-            AdaptError: a regression, or too few examples.
+            AdaptError: a regression, or examples or settings that cannot be used.
 
         Example:
             >>> import adapt, torch
@@ -217,7 +219,7 @@ class FittedTask(TaskRecord):
             >>> darker.classes_.tolist()
             ['a', 'b']
         """
-        return followed(self, x, source, match, solver, diversity, statistics)
+        return followed(self, x, source, match, solver, diversity, statistics, checked)
 
     def partial_fit(
         self,

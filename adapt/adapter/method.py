@@ -45,6 +45,7 @@ class Support(NamedTuple):
         classes: their names in label order; empty for a regression.
         reserved: rows of the source that the queries are: a pool of the same split leaves them out.
         whole: whether these are all training examples that the task has, and no pool holds more.
+        unlabelled: further examples, without labels ``[u, …]``; None: there are none.
     """
 
     x: Tensor
@@ -52,6 +53,7 @@ class Support(NamedTuple):
     classes: tuple[str, ...]
     reserved: tuple[int, ...] = ()
     whole: bool = False
+    unlabelled: Tensor | None = None
 
     @property
     def ways(self) -> int:
@@ -67,12 +69,17 @@ class Support(NamedTuple):
 class Pool(Protocol):
     """All labelled examples that there are of some classes."""
 
-    def __call__(self, classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        """``(x, y)`` with y in the order of the classes, without the rows ``reserved``."""
+    def __call__(
+        self, classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(x, y)`` with y in the order of the classes, without the rows ``reserved``; of each class
+        at most ``most``, spread over all that there are; None: all."""
         ...
 
 
-def no_pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+def no_pool(
+    classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The pool of a comparison that has none.
 
     Raises:

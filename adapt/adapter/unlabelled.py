@@ -33,6 +33,7 @@ __all__ = ["followed"]
 Task = TypeVar("Task", bound=TaskRecord)
 #: Two for each half.
 FEWEST = 4
+FEW = "not adapted: fewer than four examples, which have no halves to judge by"
 WORSE = "not adapted: what half of the examples asked for did not help the other half"
 
 
@@ -53,6 +54,7 @@ def followed(
     solver: Solver | None,
     diversity: float,
     statistics: float,
+    checked: bool,
 ) -> Task:
     """See :meth:`adapt.FittedTask.fit`."""
     adapter = task.adapter
@@ -61,8 +63,9 @@ def followed(
             "values have no classes to be sure of: without targets a regression cannot be fitted"
         )
     examples = adapter.examples(x)
-    if (n := len(examples)) < FEWEST:
-        raise AdaptError(f"x holds {n} examples: without labels give {FEWEST} or more")
+    n = len(examples)
+    if checked and n < FEWEST:
+        return replace(task, trace=Trace(task.z.new_zeros(0), 0.0, FEW))
     loss = Unlabelled(task.outputs, diversity, statistics)
     solve = GaussNewton(steps=3) if solver is None else solver
     start = adapter.state._replace(origin=adapter.state.origin + adapter.subspace.move(task.z))
@@ -85,16 +88,18 @@ def followed(
 
     with torch.no_grad(), outside_autocast(examples.device):
         source_like = _There(start, torch.zeros_like(start.log_precision), examples.new_zeros(0), 0.0)
-        halves, all_of_them = (examples[::2], examples[1::2]), arrive(examples)
-        ways = [arrive(part) for part in halves]
-        after = sum(value(there, part) for there, part in zip(ways, halves[::-1], strict=True))
-        before = sum(value(source_like, part) for part in halves)
-        passes = all_of_them.passes + sum(there.passes for there in ways) + 2
-        if not after < before:  # also where it is no number
-            return replace(task, trace=Trace(all_of_them.losses, passes, WORSE))
+        halves, all_of_them, said = (examples[::2], examples[1::2]), arrive(examples), ""
+        passes = all_of_them.passes
+        if checked:
+            ways = [arrive(part) for part in halves]
+            after = sum(value(there, part) for there, part in zip(ways, halves[::-1], strict=True))
+            before = sum(value(source_like, part) for part in halves)
+            passes += sum(there.passes for there in ways) + 2
+            if not after < before:  # also where it is no number
+                return replace(task, trace=Trace(all_of_them.losses, passes, WORSE))
+            said = f"held-out loss without labels {after / n:.3g} against {before / n:.3g} before"
         found = adapter.replace(state=all_of_them.state, match=None)
         parameters = Subspace(found.space, found.state.origin, found.state.basis).parameters(all_of_them.z)
-        said = f"held-out loss without labels {after / n:.3g} against {before / n:.3g} before"
         return replace(
             task,
             adapter=found,

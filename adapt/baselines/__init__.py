@@ -7,6 +7,7 @@ from adapt.baselines.backprop import Backprop
 from adapt.baselines.boosting import Boosting
 from adapt.baselines.finetune import Finetune
 from adapt.baselines.finetune_all import FinetuneAll
+from adapt.baselines.followed import Followed
 from adapt.baselines.head import HeadOnly
 from adapt.baselines.higher import Higher
 from adapt.baselines.learn2learn import Learn2Learn
@@ -22,6 +23,7 @@ BASELINES: dict[str, type[Method]] = {
     "boosting": Boosting,
     "finetune": Finetune,
     "finetune_all": FinetuneAll,
+    "followed": Followed,
     "head": HeadOnly,
     "higher": Higher,
     "learn2learn": Learn2Learn,

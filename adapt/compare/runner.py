@@ -193,8 +193,9 @@ def _probes(
     """What one adaptation takes, method by method. Memory of the process comes before that of the tensors:
     the last adaptations leave a heap behind that all methods find grown."""
     # A network that only scales its inputs has no operations that are counted: one for each feature.
-    features = context.backbone(first.support_x)
-    forward_flops = max(count_flops(lambda: context.backbone(first.support_x)), features.numel())
+    shown = first.support_x if len(first.support_x) else _support(first).unlabelled
+    features = context.backbone(shown)
+    forward_flops = max(count_flops(lambda: context.backbone(shown)), features.numel())
     found = {}
     for name in adapt:
         once, began = partial(_once, adapt[name], first), time.perf_counter()
@@ -268,7 +269,9 @@ def _on_queries(name: str, metric: Metric, pad: int | None, predictor: Predictor
 def _support(episode: Episode) -> Support:
     meta = episode.meta
     reserved = tuple(meta.query_indices.tolist())
-    return Support(episode.support_x, episode.support_y, meta.classes, reserved, meta.whole)
+    further = meta.unlabelled_x
+    further = None if further is None else further.to(episode.support_x.device)
+    return Support(episode.support_x, episode.support_y, meta.classes, reserved, meta.whole, further)
 
 
 def _to(episode: Episode, device: torch.device) -> Episode:

@@ -1,4 +1,4 @@
-"""The table of sources in docs/data.md, from their own cards; nothing in it is typed.
+"""The tables of docs/data.md: of sources, from their own cards, and of conditions; nothing in them is typed.
 
 ``python -m bench.pages.sources`` writes; with ``--check`` it fails if the page is not what it would write.
 The row of a source whose files are not at hand stays as it is, and is reported.
@@ -19,6 +19,7 @@ from adapt.files import write_text
 from bench.lib.blocks import fill, markdown_table
 from bench.lib.paths import DOCS, ROOT
 from tasks import TaskError, TaskWarning
+from tasks.conditions import SEVERITIES, kinds_of
 
 __all__ = ["PAGE", "filled", "row", "sources"]
 
@@ -94,7 +95,16 @@ def filled(text: str, missing: list[str] | None = None) -> str:
     """``text`` with its table as the cards say; names of sources without files are added to ``missing``."""
     block = text.split("<!-- generated: sources -->\n", 1)[1].split("<!-- end -->", 1)[0]
     rows = list(_rows(block, [] if missing is None else missing))
-    return fill(text, {"sources": lambda: markdown_table(HEADER, rows)})
+    return fill(text, {"conditions": _conditions, "sources": lambda: markdown_table(HEADER, rows)})
+
+
+def _conditions() -> str:
+    """The kinds of conditions, as they are divided."""
+    rows = [
+        [f"`{part}`", ", ".join(f"`{kind}`" for kind in kinds_of(part)), ", ".join(map(str, severities))]
+        for part, severities in SEVERITIES.items()
+    ]
+    return markdown_table(("kinds", "which they are", "severities"), rows)
 
 
 def _rows(block: str, missing: list[str]) -> Iterator[list[str]]:

@@ -6,6 +6,7 @@ from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measur
 from bench.lib.figures import ADAPTATIONS
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
+from bench.pages.differences import differences
 
 __all__ = ["PAGE", "filled"]
 
@@ -16,6 +17,7 @@ FORWARD = ("gauss_newton", "linearised", "auto")
 def filled(text: str) -> str:
     """``text`` with every generated block replaced by what the results say."""
     blocks = {
+        "differences": differences,
         "verdicts": measured("inner_loops", _verdicts),
         "inner_loops": measured("inner_loops", _inner_loops),
         "regression": measured("regression", _regression),

@@ -1,4 +1,4 @@
-"""CIFAR-100 photographs of 100 kinds of things, in the class splits CIFAR-FS and FC100."""
+"""CIFAR-100 photographs of 100 kinds of things, as published, and in the class splits CIFAR-FS and FC100."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.images import _archives
 from tasks.readers.regular import read_regular
 from tasks.source import ArraySource, Card, TaskError
 
-__all__ = ["FC100", "CifarFS"]
+__all__ = ["FC100", "Cifar100", "CifarFS"]
 
 #: The official archive, then the same records in another order, packed again.
 ARCHIVES = (
@@ -30,6 +30,8 @@ ARCHIVES = (
 EXTRACTED = "cifar100/cifar-100-binary"
 FILES = ("train.bin", "test.bin", "fine_label_names.txt")
 CLASSES, EACH = 100, 600
+HELD_OUT = 50  # of the official training images of a class: for validation
+SPLIT_SEED = 0  # fixed: splits belong to the source, not to an experiment
 RECORD = 2 + 3 * 32 * 32  # bytes: coarse label, fine label, planes of red, green and blue
 
 
@@ -37,6 +39,14 @@ def _lists(**splits: str) -> dict[str, list[str]]:
     return {split: names.split() for split, names in splits.items()}
 
 
+COARSE = _lists(
+    numbered=(
+        "aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices "
+        "household_furniture insects large_carnivores large_man-made_outdoor_things "
+        "large_natural_outdoor_scenes large_omnivores_and_herbivores medium_mammals "
+        "non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2"
+    )
+)["numbered"]
 # Classes by name, from torchmeta's copies of the authors' lists.
 CIFAR_FS = _lists(
     train=(
@@ -128,10 +138,63 @@ class FC100(ArraySource):
         super().__init__(card, images, members)
 
 
+class Cifar100(ArraySource):
+    """CIFAR-100 with the same classes in all splits: 60,000 colour photographs, [3, 32, 32] in [0, 1].
+
+    Krizhevsky (2009), *Learning multiple layers of features from tiny images*. Split `test` holds the
+    official test images, 100 of each of the 100 fine classes; `train` 450 of the 500 official training
+    images, and `validation` the other 50, drawn by a fixed seed. Each of the 20 coarse classes is five fine
+    ones.
+
+    Args:
+        labels: "coarse" for 20 classes, "fine" for 100.
+        root: as for :class:`CifarFS`.
+        download: as for :class:`CifarFS`.
+
+    Raises:
+        TaskError: the archive is not there, or is another one than it should be; `labels` is neither.
+
+    Example:
+        >>> len(Cifar100().classes("test")["trees"])  # doctest: +SKIP
+        500
+    """
+
+    def __init__(self, labels: str = "coarse", root: str | None = None, download: bool = False) -> None:
+        if labels not in ("coarse", "fine"):
+            raise TaskError(f"cifar100: labels={labels!r} is unknown: use 'coarse' or 'fine'")
+        data = _decoded(root, download)
+        names = COARSE if labels == "coarse" else [str(name) for name in data["names"]]
+        label_of = data["coarse"] if labels == "coarse" else np.arange(CLASSES).repeat(EACH)
+        split_of = _split_of(data["official_test"])
+        members = {
+            split: {name: np.flatnonzero((label_of == k) & (split_of == s)) for k, name in enumerate(names)}
+            for s, split in enumerate(("train", "validation", "test"))
+        }
+        super().__init__(_card("cifar100", members), data["images"], members)
+
+
+def _split_of(official_test: np.ndarray) -> np.ndarray:
+    """Of each record 0, 1 or 2: train, validation, test."""
+    split = np.where(official_test, 2, 0)
+    rng = np.random.default_rng(SPLIT_SEED)
+    for of_class in np.split(np.arange(len(split)), CLASSES):
+        rows = of_class[split[of_class] == 0]
+        split[rng.permutation(rows)[: min(HELD_OUT, len(rows) // 2)]] = 1
+    return split
+
+
 def _few_shot(
     name: str, splits: Mapping[str, Sequence[str]], root: str | None, download: bool
 ) -> tuple[Card, np.ndarray, dict[str, dict[str, np.ndarray]]]:
     """Card, images and members of one of the two."""
+    data = _decoded(root, download)
+    rows = dict(zip(map(str, data["names"]), np.arange(CLASSES * EACH).reshape(CLASSES, EACH), strict=True))
+    members = {split: {label: rows[label] for label in classes} for split, classes in splits.items()}
+    return _card(name, splits), data["images"], members
+
+
+def _decoded(root: str | None, download: bool) -> Mapping[str, np.ndarray]:
+    """What :func:`_ordered` gives, kept between runs."""
     folder = (Path(root).expanduser() if root else data_root()) / EXTRACTED
     extracted = [folder / file for file in FILES]
     paths = (
@@ -140,17 +203,15 @@ def _few_shot(
         else [fetch_any(ARCHIVES, root=root, download=download)]
     )
     key = _cache.key(*map(remembered_sha256, paths), _cache.file_sha256(Path(__file__)))
-    data = _cache.memory_mapped(_cache.cache_folder() / f"cifar100-{key}", lambda: _ordered(paths))
-    rows = dict(zip(map(str, data["names"]), np.arange(CLASSES * EACH).reshape(CLASSES, EACH), strict=True))
-    members = {split: {label: rows[label] for label in classes} for split, classes in splits.items()}
-    return _card(name, splits), data["images"], members
+    return _cache.memory_mapped(_cache.cache_folder() / f"cifar100-{key}", lambda: _ordered(paths))
 
 
 def _ordered(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """All records, by class and then by content: the archives in use differ in the order of their records.
 
     Returns:
-        images: uint8 [60000, 3, 32, 32]; names: [100] fine labels, 600 images each.
+        images: uint8 [60000, 3, 32, 32]; coarse: uint8 [60000], numbers of their coarse labels;
+        official_test: bool [60000]; names: [100] fine labels, 600 images each.
     """
     if len(paths) == 1:
         prefix = EXTRACTED.split("/")[1]
@@ -163,19 +224,37 @@ def _ordered(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     if len(raw) != CLASSES * EACH * RECORD or len(set(names)) != CLASSES:
         raise TaskError(f"{paths[0].parent} does not hold CIFAR-100's {CLASSES * EACH} records: get it again")
     records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
+    official_test = np.arange(len(records)) >= len(contents[0]) // RECORD
     # The label before the pixels, each record one string of bytes: sorting compares as far as it has to.
-    order = np.argsort(np.ascontiguousarray(records[:, 1:]).view(f"V{RECORD - 1}")[:, 0], kind="stable")
+    keys = np.concatenate([records[:, 1:], official_test[:, None].astype(np.uint8)], axis=1)
+    order = np.argsort(keys.view(f"V{RECORD}")[:, 0], kind="stable")
     if not np.array_equal(np.bincount(records[:, 1], minlength=CLASSES), np.full(CLASSES, EACH)):
         raise TaskError(f"{paths[0].parent} does not hold {EACH} images of each class: get it again")
-    return {"images": records[order, 2:].reshape(-1, 3, 32, 32), "names": np.array(names)}
+    return {
+        "images": records[order, 2:].reshape(-1, 3, 32, 32),
+        "coarse": records[order, 0],
+        "official_test": official_test[order],
+        "names": np.array(names),
+    }
 
 
-def _card(name: str, splits: Mapping[str, Sequence[str]]) -> Card:
-    origin = {
-        "cifar_fs": "L. Bertinetto et al. (2019), Meta-learning with differentiable closed-form solvers",
-        "fc100": "B. Oreshkin et al. (2018), TADAM, NeurIPS",
+def _card(name: str, splits: Mapping[str, Mapping[str, np.ndarray] | Sequence[str]]) -> Card:
+    origin, splitting = {
+        "cifar_fs": (
+            "L. Bertinetto et al. (2019), Meta-learning with differentiable closed-form solvers",
+            "Classes were drawn at random: test classes have close relatives (man, boy) among training ones.",
+        ),
+        "fc100": (
+            "B. Oreshkin et al. (2018), TADAM, NeurIPS",
+            "Splits are by superclass, yet superclasses such as vehicles 1 and vehicles 2 are related.",
+        ),
+        "cifar100": (
+            "none, all are in each split",
+            "Some test images are near duplicates of training ones (Barz and Denzler 2020).",
+        ),
     }[name]
     counts = {f"{split} classes": len(classes) for split, classes in splits.items()}
+    every = {label for classes in splits.values() for label in classes}
     issues = (
         "Some images are repeated or nearly so within CIFAR-100 (Barz and Denzler 2020): an episode may hold "
         "two of them in support and query.",
@@ -183,9 +262,7 @@ def _card(name: str, splits: Mapping[str, Sequence[str]]) -> Card:
         "content, so that an index and the digest mean the same for each of them.",
         "Photographs of 32x32 pixels, scaled down from 80 million tiny images; that collection was withdrawn "
         "in 2020 for offensive labels, which CIFAR-100's own hand-checked labels are not part of.",
-        "Classes were drawn at random: test classes have close relatives (man, boy) among training ones."
-        if name == "cifar_fs"
-        else "Splits are by superclass, yet superclasses such as vehicles 1 and vehicles 2 are related.",
+        splitting,
     )
     return Card(
         name=name,
@@ -196,9 +273,13 @@ def _card(name: str, splits: Mapping[str, Sequence[str]]) -> Card:
         ),
         licence="none stated; published for research",
         terms="Cite the technical report; no licence is granted explicitly.",
-        counts={"examples": 60_000, "classes": 100, **counts},
+        counts={"examples": CLASSES * EACH, "classes": len(every), **counts},
         known_issues=issues,
-        personal_data="Five classes (baby, boy, girl, man, woman) show people, at 32x32 pixels.",
+        personal_data=(
+            "The coarse class people (baby, boy, girl, man, woman) shows people, at 32x32 pixels."
+            if name == "cifar100"
+            else "Five classes (baby, boy, girl, man, woman) show people, at 32x32 pixels."
+        ),
         domain="vision",
         commercial=None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,7 @@ class GTSRB(ArraySource):
         _pictures.check_size("gtsrb", size)
         if split_by not in ("classes", "tracks"):
             raise TaskError(f"gtsrb: split_by={split_by!r} is unknown: use 'classes' or 'tracks'")
-        image = _pictures.pillow()
-        path = fetch_any([OFFICIAL, SMALL], root=root, download=download)
-        key = _cache.key(
-            remembered_sha256(path), image.__version__, *map(_cache.file_sha256, (Path(__file__), _SCALING))
-        )
-        folder = _cache.cache_folder() / f"gtsrb-{size}-{key}"
-        data = _cache.memory_mapped(folder, lambda: _read(path, size))
+        data = decoded(size, root, download)
         members, classes = _pools(data["classes"], data["tracks"])
         if split_by == "tracks":
             members = {
@@ -82,11 +77,23 @@ class GTSRB(ArraySource):
                 }
                 for pool in ("support", "query")
             }
-        full = len(data["images"]) == IMAGES[OFFICIAL.path]
-        super().__init__(_card(members, len(data["images"]), full), data["images"], members)
+        counts = {f"{name} examples": sum(map(len, of.values())) for name, of in members.items()}
+        counts = {"classes": 43, "tracks": TRACKS, **counts}
+        super().__init__(card("gtsrb", data["images"], counts, ISSUES), data["images"], members)
 
 
 _SCALING = Path(str(pictures.__file__))
+
+
+def decoded(size: int, root: str | None, download: bool) -> Mapping[str, np.ndarray]:
+    """What :func:`_read` gives, kept between runs."""
+    image = _pictures.pillow()
+    path = fetch_any([OFFICIAL, SMALL], root=root, download=download)
+    key = _cache.key(
+        remembered_sha256(path), image.__version__, *map(_cache.file_sha256, (Path(__file__), _SCALING))
+    )
+    folder = _cache.cache_folder() / f"gtsrb-{size}-{key}"
+    return _cache.memory_mapped(folder, lambda: _read(path, size))
 
 
 def _read(path: Path, size: int) -> dict[str, np.ndarray]:
@@ -139,14 +146,21 @@ def _pools(
     return members, split_of
 
 
-def _card(members: dict[str, dict[str, np.ndarray]], examples: int, full: bool) -> Card:
-    pools = {f"{name} examples": sum(map(len, classes.values())) for name, classes in members.items()}
+ISSUES = (
+    "Frames of one track are near duplicates: supports and queries must come from different tracks, as the "
+    "two pools of each split have them.",
+    "Several frames of a support set may be of one track: it then shows fewer signs than shots.",
+)
+
+
+def card(name: str, images: np.ndarray, counts: Mapping[str, int], issues: Sequence[str]) -> Card:
+    """Data sheet of a source of these images, with counts and known issues of its own."""
     small = (
         "A part of the images: 120 per class, from all tracks, already scaled to 32x32 pixels (bilinear); a "
         "larger size adds no detail."
     )
     return Card(
-        name="gtsrb",
+        name=name,
         description="Photographs of German road signs from a moving car, 43 kinds, whole frame with border.",
         origin=(
             "J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel (2012), Man vs. computer, Neural Networks 32; "
@@ -154,13 +168,11 @@ def _card(members: dict[str, dict[str, np.ndarray]], examples: int, full: bool) 
         ),
         licence="none stated; INI benchmark, free for research",
         terms="Cite the paper; no licence for commercial use is granted explicitly.",
-        counts={"examples": examples, "classes": 43, "tracks": TRACKS, **pools},
+        counts={"examples": len(images), **counts},
         known_issues=(
-            "Frames of one track are near duplicates: supports and queries must come from different tracks, "
-            "as the two pools of each split have them.",
-            "Several frames of a support set may be of one track: it then shows fewer signs than shots.",
+            *issues,
             "Frames are scaled to a square, their proportions not kept; many are dark or blurred.",
-            *(() if full else (small,)),
+            *(() if len(images) == IMAGES[OFFICIAL.path] else (small,)),
         ),
         personal_data="None: close crops of road signs.",
         domain="vision",

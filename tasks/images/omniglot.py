@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +73,7 @@ class Omniglot(ArraySource):
         self, size: int = 28, rotations: bool = False, root: str | None = None, download: bool = False
     ) -> None:
         _pictures.check_size("omniglot", size)
-        image = _pictures.pillow()
-        archives = [fetch(file, root=root, download=download) for file in (BACKGROUND, EVALUATION)]
-        parts = [remembered_sha256(path) for path in archives]
-        code = (_cache.file_sha256(Path(str(file))) for file in (__file__, pictures.__file__))
-        key = _cache.key(*parts, image.__version__, *code)
-        folder = _cache.cache_folder() / f"omniglot-{size}-{key}"
-        drawn = _cache.memory_mapped(folder, lambda: _read(archives, size))
+        folder, drawn = decoded(size, root, download)
         names, images = [str(name) for name in drawn["names"]], drawn["images"]
         rows = np.arange(len(images)).reshape(len(names), -1)
         if rotations:
@@ -97,7 +92,18 @@ class Omniglot(ArraySource):
             "alphabets": len({name.split("/")[0] for name in names}),
             **counts,
         }
-        super().__init__(_card(counts, rotations), images, members)
+        super().__init__(card("omniglot", counts, ISSUES + TURNED if rotations else ISSUES), images, members)
+
+
+def decoded(size: int, root: str | None, download: bool) -> tuple[Path, Mapping[str, np.ndarray]]:
+    """What :func:`_read` gives, kept between runs, and the folder that keeps it."""
+    image = _pictures.pillow()
+    archives = [fetch(file, root=root, download=download) for file in (BACKGROUND, EVALUATION)]
+    parts = [remembered_sha256(path) for path in archives]
+    code = (_cache.file_sha256(Path(str(file))) for file in (__file__, pictures.__file__))
+    key = _cache.key(*parts, image.__version__, *code)
+    folder = _cache.cache_folder() / f"omniglot-{size}-{key}"
+    return folder, _cache.memory_mapped(folder, lambda: _read(archives, size))
 
 
 def _read(archives: list[Path], size: int) -> dict[str, np.ndarray]:
@@ -132,13 +138,23 @@ def _turned(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"images": np.concatenate([np.rot90(images, turn, axes=(2, 3)) for turn in range(4)])}
 
 
-def _card(counts: dict[str, int], rotations: bool) -> Card:
-    turned = (
-        "Characters that look the same turned (O, +, S) give classes that cannot be told apart.",
-        "The four turns of a drawing are four examples: they are in different classes, of one split.",
-    )
+ISSUES = (
+    "The split of Vinyals et al. (2016), which most papers report, is not in the official files: "
+    "here splits are by alphabet, which is harder; accuracies are not comparable with those papers.",
+    "Related scripts are in train and test: Syriac (Estrangelo) and Syriac (Serto), Cyrillic and Old "
+    "Church Slavonic.",
+    "The same 20 people per alphabet drew all of its characters: writers are shared by support and query.",
+)
+TURNED = (
+    "Characters that look the same turned (O, +, S) give classes that cannot be told apart.",
+    "The four turns of a drawing are four examples: they are in different classes, of one split.",
+)
+
+
+def card(name: str, counts: dict[str, int], issues: Sequence[str]) -> Card:
+    """Data sheet of a source of these drawings."""
     return Card(
-        name="omniglot",
+        name=name,
         description="Handwritten characters of 50 alphabets, drawn online with a mouse, bright ink on black.",
         origin=(
             "B. Lake, R. Salakhutdinov, J. Tenenbaum (2015), Human-level concept learning through "
@@ -147,15 +163,7 @@ def _card(counts: dict[str, int], rotations: bool) -> Card:
         licence="MIT",
         terms="Use for any purpose; keep the licence text with copies.",
         counts=counts,
-        known_issues=(
-            "The split of Vinyals et al. (2016), which most papers report, is not in the official files: "
-            "here splits are by alphabet, which is harder; accuracies are not comparable with those papers.",
-            "Related scripts are in train and test: Syriac (Estrangelo) and Syriac (Serto), Cyrillic and Old "
-            "Church Slavonic.",
-            "The same 20 people per alphabet drew all of its characters: writers are shared by support and "
-            "query.",
-            *(turned if rotations else ()),
-        ),
+        known_issues=tuple(issues),
         personal_data="None beyond the handwriting of anonymous volunteers.",
         domain="vision",
         commercial=True,

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from adapt import heads, inner, spaces
-from adapt.adapter import Forward, Method
+from adapt.adapter import Forward, Matching, Method
 from adapt.backbones import Conv4, Images, ResNet12, ViT
 from adapt.baselines import (
     Backprop,
     Boosting,
     Finetune,
     FinetuneAll,
+    Followed,
     HeadOnly,
     Higher,
     Learn2Learn,
@@ -360,6 +361,16 @@ METHODS: dict[str, Method] = {
     "higher, sgd": Higher("sgd", lr=0.1, steps=2),
     "higher, adam": Higher("adam", lr=0.02, steps=2),
     "finetune": Finetune(steps=2),
+    "followed": Followed(match=Matching(), role="forward"),
+    "followed, as it is": Followed(adapts=False),
+    "followed, tent": Followed(
+        solver=Descent(steps=2),
+        match=Matching(1.0, 0.0),
+        diversity=0.0,
+        statistics=0.0,
+        checked=False,
+        subspace=False,
+    ),
     "peft_lora": PeftLora(rank=2, epochs=2),
     "peft_lora, small batches": PeftLora(rank=1, epochs=2, batch=2, targets="*.0"),
     "retrain": Retrain(epochs=1, batch=8, watch_every=1),

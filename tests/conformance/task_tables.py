@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tasks import (
     Banking77,
     BreastCancer,
     Card,
+    Cifar100,
     CifarFS,
     Clinc150,
     Combined,
@@ -26,8 +28,10 @@ from tasks import (
     Glyphs,
     Gridworld,
     GroupSource,
+    GTSRBLight,
     ImageFolder,
     Omniglot,
+    OmniglotDrawers,
     SeriesFile,
     Sinusoid,
     Source,
@@ -45,10 +49,10 @@ from tests.helpers import DATA, make_source
 DECODED = Path(__file__).resolve().parents[2] / ".pytest_cache" / "d" / "decoded"
 
 
-def public(make: Callable[[], Source]) -> Callable[[], Source]:
+def public(make: Callable[[], Any]) -> Callable[[], Any]:
     """A source of public data sets: skipped where there are none; what it decodes is kept between runs."""
 
-    def row() -> Source:
+    def row() -> Any:
         if not (DATA / "omniglot").is_dir():
             pytest.skip(f"no public data sets in {DATA}: set ADAPT_DATA")
         with pytest.MonkeyPatch.context() as patch:
@@ -81,6 +85,8 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "image_folder": make_image_folder,
     "omniglot": public(lambda: Omniglot()),
     "omniglot, turned": public(lambda: Omniglot(size=16, rotations=True)),
+    "cifar100": public(lambda: Cifar100()),
+    "cifar100, fine": public(lambda: Cifar100("fine")),
     "cifar_fs": public(lambda: CifarFS()),
     "fc100": public(lambda: FC100()),
     "gtsrb": public(lambda: GTSRB()),
@@ -112,6 +118,9 @@ GROUPS: dict[str, Callable[[], GroupSource]] = {
     "breast_cancer": lambda: BreastCancer(generated=20),
     "gridworld": lambda: Gridworld(size=5),
     "gridworld, seen by the agent": lambda: Gridworld(size=5, view="agent", flat=True),
+    "gtsrb_light": public(lambda: GTSRBLight()),
+    "gtsrb_light, by sharpness": public(lambda: GTSRBLight(size=16, levels=5, by="sharpness")),
+    "omniglot_drawers": public(lambda: OmniglotDrawers()),
     "series_file": lambda: from_csv(lambda path: SeriesFile(path, lags=5, horizon=2), walks()),
     "table_file, grouped": lambda: from_csv(lambda path: _grouped(path, "label"), patients()),
     "table_file, grouped values": lambda: from_csv(lambda path: _grouped(path, "value"), patients()),

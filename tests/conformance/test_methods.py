@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.backbones import fingerprint
+from adapt.baselines import Followed
 from tasks import (
     ArraySource,
     Distribution,
@@ -35,12 +36,16 @@ def context_for(method: Method, source: ArraySource, backbone: nn.Module) -> Con
     untouchable: Any = Untouchable()
     members = source.classes("train")
 
-    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        assert method.role == "retrain", "touched the pool, which is for retraining"
-        labels = torch.cat([torch.full((len(members[name]),), i) for i, name in enumerate(classes)])
-        return source.load(np.concatenate([members[name] for name in classes])), labels
+    def pool(
+        classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        allowed = method.role == "retrain" or isinstance(method, Followed)
+        assert allowed, "touched the pool, which is for retraining and for classifiers that stay"
+        rows = [members[name][:most] for name in classes]
+        labels = torch.cat([torch.full((len(of_one),), i) for i, of_one in enumerate(rows)])
+        return source.load(np.concatenate(rows)), labels
 
-    learned = method.role in ("forward", "backprop")
+    learned = method.role in ("forward", "backprop") or isinstance(method, Followed)
     return Context(backbone, make_adapter(backbone) if learned else untouchable, pool, seed=5)
 
 

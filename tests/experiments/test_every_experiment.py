@@ -143,6 +143,28 @@ MINIATURES = {
     ),
     "meta_omniglot": Miniature(SMALL_META, ADAPTER, runs=1, public=True),
     "meta_cifar_fs": Miniature(SMALL_META, ADAPTER, runs=1, public=True),
+    "meta_conditions": Miniature(
+        (*SMALL_OUTER, "meta.basis_tasks=2", "meta.nested=[1,2]", "task.queries=1"),
+        ADAPTER,
+        runs=1,
+        public=True,
+    ),
+    "conditions": Miniature(
+        ("task.tasks=1", "task.queries=1", "method.backprop.solver.steps=1"), COMPARISON, runs=6, public=True
+    ),
+    "conditions_unlabelled": Miniature(
+        (
+            "task.tasks=1",
+            "task.queries=1",
+            "task.shots=0",
+            "task.unlabelled=9",
+            "method.tent.solver.steps=1",
+            *(f"method.{name}.examples=2" for name in ("source", "norms", "tent", "unlabelled")),
+        ),
+        COMPARISON,
+        runs=5,
+        public=True,
+    ),
     "meta_gtsrb": Miniature((*SMALL_META, "backbone.size=32"), ADAPTER, runs=1, public=True),
     "meta_sinusoid": Miniature(SMALL_OUTER, ADAPTER, runs=1),
     "meta_breast_cancer": Miniature((*SMALL_OUTER, "task.source.generated=2"), ADAPTER, runs=1),
@@ -179,9 +201,12 @@ MINIATURES = {
         runs=8,
         prepare=write_table,
     ),
-    "pretrain_cifar_fs": Miniature(
-        ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True
-    ),
+    **{
+        f"pretrain_{data}": Miniature(
+            ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True
+        )
+        for data in ("cifar_fs", "cifar100")
+    },
     **{
         f"pretrain_{data}_resnet12": Miniature(
             ("backbone.width=4", "meta.steps=2", "meta.batch=8"), BACKBONE, runs=1, public=True

@@ -25,6 +25,7 @@ BENCHES = (
     "fields",
     "memory",
     "one_shot",
+    "conditions",
     "episodes",
     "intents",
     "relations",

@@ -152,7 +152,7 @@ def test_pictures_of_different_sizes_are_scaled_by_the_backbone(photographs: Few
 
 
 def test_every_shipped_and_named_backbone_says_its_range(photographs: FewShotAdapter) -> None:
-    for name in ("conv4_glyphs", "conv4_omniglot", "conv4_cifar_fs"):
+    for name in ("conv4_glyphs", "conv4_omniglot", "conv4_cifar_fs", "conv4_cifar100"):
         assert load_backbone(name)[1].value_range == (0.0, 1.0)
     assert Images.value_range == (0.0, 1.0)
     network, info = own(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), value_range=[-1, 1])

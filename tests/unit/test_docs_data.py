@@ -18,7 +18,7 @@ from tests.unit.test_docs import blocks
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 #: Making these reads or draws thousands of images.
-LARGE = ("CifarFS", "FC100", "GTSRB", "Glyphs", "Omniglot")
+LARGE = ("Cifar100", "CifarFS", "FC100", "GTSRB", "GTSRBLight", "Glyphs", "Omniglot", "OmniglotDrawers")
 
 
 def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from tasks import (
     BreastCancer,
     Choice,
     Combined,
+    Conditions,
     Corruption,
     Curriculum,
     Digits,
@@ -56,6 +57,11 @@ NETWORK = tiny_conv4()
 ADAPTER = make_adapter(NETWORK)
 LINEAR = nn.Linear(4, 3)
 
+
+def conditions(**settings: Any) -> Conditions:
+    return Conditions(TOY, queries=2, kinds=["contrast"], **settings)
+
+
 #: What no whole number is, then what no number is.
 NOT_WHOLE: list[Any] = [10**5000, 2.0, 2.5, True, "2", NAN, INF, [2], np.float64(2), np.bool_(True)]
 NOT_A_NUMBER: list[Any] = [True, "1", NAN, INF, -INF, [1.0], 10**400, 10**5000, None, np.float32(NAN)]
@@ -80,6 +86,10 @@ WHOLE: dict[str, tuple[Make, str, int, list[int]]] = {
     "seed of a mixture": (lambda v: Mixture({"a": TASKS, "b": TASKS}, seed=v), "task.seed", 2, [-1]),
     "episode of a mixture": (Mixture({"a": TASKS, "b": TASKS}).episode, "episode index", 2, [-1]),
     "episode of a curriculum": (Curriculum({0: TASKS}).episode, "episode index", 2, [-1]),
+    "shots of conditions": (lambda v: conditions(shots=v), "task.shots", 2, [-1]),
+    "unlabelled": (lambda v: conditions(unlabelled=v), "task.unlabelled", 2, [-1]),
+    "seed of conditions": (lambda v: conditions(seed=v), "task.seed", 2, [-1, 2**63]),
+    "episode of conditions": (lambda v: conditions().episode(v), "episode index", 2, [-1]),
     "least_ways": (lambda v: MetaDataset(least_ways=v), "MetaDataset.least_ways", 2, []),
     "most_queries": (lambda v: MetaDataset(most_queries=v), "MetaDataset.most_queries", 2, [0]),
     "severity": (lambda v: Corruption("contrast", v), "corruption.severity", 2, [0, 6]),

@@ -1,4 +1,4 @@
-"""CIFAR-FS and FC100: class splits, records, and an order that does not depend on the archive's."""
+"""CIFAR-100, CIFAR-FS and FC100: class splits, records, in an order that is not the archive's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import FC100, CifarFS, TaskError
+from tasks import FC100, Cifar100, CifarFS, TaskError
 from tasks.images import cifar
 
 
@@ -116,3 +116,37 @@ def test_the_real_ones(kept: Path) -> None:
     for source in (fs, fc):  # the labels fit what is seen
         assert red_less_blue(source, "train", "orange") > 0.3
     assert red_less_blue(fs, "validation", "sea") < -0.05 and red_less_blue(fc, "train", "sea") < -0.05
+    coarse, fine = Cifar100(), Cifar100("fine")
+    for split, each in (("train", 450), ("validation", 50), ("test", 100)):
+        assert {len(rows) for rows in fine.classes(split).values()} == {each}
+        assert {len(rows) for rows in coarse.classes(split).values()} == {5 * each}
+        trees = {*coarse.classes(split)["trees"].tolist()}
+        parts = ["maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"]
+        assert trees == {row for part in parts for row in fine.classes(split)[part].tolist()}
+
+
+def test_the_same_classes_in_all_splits(
+    small: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record is where its file and its labels say, whatever the order of the records is."""
+    monkeypatch.setenv("ADAPT_CACHE", str(tmp_path / "cache"))
+    small[:, 0] = small[:, 1] // 5
+    small[:] = small[np.random.default_rng(2).permutation(1200)]
+    write(tmp_path / "cifar100/cifar-100-binary", small)
+    names = sorted(name for names in cifar.CIFAR_FS.values() for name in names)
+    for labels, column, expected in (("coarse", 0, cifar.COARSE), ("fine", 1, names)):
+        source = Cifar100(labels, root=str(tmp_path))
+        assert source.splits == ("train", "validation", "test")
+        assert all([*source.classes(split)] == expected for split in source.splits)
+        official = {"test": small[1000:], "train": small[:1000], "validation": small[:1000]}
+        seen = []
+        for split in source.splits:
+            for label, rows in source.classes(split).items():
+                own = official[split][official[split][:, column] == expected.index(label)]
+                found = {image.tobytes() for image in (source.load(rows) * 255).round().byte().numpy()}
+                assert found <= {record[2:].tobytes() for record in own}
+                assert split != "test" or len(found) == len(own)
+                seen += rows.tolist()
+        assert sorted(seen) == [*range(1200)]
+    with pytest.raises(TaskError, match="labels='rough' is unknown: use 'coarse' or 'fine'"):
+        Cifar100("rough", root=str(tmp_path))

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks import Corrupted, Corruption, Digits, Distribution, FunctionTasks, NoisyLabels, Sinusoid, TaskError
-from tasks.corruptions import KINDS, STRENGTHS
 from tests.unit.test_tasks_distribution import same, source
 from tests.unit.test_tasks_sizes import counts
 
@@ -23,7 +22,7 @@ IMAGES = torch.rand(3, 2, 40, 30, generator=torch.Generator().manual_seed(0))
 TASKS = Distribution(Digits(size=16), 3, 2, 4, support_split="support", query_split="query", outside=2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["gaussian_noise", "gaussian_blur", "contrast", "pixelate"])
 def test_more_severe_is_further_away(kind: str) -> None:
     smooth = torch.from_numpy(scipy.ndimage.gaussian_filter(IMAGES.numpy(), (0, 0, 2, 2)))
     smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
@@ -52,7 +51,7 @@ def test_noise_has_its_standard_deviation() -> None:
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_blur_is_scipys(severity: int) -> None:
     big = torch.rand(2, 3, 100, 60, generator=torch.Generator().manual_seed(1))
-    sigma = STRENGTHS["gaussian_blur"][severity - 1] * 100
+    sigma = {1: 1, 3: 3, 5: 6}[severity] / 224 * 100
     reference = scipy.ndimage.gaussian_filter(
         big.double().numpy(), (0, 0, sigma, sigma), mode="nearest", radius=int(np.ceil(4 * sigma))
     )
@@ -106,7 +105,7 @@ def test_every_episode_has_noise_of_its_own_and_so_has_every_wrapper() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Corruption("fog"), "corruption.kind='fog' is unknown: use one of gaussian_noise"),
+        (lambda: Corruption("rain"), "corruption.kind='rain' is unknown: use one of gaussian_noise"),
         (lambda: Corruption("contrast", 6), "corruption.severity=6 is too large"),
         (lambda: Corrupted(TASKS, Corruption("contrast"), "queries"), "use one of query, support, both"),
         (

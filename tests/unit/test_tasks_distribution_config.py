@@ -31,6 +31,7 @@ from adapt.inner import Auto, Descent, GaussNewton
 from tasks import (
     ArraySource,
     Choice,
+    Conditions,
     Corrupted,
     Corruption,
     Curriculum,
@@ -89,6 +90,27 @@ def test_sizes_from_a_config() -> None:
     assert tasks.imbalanced and tasks.episode(0).meta.outside_x.shape == (4, 1, 8, 8)
     assert built("task.vectorised=true").vectorised
     assert built("task=variable_digits").sizes == MetaDataset(5, 10, 10, 100, 20)
+
+
+def test_conditions_from_a_config() -> None:
+    digits = ("task=conditions", "~task.source", "+task.source={_target_:tasks.Digits,size:8}")
+    pools = ("task.support_split=support", "task.query_split=query", "task.queries=3", "task.unlabelled=4")
+    tasks = built(
+        *digits, *pools, "task.kinds=[fog,snow]", "task.severities=[2]", "task.classes=['3','7']", "seed=4"
+    )
+    assert isinstance(tasks, Conditions) and tasks.seed == 4
+    assert [str(kind[0]) for kind in tasks.choices] == ["fog 2 (cifar)", "snow 2 (cifar)"]
+    assert tasks.episode(0).meta.classes == ("3", "7") and len(tasks.choices[0]) == 1
+    described = describe(composed(*digits, *pools, "task.kinds=seen"), tasks)
+    assert described["ways"] == 2 and described["unlabelled"] == 4
+    assert described["conditions"] == "fog, snow (severities 2 of cifar)"
+    with pytest.raises(TaskError, match=r"task\.kinds: 'frost' is left out"):
+        built(*digits, *pools, "task.kinds=[frost]")
+    with pytest.raises(
+        TaskError, match=r"task\.base\.severities=6 is too large: use task\.base\.severities<=5"
+    ):
+        built("task=corrupted", "task@task.base=conditions", "~task.base.source", "task.base.severities=[6]",
+              "+task.base.source={_target_:tasks.Digits}")  # fmt: skip
 
 
 def test_noise_and_corruption_from_a_config() -> None:

@@ -133,9 +133,16 @@ def test_saved_and_loaded(task: FittedTask, tmp_path: Path) -> None:
     assert len(again.fit(x).z) == len(found.z)
 
 
+def test_too_few_to_divide_change_nothing_unless_nobody_asks(task: FittedTask) -> None:
+    x = dimmed(clusters(3, 2)[0])
+    assert task.fit(x).trace.choice.startswith("not adapted: fewer") and torch.equal(task.fit(x).z, task.z)
+    assert not torch.equal(task.fit(x, checked=False).z, task.z)
+    assert task.fit(x, checked=False).trace.forward_equivalents == 3 * (1 + len(task.z))
+
+
 def test_what_cannot_be_done_says_so(task: FittedTask) -> None:
-    with pytest.raises(AdaptError, match="3 examples: without labels give 4"):
-        task.fit(torch.zeros(3, 2))
+    with pytest.raises(AdaptError, match="x holds no examples"):
+        task.fit(torch.zeros(0, 2))
     values = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
     with pytest.raises(AdaptError, match="regression cannot be fitted"):
         values.fit(torch.zeros(5, 1))

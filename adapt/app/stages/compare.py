@@ -31,7 +31,7 @@ from tasks import Source, Tasks
 from tasks.elsewhere import leaves
 from tasks.own_tasks import said
 
-__all__ = ["context_of", "describe", "run_compare"]
+__all__ = ["context_of", "describe", "pool_split", "run_compare", "spread"]
 
 
 def run_compare(config: DictConfig, session: Session) -> float | None:
@@ -102,9 +102,24 @@ def context_of(
             f"them as large, set task.source.size={info.input_shape[-1]}"
         )
     adapter = adapter_of(config, backbone, info, tasks)
-    adapter.examples(tasks.episode(0).support_x)  # of the range that the backbone was trained on
-    pool = _pool(source, tasks.support_split, device) if isinstance(source, Source) else no_pool
+    first = tasks.episode(0)
+    shown = first.support_x if len(first.support_x) else first.query_x
+    adapter.examples(shown)  # of the range that the backbone was trained on
+    pool = _pool(source, pool_split(tasks), device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
+
+
+def pool_split(tasks: Tasks) -> str:
+    """Where examples for retraining, and for classifiers that stay, come from: that of supports, unless tasks
+    of fixed classes have another one to learn them from."""
+    return str(getattr(tasks, "pool_split", tasks.support_split))
+
+
+def spread(rows: np.ndarray, most: int | None) -> np.ndarray:
+    """At most ``most`` of the ``rows``, evenly spread; None: all."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _pool(source: Source, split: str, device: torch.device) -> Pool:
@@ -112,8 +127,10 @@ def _pool(source: Source, split: str, device: torch.device) -> Pool:
     come from the same split where there is only one."""
     members = source.classes(split)
 
-    def pool(classes: tuple[str, ...], reserved: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        rows = [np.setdiff1d(members[name], reserved) for name in classes]
+    def pool(
+        classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        rows = [spread(np.setdiff1d(members[name], reserved), most) for name in classes]
         if none := [name for name, left in zip(classes, rows, strict=True) if not len(left)]:
             raise AdaptError(
                 f"retraining has no example of class '{none[0]}' left, all are queries: use fewer "
