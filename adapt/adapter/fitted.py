@@ -22,7 +22,7 @@ from adapt.adapter.r_squared import r_squared
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.storage import save_task
 from adapt.adapter.uncertainty import Predictive, predictive_of
-from adapt.adapter.unlabelled import followed
+from adapt.adapter.unlabelled import Source, followed, source_of
 from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
 from adapt.errors import AdaptError
@@ -186,7 +186,7 @@ class FittedTask(TaskRecord):
         self,
         x: Examples,
         *,
-        source: Examples | None = None,
+        source: Examples | Source | None = None,
         match: Matching | None = None,
         solver: Solver | None = None,
         diversity: float = 1.0,
@@ -202,7 +202,7 @@ class FittedTask(TaskRecord):
             x: four examples or more (with fewer, nothing happens), of all classes about as often as later:
                 what is rare in ``x`` is taken for a mistake.
             source: examples like those that the head was fitted to, unlabelled; features then stay where they
-                were on these.
+                were on these. What is needed of them: :meth:`source`.
             match: how far norms follow the statistics of ``x`` besides; None: not.
             solver: None: three Gauss–Newton steps.
             diversity, statistics: weights of the parts of the loss (:class:`adapt.inner.Unlabelled`).
@@ -220,6 +220,11 @@ class FittedTask(TaskRecord):
             ['a', 'b']
         """
         return followed(self, x, source, match, solver, diversity, statistics, checked)
+
+    def source(self, x: Examples) -> Source:
+        """What :meth:`fit` has to know of examples ``x`` like those that the head was fitted to: so much, and
+        not the examples, has to be kept for the day when conditions change."""
+        return source_of(self, x)
 
     def partial_fit(
         self,

@@ -148,7 +148,9 @@ class Method(Protocol):
     def keeps_backbone(self) -> bool: ...
 
     def prepare(self, context: Context) -> Adapt:
-        """Everything that happens once, untimed; the result maps an episode's support to a predictor."""
+        """Everything that happens once, untimed; the result maps an episode's support to a predictor. What
+        happens once for given classes it may have in a function ``ready(support)``, which a comparison calls
+        before it measures."""
         ...
 
 

@@ -28,13 +28,20 @@ from adapt.inner.unlabelled import Unlabelled
 from adapt.precision import outside_autocast
 from adapt.spaces import Subspace
 
-__all__ = ["followed"]
+__all__ = ["Source", "followed", "source_of"]
 
 Task = TypeVar("Task", bound=TaskRecord)
 #: Two for each half.
 FEWEST = 4
 FEW = "not adapted: fewer than four examples, which have no halves to judge by"
 WORSE = "not adapted: what half of the examples asked for did not help the other half"
+
+
+class Source(NamedTuple):
+    """Mean and deviation of each feature over examples like those that a head was fitted to ``[D]``."""
+
+    centre: Tensor
+    spread: Tensor
 
 
 class _There(NamedTuple):
@@ -49,7 +56,7 @@ class _There(NamedTuple):
 def followed(
     task: Task,
     x: Examples,
-    source: Examples | None,
+    source: Examples | Source | None,
     match: Matching | None,
     solver: Solver | None,
     diversity: float,
@@ -111,13 +118,20 @@ def followed(
         )
 
 
-def _outputs(task: TaskRecord, source: Examples | None) -> Callable[[Tensor], Tensor]:
+def source_of(task: TaskRecord, x: Examples) -> Source:
+    """What :func:`followed` has to know of examples ``x`` like those that the head was fitted to."""
+    with torch.no_grad():
+        known = call(task.adapter.backbone, task.parameters, task.adapter.examples(x))
+    spread = known.std(0)
+    return Source(
+        known.mean(0), torch.where(spread > 1e-3 * spread.max(), spread, spread.max().clamp(min=1e-12))
+    )
+
+
+def _outputs(task: TaskRecord, source: Examples | Source | None) -> Callable[[Tensor], Tensor]:
     """Features → logits, and behind them features in units of those of the source, if any of it are given."""
     head, state = task.adapter.head, task.head_state
     if source is None:
         return lambda features: head.logits(state, features)
-    with torch.no_grad():
-        known = call(task.adapter.backbone, task.parameters, task.adapter.examples(source))
-    centre, spread = known.mean(0), known.std(0)
-    spread = torch.where(spread > 1e-3 * spread.max(), spread, spread.max().clamp(min=1e-12))
+    centre, spread = source if isinstance(source, Source) else source_of(task, source)
     return lambda features: torch.cat([head.logits(state, features), (features - centre) / spread], -1)

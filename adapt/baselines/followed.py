@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.matching import Matching
-from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
+from adapt.adapter.method import Adapt, Context, Pool, Predictor, Role, Support, Watch
 from adapt.adapter.state import identity_state
+from adapt.adapter.unlabelled import Source
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
 from adapt.inner import GaussNewton, Solver
@@ -54,35 +56,43 @@ class Followed:
     keeps_backbone: bool = True
 
     def prepare(self, context: Context) -> Adapt:
-        """See :class:`adapt.adapter.Method`. A classifier is fitted when its classes are first seen, which
-        the
-        clock does not see: a comparison adapts once before it measures."""
+        """See :class:`adapt.adapter.Method`."""
         adapter = context.adapter.replace(solver=NONE, head=self.head, match=None)
         if not self.subspace:
             adapter = adapter.replace(state=identity_state(adapter.space, adapter.state.origin))
-        known: dict[tuple[str, ...], tuple[FittedTask, torch.Tensor]] = {}
+        return _Following(self, adapter, context.pool)
 
-        def classifier(classes: tuple[str, ...]) -> tuple[FittedTask, torch.Tensor]:
-            if classes not in known:
-                x, y = context.pool(classes, most=self.examples)
-                known[classes] = adapter.fit(x, y), x
-            return known[classes]
 
-        def adapt(support: Support, watch: Watch) -> Predictor:
-            if support.regression:
-                raise AdaptError("values have no classes to be sure of: leave this method out of regression")
-            task, source = classifier(support.classes)
-            if self.adapts:
-                further = support.unlabelled
-                task = task.fit(
-                    support.x if further is None else torch.cat([support.x, further]),
-                    source=source if self.statistics else None,
-                    match=self.match,
-                    solver=self.solver,
-                    diversity=self.diversity,
-                    statistics=self.statistics,
-                    checked=self.checked,
-                )
-            return task.logits
+@dataclass
+class _Following:
+    """Adapts; classifiers are fitted when their classes are first seen, for which ``ready`` is there."""
 
-        return adapt
+    method: Followed
+    adapter: FewShotAdapter
+    pool: Pool
+    known: dict[tuple[str, ...], tuple[FittedTask, Source]] = field(default_factory=dict)
+
+    def ready(self, support: Support) -> None:
+        """Fit the classifier of these classes, unless it is known."""
+        if support.regression:
+            raise AdaptError("values have no classes to be sure of: leave this method out of regression")
+        if support.classes not in self.known:
+            x, y = self.pool(support.classes, most=self.method.examples)
+            task = self.adapter.fit(x, y)
+            self.known[support.classes] = task, task.source(x)
+
+    def __call__(self, support: Support, watch: Watch) -> Predictor:
+        self.ready(support)
+        task, source = self.known[support.classes]
+        if self.method.adapts:
+            further = support.unlabelled
+            task = task.fit(
+                support.x if further is None else torch.cat([support.x, further]),
+                source=source if self.method.statistics else None,
+                match=self.method.match,
+                solver=self.method.solver,
+                diversity=self.method.diversity,
+                statistics=self.method.statistics,
+                checked=self.method.checked,
+            )
+        return task.logits

@@ -198,6 +198,8 @@ def _probes(
     forward_flops = max(count_flops(lambda: context.backbone(shown)), features.numel())
     found = {}
     for name in adapt:
+        if ready := getattr(adapt[name], "ready", None):
+            ready(_support(first))
         once, began = partial(_once, adapt[name], first), time.perf_counter()
         with ProcessPeak() as process:
             equivalents = count_flops(once) / forward_flops
