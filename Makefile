@@ -33,12 +33,12 @@ help: ## show this list
 run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="task.shots=1")
 	$(BIN)/python -m adapt experiment=quickstart $(ARGS)
 
-# One thread each: test processes with as many threads as there are cores are in each other's way. Three of them on two
-# cores: many tests wait, for servers and for processes that they kill.
+# One thread each: two test processes with as many threads as there are cores are in each other's way. Three take as long
+# as two, on two cores.
 # Files in their order, which ends with short ones: by number of tests, the longest would come last.
 # What is compiled is kept, which containers often turn off: two processes and those they start compile the same.
 test: lint ## lint, types, import contracts and tests: what CI runs (pytest flags: ARGS="-k heads")
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What pyproject.toml says that the package works with, at its lowest. Not part of `make test`: it downloads much.
 # Libraries of that age warn of what came after them: warnings are shown, and are no errors.
