@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import adapt
 from adapt.adapter import Context, FewShotAdapter, Forward, Matching, Method, Role, initial_state
 from adapt.adapter.method import Adapt
 from adapt.app.environment import environment
 from adapt.app.progress import progress
-from adapt.app.stages.compare import spread
+from adapt.app.stages.compare import pool_from
 from adapt.baselines import Backprop, Followed, HeadOnly
 from adapt.compare import Comparison, compare
 from adapt.files import read_json, write_json
@@ -124,15 +123,7 @@ def measured(
 ) -> Comparison:
     """On the first ``number`` of ``tasks``, kept in ``path``."""
     if not path.exists():
-        members = tasks.source.classes("train")
-
-        def pool(
-            classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
-        ) -> tuple[Tensor, Tensor]:
-            rows = [spread(members[name], most) for name in classes]
-            labels = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-            return tasks.source.load(np.concatenate(rows)), torch.as_tensor(labels)
-
+        pool = pool_from(tasks.source, tasks.pool_split, torch.device("cpu"))
         result = compare(
             methods,
             tasks,

@@ -1,21 +1,18 @@
 """How far an adapter's predictions may be believed, as numbers that are learned on validation tasks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from adapt.checks import between, check_settings, positive
-from adapt.errors import AdaptError
 from adapt.inner import Loss
 from adapt.inner.tails import HEAVIEST
 from adapt.precision import double
 
-__all__ = ["Calibration", "described", "read_calibration", "representable", "scales"]
+__all__ = ["Calibration", "described", "representable", "scales"]
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,6 @@ class Calibration:
     def spread_of(self, examples: Tensor) -> Tensor:
         """s after so many ``examples``, of their shape."""
         return self.spread * examples.clamp(min=1) ** -self.decline
-
-
-def read_calibration(path: Path, config: Mapping[str, Any]) -> Calibration | None:
-    """That of a saved ``config``, read from ``path``; None if it has none.
-
-    Raises:
-        AdaptError: it is damaged.
-    """
-    said = config.get("calibration")
-    if said is None:
-        return None
-    known = {*Calibration.__dataclass_fields__}
-    # Earlier ones had no tail.
-    if not isinstance(said, dict) or {*said, "tail"} != known:
-        raise AdaptError(
-            f"{path}: 'calibration' is not {' and '.join(sorted(known))}: save the adapter again"
-        )
-    return Calibration(**said)
 
 
 def described(calibration: Calibration | None) -> dict[str, float] | None:

@@ -1,15 +1,16 @@
 """Solvers, heads and losses as JSON, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from adapt.errors import AdaptError
 from adapt.forward.estimators import ESTIMATORS
 
-__all__ = ["build_component", "describe_component"]
+__all__ = ["build_component", "describe_component", "read_settings"]
 
+Made = TypeVar("Made")
 #: Fields that say what a component can do; they are no settings.
 FLAGS = ("exact", "regression", "supports_regression")
 
@@ -71,6 +72,24 @@ def build_component(description: Any, known: Mapping[str, type], path: Path) -> 
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise AdaptError(f"{path}: '{name}' does not take these settings ({error})") from None
+
+
+def read_settings(
+    path: Path, config: Mapping[str, Any], name: str, kind: Callable[..., Made], later: tuple[str, ...] = ()
+) -> Made | None:
+    """The dataclass ``kind`` whose fields the entry ``name`` of a saved ``config`` holds, read from ``path``;
+    None if it has none. Earlier versions did not write the fields ``later``.
+
+    Raises:
+        AdaptError: it is damaged.
+    """
+    said = config.get(name)
+    if said is None:
+        return None
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(said, dict) or {*said, *later} != known:
+        raise AdaptError(f"{path}: '{name}' is not {' and '.join(sorted(known))}: save the adapter again")
+    return kind(**said)
 
 
 def _default(field: Field[Any]) -> Any:

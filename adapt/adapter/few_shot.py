@@ -130,9 +130,9 @@ class FewShotAdapter(AdapterRecord):
             AdaptError: shapes, values or labels that cannot be used.
         """
         x, y = paired(x, y)
-        if self.match is not None:
-            return self.matched(x).fit(x, y, keep=keep, on_step=on_step)
         examples = self.examples(x)
+        if self.match is not None:
+            return self.matched(examples).fit(examples, y, keep=keep, on_step=on_step)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
 
         def task(found: Adapted) -> FittedTask:

@@ -10,22 +10,18 @@ and the solver, which sees one more direction for each group, decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapt.adapter.state import AdapterState
 from adapt.checks import between, check_settings, least
-from adapt.errors import AdaptError
 from adapt.spaces import Space
 from adapt.spaces.statistics import statistics_move
 
-__all__ = ["Matching", "matched_state", "read_matching"]
+__all__ = ["Matching", "matched_state"]
 
 
 @dataclass(frozen=True)
@@ -82,17 +78,3 @@ def _groups(space: Space, parts: int) -> Tensor:
     groups = min(parts, len(sizes))
     group = torch.arange(len(sizes)) * groups // len(sizes)
     return torch.nn.functional.one_hot(group.repeat_interleave(torch.tensor(sizes)), groups)
-
-
-def read_matching(path: Path, config: Mapping[str, Any]) -> Matching | None:
-    """That of a saved ``config``, read from ``path``; None if it has none.
-
-    Raises:
-        AdaptError: it is damaged.
-    """
-    said = config.get("match")
-    if said is None:
-        return None
-    if not isinstance(said, dict) or {*said} != {*asdict(Matching())}:
-        raise AdaptError(f"{path}: 'match' is not {' and '.join(asdict(Matching()))}: save the adapter again")
-    return Matching(**said)

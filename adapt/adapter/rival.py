@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.record import AdapterRecord
-from adapt.adapter.state import identity_state
+from adapt.adapter.state import whole_state
 from adapt.inner import Loss
 from adapt.inner.cross_validation import folds_of
 
@@ -43,8 +43,7 @@ def rival_of(adapter: Adapter) -> Adapter | None:
     solver = getattr(adapter.solver, "rival", None)
     if solver is None or torch.is_inference_mode_enabled():
         return None
-    state = identity_state(adapter.space, adapter.state.origin)
-    state = state._replace(log_sharpness=adapter.state.log_sharpness)
+    state = whole_state(adapter.space, adapter.state)
     return adapter.replace(state=state, solver=solver, calibration=None)
 
 

@@ -11,7 +11,7 @@ from adapt.errors import AdaptError
 from adapt.inner import Learned
 from adapt.spaces import Space
 
-__all__ = ["AdapterState", "identity_state", "initial_state", "layered_state"]
+__all__ = ["AdapterState", "identity_state", "initial_state", "layered_state", "whole_state"]
 
 
 class AdapterState(NamedTuple):
@@ -72,6 +72,12 @@ def identity_state(space: Space, origin: Tensor | None = None) -> AdapterState:
     start = space.initial if origin is None else origin
     state = initial_state(start, torch.ones_like(start))
     return state._replace(log_precision=state.log_precision - torch.inf)
+
+
+def whole_state(space: Space, state: AdapterState) -> AdapterState:
+    """All of φ moves by itself, from the start of ``state`` and on its support loss, learned sharpness
+    included; only what moves differs."""
+    return identity_state(space, state.origin)._replace(log_sharpness=state.log_sharpness)
 
 
 def layered_state(space: Space, k: int, share: float = 0.1) -> AdapterState:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from adapt.adapter.calibration import described, read_calibration
+from adapt.adapter.calibration import Calibration, described
 from adapt.adapter.card import model_card
-from adapt.adapter.described import build_component, describe_component
+from adapt.adapter.described import build_component, describe_component, read_settings
 from adapt.adapter.formats import FORMAT, upgraded
 from adapt.adapter.known import KNOWN, known_from, known_tensors
 from adapt.adapter.labelling import suspects
-from adapt.adapter.matching import read_matching
+from adapt.adapter.matching import Matching
 from adapt.adapter.moved import moved
 from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.state import AdapterState
@@ -293,8 +293,8 @@ def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) ->
         _shape(path, config),
         described["name"] or getattr(info_of(network), "name", None),
         entry(path, {"info": {}, **config}, "info", dict),
-        calibration=read_calibration(path, config),
-        match=read_matching(path, config),
+        calibration=read_settings(path, config, "calibration", Calibration, later=("tail",)),
+        match=read_settings(path, config, "match", Matching),
     )
     return moved(adapter, device_of(network))
 

@@ -11,7 +11,7 @@ differs.
 from dataclasses import dataclass, field, replace
 
 from adapt.adapter.method import Adapt, Context, Role, adapted_by
-from adapt.adapter.state import identity_state
+from adapt.adapter.state import whole_state
 from adapt.baselines.checkpointing import CheckpointedReverse, checkpointed
 from adapt.errors import AdaptError
 from adapt.forward.estimators import Reverse
@@ -54,9 +54,7 @@ class Backprop:
         """See :class:`adapt.adapter.Method`."""
         adapter = context.adapter.replace(solver=self.solver, head=self.head, rows=self.rows)
         if not self.subspace:
-            # The support loss is the same, learned sharpness included; only what moves and how differ.
-            state = identity_state(adapter.space, adapter.state.origin)
-            adapter = adapter.replace(state=state._replace(log_sharpness=adapter.state.log_sharpness))
+            adapter = adapter.replace(state=whole_state(adapter.space, adapter.state))
         recomputed = int(self.checkpoint) + int(self.rows is not None)
         if recomputed:
             solver = replace(self.solver, gradient=CheckpointedReverse(recomputed=recomputed))

@@ -17,7 +17,7 @@ from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.matching import Matching
 from adapt.adapter.method import Adapt, Context, Pool, Predictor, Role, Support, Watch
-from adapt.adapter.state import identity_state
+from adapt.adapter.state import whole_state
 from adapt.adapter.unlabelled import Source
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
@@ -39,7 +39,7 @@ class Followed:
         match, diversity, statistics, checked: as for :meth:`adapt.FittedTask.fit`.
         adapts: False: the classifier as it is.
         subspace: move z along the adapter's own directions; False: all of φ.
-        examples: of every class in the pool that the classifier is fitted to, the first ones.
+        examples: of every class in the pool that the classifier is fitted to, at most.
     """
 
     head: Head = field(default_factory=Logistic)
@@ -59,7 +59,7 @@ class Followed:
         """See :class:`adapt.adapter.Method`."""
         adapter = context.adapter.replace(solver=NONE, head=self.head, match=None)
         if not self.subspace:
-            adapter = adapter.replace(state=identity_state(adapter.space, adapter.state.origin))
+            adapter = adapter.replace(state=whole_state(adapter.space, adapter.state))
         return _Following(self, adapter, context.pool)
 
 
@@ -70,7 +70,7 @@ class _Following:
     method: Followed
     adapter: FewShotAdapter
     pool: Pool
-    known: dict[tuple[str, ...], tuple[FittedTask, Source]] = field(default_factory=dict)
+    known: dict[tuple[str, ...], tuple[FittedTask, Source | None]] = field(default_factory=dict)
 
     def ready(self, support: Support) -> None:
         """Fit the classifier of these classes, unless it is known."""
@@ -79,7 +79,8 @@ class _Following:
         if support.classes not in self.known:
             x, y = self.pool(support.classes, most=self.method.examples)
             task = self.adapter.fit(x, y)
-            self.known[support.classes] = task, task.source(x)
+            needed = self.method.adapts and self.method.statistics > 0
+            self.known[support.classes] = task, task.source(x) if needed else None
 
     def __call__(self, support: Support, watch: Watch) -> Predictor:
         self.ready(support)
@@ -88,7 +89,7 @@ class _Following:
             further = support.unlabelled
             task = task.fit(
                 support.x if further is None else torch.cat([support.x, further]),
-                source=source if self.method.statistics else None,
+                source=source,
                 match=self.method.match,
                 solver=self.method.solver,
                 diversity=self.method.diversity,

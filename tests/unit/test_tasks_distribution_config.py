@@ -20,7 +20,7 @@ from adapt import AdaptError
 from adapt.adapter import Context, Forward, Method
 from adapt.app.config import config_folder
 from adapt.app.main import main as _  # noqa: F401 (registers the schema)
-from adapt.app.stages.compare import _pool, describe
+from adapt.app.stages.compare import describe, pool_from
 from adapt.app.stages.session import Parts, distribution
 from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, Retrain
 from adapt.compare import Comparison, compare
@@ -168,7 +168,7 @@ def test_a_mixture_from_a_config() -> None:
     assert isinstance(tasks.source, Source) and tasks.source.shape == (1, 32, 32)
     assert {e.meta.classes[0].split("/")[0] for e in tasks.episodes(0, 20)} == {"glyphs", "digits"}
     # Retraining finds all that supports of either component come from.
-    pool = _pool(tasks.source, tasks.support_split, torch.device("cpu"))
+    pool = pool_from(tasks.source, tasks.support_split, torch.device("cpu"))
     for episode in tasks.episodes(0, 6):
         x, y = pool(episode.meta.classes)
         assert len(x) == len(y) >= len(episode.meta.classes)
@@ -330,7 +330,9 @@ def test_all_methods_are_compared_on_tasks_that_differ_in_size() -> None:
         "source": "patterns", "ways": "2–3", "shots": "2–5", "queries": "2|3", "tasks": 3, "label noise": 0.1,
     }  # fmt: skip
     backbone = tiny_conv4()
-    context = Context(backbone, make_adapter(backbone), _pool(source, "train", torch.device("cpu")), seed=0)
+    context = Context(
+        backbone, make_adapter(backbone), pool_from(source, "train", torch.device("cpu")), seed=0
+    )
     result = compare(
         METHODS, tasks, context, experiment="variable", task=described, tasks=3, device=torch.device("cpu")
     )
@@ -375,7 +377,7 @@ def test_a_pool_of_the_split_that_queries_come_from_leaves_them_out() -> None:
         "task=glyphs", "task.source.max_classes=60", "task.ways=3", "task.shots=2", "task.queries=3"
     )
     assert isinstance(tasks, Distribution) and tasks.query_split is None
-    pool = _pool(tasks.source, tasks.support_split, torch.device("cpu"))
+    pool = pool_from(tasks.source, tasks.support_split, torch.device("cpu"))
     meta = tasks.episode(0).meta
     members = tasks.source.classes(tasks.support_split)
     everything = np.concatenate([members[name] for name in meta.classes])

@@ -31,7 +31,7 @@ from tasks import Source, Tasks
 from tasks.elsewhere import leaves
 from tasks.own_tasks import said
 
-__all__ = ["context_of", "describe", "pool_split", "run_compare", "spread"]
+__all__ = ["context_of", "describe", "pool_from", "pool_split", "run_compare", "spread"]
 
 
 def run_compare(config: DictConfig, session: Session) -> float | None:
@@ -105,7 +105,7 @@ def context_of(
     first = tasks.episode(0)
     shown = first.support_x if len(first.support_x) else first.query_x
     adapter.examples(shown)  # of the range that the backbone was trained on
-    pool = _pool(source, pool_split(tasks), device) if isinstance(source, Source) else no_pool
+    pool = pool_from(source, pool_split(tasks), device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
 
 
@@ -122,7 +122,7 @@ def spread(rows: np.ndarray, most: int | None) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
-def _pool(source: Source, split: str, device: torch.device) -> Pool:
+def pool_from(source: Source, split: str, device: torch.device) -> Pool:
     """All examples of given classes in the split that supports come from, but for the task's queries, which
     come from the same split where there is only one."""
     members = source.classes(split)
