@@ -132,6 +132,7 @@ def measured(
             task={"source": tasks.source.name, "ways": len(tasks.class_names), "shots": tasks.shots},
             tasks=number,
             device=torch.device("cpu"),
+            memory=False,
             environment=environment(torch.device("cpu")),
             progress=progress(path.stem),
         )

@@ -115,6 +115,7 @@ def run(name: str, *, quick: bool, train: bool, cache: Path, device: torch.devic
         shown=f"{name}: test tasks",
         number=2 if quick else TEST_TASKS[name],
         device=device,
+        memory=True,
     )
     settings = {method: winner(found[method]) for method in GRIDS}
     inference = Row.cost(name, "memory/inference_mb", inference_megabytes(chosen, device), "MB")

@@ -72,6 +72,7 @@ def run(
         task={},
         tasks=n,
         device=torch.device("cpu"),
+        memory=False,
         progress=progress(name),
     )
 

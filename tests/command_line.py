@@ -21,6 +21,7 @@ TINY = (
     "tracking=none",
     "energy=none",
     "figures=false",
+    "memory=false",
     "method=[head,forward]",
     "task.tasks=2",
     "task.ways=2",

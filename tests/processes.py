@@ -43,6 +43,7 @@ LOADED = (
     "scipy.stats",
     "sklearn.datasets",
     "sklearn.linear_model",
+    "torch._decomp.decompositions_for_jvp",  # by the first forward derivative
     "torch._dynamo",  # by the first function that a network is called through
 )
 

@@ -86,6 +86,7 @@ class Config:
     ours: str | None = None  # of several forward methods the one that is compared; null: the first
     tracking: Any = MISSING
     energy: Any = MISSING
+    memory: bool = True  # stage=compare measures it: two more adaptations by every method
     figures: bool = True  # stage=compare draws them, which takes seconds
     stream: Stream = field(default_factory=Stream)
     register: str | None = None  # stage=meta: the adapter becomes a version of this registered model

@@ -53,7 +53,7 @@ class Probe(NamedTuple):
     """
 
     forward_equivalents: float
-    peak_mb: float
+    peak_mb: float | None = None
     process_mb: float | None = None
     watts: float | None = None
 

@@ -273,7 +273,6 @@ class Comparison:
             "eval/tasks": float(score.n),
             "time/adapt_seconds": method.adapt_seconds,
             "cost/forward_equivalents": method.forward_equivalents,
-            "memory/peak_mb": method.peak_mb,
         }
         if (target := self.to_target_seconds(method)) is not None:
             values["time/to_target_seconds"] = target
@@ -282,6 +281,7 @@ class Comparison:
             "cost/energy_wh": method.energy_wh,
             "cost/co2_g": method.co2_g,
             "cost/usd": method.usd,
+            "memory/peak_mb": method.peak_mb,
             "memory/process_peak_mb": method.process_mb,
         }
         return values | {key: value for key, value in more.items() if value is not None}

@@ -61,7 +61,7 @@ def _row(comparison: Comparison, method: MethodResult) -> tuple[str, ...]:
         _seconds(comparison, method),
         speedup,
         f"{method.forward_equivalents:,.1f}",
-        f"{method.peak_mb:,.1f}",
+        _NONE if method.peak_mb is None else f"{method.peak_mb:,.1f}",
         str(method.n),
     )
 

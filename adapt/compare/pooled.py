@@ -109,7 +109,7 @@ def _pooled(results: Sequence[MethodResult]) -> MethodResult:
         curves=_in_turn([result.curves for result in results]),
         queries=_in_turn([result.queries for result in results]),
         forward_equivalents=float(np.mean([result.forward_equivalents for result in results])),
-        peak_mb=max(result.peak_mb for result in results),
+        peak_mb=merged("peak_mb", max),
         energy_wh=merged("energy_wh", np.mean),
         co2_g=merged("co2_g", np.mean),
         usd=merged("usd", np.mean),

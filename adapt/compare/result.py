@@ -39,7 +39,7 @@ class MethodResult:
             :attr:`Comparison.metric` says.
         seconds: to adapt to each task, ``[n]``.
         forward_equivalents: FLOPs of one adaptation ÷ FLOPs of one forward pass of the support set.
-        peak_mb: peak memory of the tensors of one adaptation, MB.
+        peak_mb: peak memory of the tensors of one adaptation, MB; None: not measured.
         curves: one per task if the method was watched, else empty.
         energy_wh: electricity of one adaptation, watt-hours, mean over tasks; None if it is not known.
         co2_g: emissions of that electricity, grams.
@@ -56,7 +56,7 @@ class MethodResult:
     score: tuple[float, ...]
     seconds: tuple[float, ...]
     forward_equivalents: float
-    peak_mb: float
+    peak_mb: float | None
     curves: tuple[Curve, ...] = ()
     energy_wh: float | None = None
     co2_g: float | None = None

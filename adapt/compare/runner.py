@@ -49,6 +49,7 @@ def compare(
     electricity: Electricity | None = None,
     checkpoint: Path | None = None,
     ours: str | None = None,
+    memory: bool = True,
     progress: Progress = lambda indices: indices,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Comparison:
@@ -67,6 +68,7 @@ def compare(
             ``environment["resumed"]`` says that seconds come from more than one process.
         ours: the forward method that the others are compared with; None: the first one. It is named before a
             task is seen, since the best of several on these very tasks would look better than it is.
+        memory: whether to measure it, which takes two more adaptations by every method.
         progress: wraps the iteration over tasks.
         say: is given a sentence for whoever waits.
 
@@ -99,7 +101,7 @@ def compare(
         adapt = {name: method.prepare(context) for name, method in methods.items()}
         if kept.probes is None:
             meter = find_meter(device) if energy is not None else None
-            kept.begin(_probes(adapt, context, first, meter, device, say), meter)
+            kept.begin(_probes(adapt, context, first, meter, memory, device, say), meter)
         else:
             for name in methods:
                 _once(adapt[name], first)  # warms up
@@ -187,6 +189,7 @@ def _probes(
     context: Context,
     first: Episode,
     meter: Meter | None,
+    memory: bool,
     device: torch.device,
     say: Callable[[str], None],
 ) -> dict[str, Probe]:
@@ -207,13 +210,15 @@ def _probes(
             say(f"{name}: about {seconds:.0f} s a task here; to be measured it adapts a few times")
         watts = None
         # A whole data set takes long, and what warming up holds besides is little of its memory.
-        if meter is not None or not first.meta.whole:
+        if meter is not None or (memory and not first.meta.whole):
             with ProcessPeak() as process:
                 if meter is None:
                     once()
                 else:
                     watts = mean_power(once, meter, device)
-        found[name] = Probe(equivalents, 0.0, process.megabytes, watts)
+        found[name] = Probe(equivalents, None, process.megabytes if memory else None, watts)
+    if not memory:
+        return found
     return {
         name: probe._replace(peak_mb=peak_megabytes(partial(_once, adapt[name], first), device))
         for name, probe in found.items()

@@ -150,6 +150,7 @@ def compared(
     shown: str,
     number: int,
     device: torch.device,
+    memory: bool = False,
 ) -> Comparison:
     """On the first ``number`` of ``tasks``, kept in ``path``; ``shown``: beside its progress."""
     if not path.exists():
@@ -161,6 +162,7 @@ def compared(
             task={"source": tasks.source.name, "ways": tasks.ways, "shots": tasks.shots},
             tasks=number,
             device=device,
+            memory=memory,
             environment=environment(device),
             progress=progress(shown),
         )

@@ -32,14 +32,9 @@ Goals = Mapping[tuple[str, str], float]
 
 def command_line(overrides: Sequence[str], *, quick: bool) -> None:
     """``python -m adapt`` with ``overrides``, as a user would start it; in miniature in this process, since
-    nothing is learned from its times, and most of them would be imports, and without figures of it."""
+    nothing is learned from its times, and most of them would be imports, and without figures and memory."""
     if quick:
-        stage, figures = "adapt.app.stages.compare", [Path("none.svg"), Path("none.png")]
-        with (
-            mock.patch.object(sys, "argv", ["adapt", *overrides]),
-            mock.patch(f"{stage}.draw_all", return_value=figures),
-            mock.patch(f"{stage}.interactive", return_value=None),
-        ):
+        with mock.patch.object(sys, "argv", ["adapt", *overrides, "figures=false", "memory=false"]):
             main()
     else:
         subprocess.run([sys.executable, "-m", "adapt", *overrides], cwd=ROOT, check=True)
@@ -50,7 +45,8 @@ def measured(folder: Path, overrides: Sequence[str], *, quick: bool) -> Comparis
     with, if it was interrupted."""
     path = folder.resolve() / "comparison.json"
     if not path.exists():
-        own = ["hydra.mode=RUN", f"hydra.run.dir={path.parent}", "tracking=none", "figures=false"]
+        own = ["hydra.mode=RUN", f"hydra.run.dir={path.parent}", "tracking=none"]
+        own += [] if quick else ["figures=false"]
         command_line([*overrides, *own], quick=quick)
     return Comparison.from_dict(read_json(path))
 

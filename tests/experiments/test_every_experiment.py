@@ -258,8 +258,9 @@ def test_runs_in_miniature(
 
     # Measuring power takes longer than all else that a method does here, and is the same for every one.
     energy = [] if name == "quickstart" else ["energy=none"]
-    drawn = f"figures={any(leaf.endswith('.svg') for leaf in miniature.leaves)}"
-    code = call([f"experiment={name}", *miniature.overrides, *energy, drawn, *folders], tmp_path)
+    drawn = any(leaf.endswith(".svg") for leaf in miniature.leaves)
+    costs = [f"figures={drawn}", f"memory={drawn}", *energy]
+    code = call([f"experiment={name}", *miniature.overrides, *costs, *folders], tmp_path)
 
     said = capsys.readouterr()
     assert code == 0, said.err

@@ -26,6 +26,7 @@ MANY = (
     "tracking=none",
     "energy=none",
     "figures=false",
+    "memory=false",
     "method=[head,forward]",
     "task.ways=2",
     "task.queries=3",

@@ -71,7 +71,7 @@ META = (
 )  # fmt: skip
 SMALL = (
     "method=[head]", "task.tasks=1", "task.ways=2", "task.queries=2", "energy=none",
-    "figures=false", "tracking.system_metrics_seconds=null",
+    "figures=false", "memory=false", "tracking.system_metrics_seconds=null",
 )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 
 KILLS = 2
 SMALL = (
-    "method=[head,forward]", "task.tasks=12", "task.ways=2", "task.queries=3", "energy=none", "figures=false",
+    "method=[head,forward]", "task.tasks=12", "task.ways=2", "task.queries=3", "energy=none",
+    "figures=false", "memory=false",
 )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ _partial_: true
 '''
 RUN = (
     "experiment=quickstart", "head=median", "inner=steepest", "task=stripes", "task.tasks=2",
-    "method=[nearest,forward]", "figures=false",
+    "method=[nearest,forward]", "figures=false", "memory=false",
 )  # fmt: skip
 SAVE = """
 import adapt, torch

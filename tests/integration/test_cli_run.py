@@ -163,6 +163,7 @@ def test_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call([*TINY, *typed], tmp_path) == 0
 
     result = comparison(tmp_path)
+    assert result.methods["forward"].peak_mb is None  # TINY asks for none
     assert (result.seed, result.task["shots"], [*result.methods]) == (1, 1, ["forward"])
     assert "forward" in capsys.readouterr().out
     assert read_json(tmp_path / "run" / "comparison.json")["seed"] == 1

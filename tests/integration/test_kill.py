@@ -22,7 +22,14 @@ mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
 
 TASKS = 30
-SMALL = ("method=[head,forward]", "task.ways=2", "task.queries=3", "energy=none", "figures=false")
+SMALL = (
+    "method=[head,forward]",
+    "task.ways=2",
+    "task.queries=3",
+    "energy=none",
+    "figures=false",
+    "memory=false",
+)
 
 
 def stop_when(

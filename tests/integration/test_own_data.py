@@ -32,7 +32,7 @@ IMAGES = (
 )
 TEXTS = ("experiment=own_text", "task.file=../data/my.csv")
 SMALL = (
-    "method=head", "tracking=none", "energy=none", "figures=false",
+    "method=head", "tracking=none", "energy=none", "figures=false", "memory=false",
     "task.shots=2", "task.queries=2", "task.tasks=1",
 )  # fmt: skip
 PETS = tree({"cat": 6, "dog": 6, "owl": 6})

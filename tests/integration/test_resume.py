@@ -26,7 +26,7 @@ TINY = (
 
 
 SMALL = (
-    "tracking=none", "energy=none", "figures=false",
+    "tracking=none", "energy=none", "figures=false", "memory=false",
     "method=forward", "task.tasks=2", "task.ways=2", "task.queries=2",
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ SMALL = (
     "task.queries=2",
     "energy=none",
     "figures=false",
+    "memory=false",
     "hydra.sweep.dir=sweep",
 )
 

@@ -23,7 +23,7 @@ load_pyfunc()
 
 SHIPPED = PRETRAINED / "conv4_glyphs_film"
 #: Tasks on digits, as small as the gate takes them.
-TASKS = ("experiment=quickstart", "figures=false", "task.ways=2", "task.queries=2")
+TASKS = ("experiment=quickstart", "figures=false", "memory=false", "task.ways=2", "task.queries=2")
 FEW = ("--allow-few-tasks", "--tasks")
 
 

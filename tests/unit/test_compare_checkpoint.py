@@ -18,6 +18,7 @@ from adapt.adapter import Context, Forward, Method, Predictor, Role, Support
 from adapt.adapter.method import Adapt, Watch
 from adapt.baselines import Backprop, Finetune, HeadOnly, Retrain
 from adapt.compare import Comparison, Electricity, MethodResult, compare, runner
+from adapt.compare.markdown import comparison_markdown
 from adapt.compare.meters import Meter
 from adapt.errors import AdaptError
 from adapt.heads import Logistic
@@ -138,6 +139,18 @@ def test_the_rest_is_run_and_the_scores_are_those_of_an_uninterrupted_comparison
     assert found.methods["head"].peak_mb == first[0]["probes"]["head"]["peak_mb"]
     assert found.environment["resumed"] == "3 of 4 tasks are of an earlier process"
     assert "resumed" not in whole.environment
+
+
+def test_without_memory_it_is_unknown_and_goes_on_so(tmp_path: Path) -> None:
+    file = tmp_path / "comparison.jsonl"
+    with pytest.raises(Stop):
+        run(file, stop_after=3, memory=False)
+    found = run(file, memory=False)
+    for method in found.methods.values():
+        assert method.peak_mb is None and method.process_mb is None and method.forward_equivalents > 0
+        assert not [name for name in found.method_metrics(method) if "memory" in name]
+    assert Comparison.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert comparison_markdown(found)
 
 
 def test_a_finished_comparison_is_read_without_adapting(path: Path) -> None:

@@ -109,11 +109,12 @@ def test_a_failure_inside_is_not_swallowed(way: str) -> None:
 def test_counting_waits_for_no_compiler_and_digits_for_no_scikit_learn() -> None:
     code = """
 import sys, torch
-from adapt.compare.measure import count_flops
+from adapt.compare.measure import count_flops, peak_megabytes
 from tasks import Digits
 Digits()
 assert count_flops(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == 2 * 2 * 3 * 4
-print(*{"sklearn", "torch._dynamo"} & {*sys.modules})
+assert peak_megabytes(lambda: torch.ones(1000, 250), torch.device("cpu")) == 1
+print(*{"sklearn", "torch._dynamo", "torch._inductor"} & {*sys.modules})
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not said.split()

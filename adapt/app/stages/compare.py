@@ -69,6 +69,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
             electricity=electricity,
             checkpoint=session.folder / PROGRESS,
             ours=config.ours,
+            memory=config.memory,
             progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
             say=line,
         )

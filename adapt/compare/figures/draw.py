@@ -27,7 +27,7 @@ def draw_all(comparison: Comparison, folder: Path) -> list[Path]:
     drawn = [(score_against_seconds, f"{metric}_against_seconds")]
     if against_ours:
         drawn += [(time_to_score, f"time_to_{metric}"), (speedup_bars, "speedups")]
-    if any(method.peak_mb > 0 for method in comparison.methods.values()):
+    if any(method.peak_mb for method in comparison.methods.values()):
         drawn.append((score_against_memory, f"{metric}_against_memory"))
     if break_even_of(comparison) is not None:
         drawn.append((break_even, "break_even"))

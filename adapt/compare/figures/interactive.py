@@ -75,7 +75,7 @@ def charts(comparison: Comparison) -> Iterator[Figure]:
     the comparison has data for."""
     methods = list(comparison.methods.values())
     yield _points(comparison, methods, "adapt_seconds", "time to adapt to one task, median, s")
-    if measured := [method for method in methods if method.peak_mb > 0]:
+    if measured := [method for method in methods if method.peak_mb]:
         yield _points(comparison, measured, "peak_mb", "peak memory of one adaptation, MB")
     if len(methods) > 1 and comparison.ours is not None:
         yield _time_to_score(comparison)
@@ -213,7 +213,7 @@ def _about(comparison: Comparison, method: MethodResult) -> str:
         (
             f"<b>{html.escape(method.name)}</b>",
             f"{comparison.metric.phrase(score)}, {tasks}",
-            f"{seconds_text(method.adapt_seconds)}, {method.peak_mb:,.1f} MB",
+            seconds_text(method.adapt_seconds) + (f", {method.peak_mb:,.1f} MB" if method.peak_mb else ""),
             f"{method.forward_equivalents:,.1f} forward passes",
         )
     )

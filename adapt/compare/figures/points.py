@@ -52,17 +52,16 @@ def score_against_seconds(comparison: Comparison) -> Figure:
 def score_against_memory(comparison: Comparison) -> Figure:
     """Accuracy (%) or squared error, with 95 % intervals, against peak memory of the tensors of one
     adaptation (MB, log), a point per method."""
-    methods = [method for method in comparison.methods.values() if method.peak_mb > 0]
+    points = [(method.peak_mb, method) for method in comparison.methods.values() if method.peak_mb]
     with empty_figure() as (figure, axes):
         axes.set_xscale("log")
-        low, high = log_range([method.peak_mb for method in methods])
+        low, high = log_range([megabytes for megabytes, _ in points])
         axes.set_xlim(low, high)
         digits = "125" if high > DECADE * low else "123456789"
         for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             ticks(lambda value, _: f"{value:,.4g}" if f"{value:e}"[0] in digits else "")
         axes.set_xlabel("peak memory of one adaptation, MB (log scale)")
-        _score_range(axes, comparison, methods)
-        points = [(method.peak_mb, method) for method in methods]
+        _score_range(axes, comparison, [method for _, method in points])
         _draw_points(axes, comparison, points)
         axes.set_title(title(comparison, size_text(comparison.task)))
         label_points(figure, axes, comparison.metric, points)
