@@ -23,7 +23,7 @@ from adapt.compare import Comparison, compare
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference, ratio_interval
 from adapt.heads import Direct
-from adapt.inner import Auto, Linearised
+from adapt.inner import Linearised
 from adapt.memory import keep_freed_memory
 from bench.lib.record import Row, folder_of, options, report
 from bench.lib.runs import command_line
@@ -102,7 +102,6 @@ def measure(setting: Setting, adapters: dict[str, Path], seed: int, *, tasks: in
     methods: dict[str, Method] = {name: Saved(str(path), "backprop") for name, path in adapters.items()}
     methods[OURS] = Saved(str(ours))
     methods["linearised"] = Saved(str(ours), solver=Linearised())
-    methods["auto"] = Saved(str(ours), solver=Auto())
     for steps in (1, 5):
         start = adapters[f"maml_{steps}"]
         lr = adapt.load(start).solver.lr

@@ -21,6 +21,7 @@ def filled(text: str) -> str:
         "verdicts": measured("inner_loops", _verdicts),
         "inner_loops": measured("inner_loops", _inner_loops),
         "regression": measured("regression", _regression),
+        "automatic": measured("automatic", _automatic),
         "memory": measured("memory", _memory),
     }
     return fill(text, blocks)
@@ -156,6 +157,37 @@ def _regression_goals(rows: Rows) -> Iterator[str]:
         if metric in said and row["goal"] is not None:
             goal = f"at most {row['goal']:g}; got {row['value']:.3g}, {reached(row['value'] <= row['goal'])}"
             yield f"- {case}: {said[metric]} {goal}."
+
+
+def _automatic(result: Result) -> str:
+    """Deciding against always and never adapting."""
+    rows = by_case(result)
+    header = [
+        "",
+        "`forward`",
+        "`auto` − `forward`",
+        "not moved",
+        "time of `auto` ÷ `forward`",
+        "FE of `auto`",
+    ]
+    lines = []
+    for case in dict.fromkeys(case.split(": ")[0] for case, _ in rows):
+        auto, errors = (
+            f"{case}: auto",
+            [rows[f"{case}: {name}", "eval/mse"] for name in ("forward", "start, not moved")],
+        )
+        gap = rows[auto, "compare/mse_minus_forward"]
+        lines.append(
+            [
+                case,
+                *(f"{error['value']:.4g}{_half(error, '.2g')}" for error in errors[:1]),
+                f"{gap['value']:+.1g}{_half(gap, '.1g')}",
+                *(f"{error['value']:.4g}{_half(error, '.2g')}" for error in errors[1:]),
+                f"{rows[auto, 'time/adapt_ratio']['value']:.1f}",
+                _plain(rows[auto, "cost/forward_equivalents"]),
+            ]
+        )
+    return "\n".join([markdown_table(header, lines), "", provenance(result), ""])
 
 
 # ----------------------------------------------------------------------------------------- memory
