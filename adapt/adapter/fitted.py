@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from adapt.adapter.conditions import Source, source_of, under_conditions
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
 from adapt.adapter.labelling import left_out, suggested
@@ -22,11 +23,10 @@ from adapt.adapter.r_squared import r_squared
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.storage import save_task
 from adapt.adapter.uncertainty import Predictive, predictive_of
-from adapt.adapter.unlabelled import Source, followed, source_of
 from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
 from adapt.errors import AdaptError
-from adapt.inner import Solver
+from adapt.inner import SemiSupervised, Solver
 from adapt.precision import outside_autocast
 
 __all__ = ["FittedTask"]
@@ -185,41 +185,44 @@ class FittedTask(TaskRecord):
     def fit(
         self,
         x: Examples,
+        y: Labels | None = None,
         *,
+        unlabelled: Examples | None = None,
         source: Examples | Source | None = None,
         match: Matching | None = None,
         solver: Solver | None = None,
-        diversity: float = 1.0,
-        statistics: float = 1.0,
+        loss: SemiSupervised | None = None,
         checked: bool = True,
     ) -> FittedTask:
-        """The same classifier under the conditions of ``x``, examples without labels: another camera, light
-        or person. The head stays as it is; z moves so that it is sure of each example and not of one class
-        for all. Where what half of the examples ask for does not help the other half, the task stays as it
-        was, and ``trace.choice`` says so. Costs two fits, and two passes.
+        """The same classifier under the conditions of ``x``: another camera, light or person. The head stays
+        as it is; z moves so that labels are right, and of examples without labels so that the classifier is
+        sure of each and not of one class for all. Where what half of the examples ask for does not help the
+        other half, the task stays as it was, and ``trace.choice`` says so. Costs two fits, and three passes.
 
         Args:
-            x: four examples or more (with fewer, nothing happens), of all classes about as often as later:
-                what is rare in ``x`` is taken for a mistake.
+            x: four examples or more, ``unlabelled`` ones counted (with fewer, nothing happens). Without
+                labels, of all classes about as often as later: what is rare is taken for a mistake.
+            y: their labels, of classes of the task, not of all of them perhaps; None: there are none.
+            unlabelled: further examples of the same conditions, without labels.
             source: examples like those that the head was fitted to, unlabelled; features then stay where they
                 were on these. What is needed of them: :meth:`source`.
-            match: how far norms follow the statistics of ``x`` besides; None: not.
+            match: how far norms follow the statistics of the examples besides; None: not.
             solver: None: three Gauss–Newton steps.
-            diversity, statistics: weights of the parts of the loss (:class:`adapt.inner.Unlabelled`).
+            loss: the weights of its parts; None: as they are in :class:`adapt.inner.SemiSupervised`.
             checked: whether half of the examples must help the other half; if not, it costs one fit.
 
         Raises:
-            AdaptError: a regression, or examples or settings that cannot be used.
+            AdaptError: a regression, or examples, labels or settings that cannot be used.
 
         Example:
             >>> import adapt, torch
             >>> adapter, x = adapt.load("conv4_glyphs_film"), torch.rand(6, 1, 32, 32)
             >>> task = adapter.fit(x, ["a", "b"] * 3)
-            >>> darker = task.fit(0.3 * x, match=adapt.adapter.Matching())
+            >>> darker = task.fit(0.3 * x[:4], ["a", "b"] * 2, unlabelled=0.3 * x[4:])
             >>> darker.classes_.tolist()
             ['a', 'b']
         """
-        return followed(self, x, source, match, solver, diversity, statistics, checked)
+        return under_conditions(self, x, y, unlabelled, source, match, solver, loss, checked)
 
     def source(self, x: Examples) -> Source:
         """What :meth:`fit` has to know of examples ``x`` like those that the head was fitted to: so much, and

@@ -1,27 +1,30 @@
-"""A classifier of clean examples under other conditions: as it is, or adapted to the support without its
-labels.
+"""A classifier of clean examples under other conditions: as it is, or adapted to the support with or without
+its labels.
 
-    head fitted once to the pool at φ₀ ;   z(x) = solver(loss without labels)      (adapt.adapter.unlabelled)
+    head fitted once to the pool at φ₀ ;   z(x, y) = solver(semi-supervised loss)
+    (adapt.adapter.conditions)
 
 ``adapts=False`` is the classifier as it is. Adam on all of φ along entropy alone, norms at the statistics of
-x (``match`` with a mix of 1, ``diversity`` and ``statistics`` 0), is Wang et al. (2021), *Tent: Fully
+x (``match`` with a mix of 1, a loss without diversity and statistics), is Wang et al. (2021), *Tent: Fully
 Test-Time Adaptation by Entropy Minimization*; no step of any solver is Nado et al. (2020), *Evaluating
 Prediction-Time Batch Normalization for Robustness under Covariate Shift*.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
+from adapt.adapter.conditions import Source
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.matching import Matching
 from adapt.adapter.method import Adapt, Context, Pool, Predictor, Role, Support, Watch
 from adapt.adapter.state import whole_state
-from adapt.adapter.unlabelled import Source
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic
-from adapt.inner import GaussNewton, Solver
+from adapt.inner import GaussNewton, SemiSupervised, Solver
 
 __all__ = ["Followed"]
 
@@ -31,12 +34,13 @@ NONE = GaussNewton(steps=0)
 
 @dataclass(frozen=True)
 class Followed:
-    """The labels of a support set are not looked at; further examples without labels count as it does.
+    """The head stays as it is; further examples without labels count, too.
 
     Attributes:
         head: of the classifier.
         solver: of the loss without labels; None: three Gauss–Newton steps.
-        match, diversity, statistics, checked: as for :meth:`adapt.FittedTask.fit`.
+        match, loss, checked: as for :meth:`adapt.FittedTask.fit`.
+        labels: look at those of the support set; otherwise it counts as further examples do.
         adapts: False: the classifier as it is.
         subspace: move z along the adapter's own directions; False: all of φ.
         examples: of every class in the pool that the classifier is fitted to, at most.
@@ -45,9 +49,9 @@ class Followed:
     head: Head = field(default_factory=Logistic)
     solver: Solver | None = None
     match: Matching | None = None
-    diversity: float = 1.0
-    statistics: float = 1.0
+    loss: SemiSupervised = field(default_factory=SemiSupervised)
     checked: bool = True
+    labels: bool = False
     adapts: bool = True
     subspace: bool = True
     examples: int = 50
@@ -57,10 +61,18 @@ class Followed:
 
     def prepare(self, context: Context) -> Adapt:
         """See :class:`adapt.adapter.Method`."""
+        return _Following(self, self._adapter(context), context.pool)
+
+    def adjusted(self, context: Context, then: Callable[[FittedTask, Tensor], Predictor]) -> Adapt:
+        """As :meth:`prepare`, for a method whose predictions are made of the adapted classifier and the
+        examples ``[n, …]``."""
+        return _Adjusting(self, self._adapter(context), context.pool, then=then)
+
+    def _adapter(self, context: Context) -> FewShotAdapter:
         adapter = context.adapter.replace(solver=NONE, head=self.head, match=None)
         if not self.subspace:
             adapter = adapter.replace(state=whole_state(adapter.space, adapter.state))
-        return _Following(self, adapter, context.pool)
+        return adapter
 
 
 @dataclass
@@ -79,21 +91,42 @@ class _Following:
         if support.classes not in self.known:
             x, y = self.pool(support.classes, most=self.method.examples)
             task = self.adapter.fit(x, y)
-            needed = self.method.adapts and self.method.statistics > 0
+            needed = self.method.adapts and self.method.loss.statistics > 0
             self.known[support.classes] = task, task.source(x) if needed else None
 
     def __call__(self, support: Support, watch: Watch) -> Predictor:
+        return self.fitted(support).logits
+
+    def fitted(self, support: Support) -> FittedTask:
+        """The classifier under the conditions of this support set."""
         self.ready(support)
         task, source = self.known[support.classes]
-        if self.method.adapts:
-            further = support.unlabelled
-            task = task.fit(
-                support.x if further is None else torch.cat([support.x, further]),
-                source=source,
-                match=self.method.match,
-                solver=self.method.solver,
-                diversity=self.method.diversity,
-                statistics=self.method.statistics,
-                checked=self.method.checked,
-            )
-        return task.logits
+        if not self.method.adapts:
+            return task
+        known = self.method.labels and len(support.y) > 0
+        return task.fit(
+            support.x if known else _inputs(support),
+            support.y if known else None,
+            unlabelled=support.unlabelled if known else None,
+            source=source,
+            match=self.method.match,
+            solver=self.method.solver,
+            loss=self.method.loss,
+            checked=self.method.checked,
+        )
+
+
+@dataclass
+class _Adjusting(_Following):
+    """What is predicted afterwards depends on the support set once more."""
+
+    then: Callable[[FittedTask, Tensor], Predictor] = field(kw_only=True)
+
+    def __call__(self, support: Support, watch: Watch) -> Predictor:
+        with torch.no_grad():
+            return self.then(self.fitted(support), _inputs(support))
+
+
+def _inputs(support: Support) -> Tensor:
+    """All examples, whose labels are not looked at ``[n, …]``."""
+    return support.x if support.unlabelled is None else torch.cat([support.x, support.unlabelled])

@@ -20,13 +20,16 @@ from adapt import heads, inner, spaces
 from adapt.adapter import Forward, Matching, Method
 from adapt.backbones import Conv4, Images, ResNet12, ViT
 from adapt.baselines import (
+    T3A,
     Backprop,
     Boosting,
+    CmaEs,
     Finetune,
     FinetuneAll,
     Followed,
     HeadOnly,
     Higher,
+    Lame,
     Learn2Learn,
     LinearModel,
     PeftLora,
@@ -52,6 +55,7 @@ from adapt.inner import (
     Descent,
     GaussNewton,
     Linearised,
+    SemiSupervised,
     Solver,
 )
 from adapt.spaces import (
@@ -366,11 +370,15 @@ METHODS: dict[str, Method] = {
     "followed, tent": Followed(
         solver=Descent(steps=2),
         match=Matching(1.0, 0.0),
-        diversity=0.0,
-        statistics=0.0,
+        loss=SemiSupervised(diversity=0.0, statistics=0.0),
         checked=False,
         subspace=False,
     ),
+    "followed, labels": Followed(match=Matching(), labels=True, role="forward"),
+    "followed, eata": Followed(solver=Descent(steps=2), loss=SemiSupervised(0.0, 0.0, 0.4), subspace=False),
+    "followed, foa": Followed(solver=CmaEs(generations=2), checked=False),
+    "t3a": T3A(),
+    "lame": Lame(),
     "peft_lora": PeftLora(rank=2, epochs=2),
     "peft_lora, small batches": PeftLora(rank=1, epochs=2, batch=2, targets="*.0"),
     "retrain": Retrain(epochs=1, batch=8, watch_every=1),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.backbones import fingerprint
-from adapt.baselines import Followed
+from adapt.baselines import T3A, Followed, Lame
 from tasks import (
     ArraySource,
     Distribution,
@@ -39,13 +39,13 @@ def context_for(method: Method, source: ArraySource, backbone: nn.Module) -> Con
     def pool(
         classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        allowed = method.role == "retrain" or isinstance(method, Followed)
+        allowed = method.role == "retrain" or isinstance(method, Followed | Lame | T3A)
         assert allowed, "touched the pool, which is for retraining and for classifiers that stay"
         rows = [members[name][:most] for name in classes]
         labels = torch.cat([torch.full((len(of_one),), i) for i, of_one in enumerate(rows)])
         return source.load(np.concatenate(rows)), labels
 
-    learned = method.role in ("forward", "backprop") or isinstance(method, Followed)
+    learned = method.role in ("forward", "backprop") or isinstance(method, Followed | Lame | T3A)
     return Context(backbone, make_adapter(backbone) if learned else untouchable, pool, seed=5)
 
 

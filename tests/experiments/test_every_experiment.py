@@ -144,13 +144,21 @@ MINIATURES = {
     "meta_omniglot": Miniature(SMALL_META, ADAPTER, runs=1, public=True),
     "meta_cifar_fs": Miniature(SMALL_META, ADAPTER, runs=1, public=True),
     "meta_conditions": Miniature(
-        (*SMALL_OUTER, "meta.basis_tasks=2", "meta.nested=[1,2]", "task.queries=1"),
+        (*SMALL_OUTER, "meta.basis_tasks=2", "meta.nested=[1,2]", "meta.classifier=2", "task.queries=1"),
         ADAPTER,
         runs=1,
         public=True,
     ),
     "conditions": Miniature(
-        ("task.tasks=1", "task.queries=1", "method.backprop.solver.steps=1"), COMPARISON, runs=6, public=True
+        (
+            "task.tasks=1",
+            "task.queries=1",
+            *(f"method.{name}.solver.steps=1" for name in ("backprop", "classifier_backprop")),
+            *(f"method.{name}.examples=2" for name in ("classifier", "classifier_backprop")),
+        ),
+        COMPARISON,
+        runs=8,
+        public=True,
     ),
     "conditions_unlabelled": Miniature(
         (
@@ -158,11 +166,16 @@ MINIATURES = {
             "task.queries=1",
             "task.shots=0",
             "task.unlabelled=9",
-            "method.tent.solver.steps=1",
-            *(f"method.{name}.examples=2" for name in ("source", "norms", "tent", "unlabelled")),
+            "method.foa.solver.population=4",
+            "method.foa.solver.generations=1",
+            *(f"method.{name}.solver.steps=1" for name in ("tent", "eata", "spsa")),
+            *(
+                f"method.{name}.examples=2"
+                for name in ("source", "norms", "tent", "eata", "foa", "spsa", "unlabelled")
+            ),
         ),
         COMPARISON,
-        runs=5,
+        runs=10,
         public=True,
     ),
     "meta_gtsrb": Miniature((*SMALL_META, "backbone.size=32"), ADAPTER, runs=1, public=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from adapt import AdaptError
 from adapt.adapter import Context, Matching, Support
-from adapt.app.stages.compare import pool_split, spread
+from adapt.app.stages.pools import pool_split, spread
 from adapt.baselines import Followed
 from adapt.compare import compare
 from adapt.heads import Logistic, one_hot
@@ -59,6 +61,22 @@ def test_labels_are_not_looked_at(context: Context, source: ArraySource) -> None
     )
     assert torch.equal(first, other)
     assert not torch.equal(first, run(Followed(adapts=False), context, Support(x, first, CLASSES), x))
+
+
+def test_labels_that_are_looked_at_decide(context: Context, source: ArraySource) -> None:
+    x, y = 0.4 * images(source, 1, 2, 13, 14, 25, 26), torch.arange(3).repeat_interleave(2)
+    method = Followed(Logistic(), labels=True, examples=4)
+    found, turned = (run(method, context, Support(x, labels, CLASSES), x) for labels in (y, y.flip(0)))
+    clean = context.adapter.replace(solver=GaussNewton(steps=0), head=Logistic()).fit(
+        *context.pool(CLASSES, most=4)
+    )
+    there = clean.fit(x, y, source=context.pool(CLASSES, most=4)[0])
+    torch.testing.assert_close(found, there.logits(x))
+    assert not torch.equal(found, turned)
+    none = Support(x[:0], y[:0], CLASSES, unlabelled=x)
+    torch.testing.assert_close(
+        run(method, context, none, x), run(replace(method, labels=False), context, none, x)
+    )
 
 
 def test_further_examples_count_as_the_support_does(context: Context, source: ArraySource) -> None:

@@ -1,10 +1,10 @@
-"""A classifier that stays as it is, under other conditions, from examples without labels.
+"""A classifier that stays as it is, under other conditions, from examples with or without labels.
 
-    z = solver( Σ_i H(p_i) − d n H(p̄) + s n ‖m‖² / 2D )      outputs of the task's own head at φ + U z
+    z = solver( Σ_l −log p_i[y_i] + Σ_u H(p_i) − d n_u H(p̄) + s n ‖m‖² / 2D )
 
-(:mod:`adapt.inner.unlabelled`). Without labels nothing says whether that helped. What half of the examples
-ask for must therefore help the other half, and the other way round, as against the classifier as it was;
-otherwise it stays so.
+in outputs of the task's own head at φ + U z (:mod:`adapt.inner.semi_supervised`). What half of the examples
+ask for must help the other half, and the other way round, as against the classifier as it was; otherwise it
+stays so. Without labels nothing else says whether it helped.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from adapt.adapter.inputs import Examples
+from adapt.adapter.inputs import Examples, Labels, no_other
+from adapt.adapter.loaders import is_loader, paired, parts_of
 from adapt.adapter.matching import Matching, matched_state
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.state import AdapterState
 from adapt.backbones import call
 from adapt.errors import AdaptError
+from adapt.heads import one_hot
 from adapt.inner import GaussNewton, Solver, Trace
-from adapt.inner.unlabelled import Unlabelled
+from adapt.inner.semi_supervised import SemiSupervised
 from adapt.precision import outside_autocast
 from adapt.spaces import Subspace
 
-__all__ = ["Source", "followed", "source_of"]
+__all__ = ["Source", "source_of", "under_conditions"]
 
 Task = TypeVar("Task", bound=TaskRecord)
 #: Two for each half.
@@ -53,27 +55,28 @@ class _There(NamedTuple):
     passes: float
 
 
-def followed(
+def under_conditions(
     task: Task,
     x: Examples,
+    y: Labels | None,
+    unlabelled: Examples | None,
     source: Examples | Source | None,
     match: Matching | None,
     solver: Solver | None,
-    diversity: float,
-    statistics: float,
+    loss: SemiSupervised | None,
     checked: bool,
 ) -> Task:
     """See :meth:`adapt.FittedTask.fit`."""
     adapter = task.adapter
     if adapter.loss.regression:
         raise AdaptError(
-            "values have no classes to be sure of: without targets a regression cannot be fitted"
+            "values have no classes that stay: go on with partial_fit(x, y), or fit the adapter anew"
         )
-    examples = adapter.examples(x)
+    examples, targets = _examples(task, x, y, unlabelled)
     n = len(examples)
     if checked and n < FEWEST:
         return replace(task, trace=Trace(task.z.new_zeros(0), 0.0, FEW))
-    loss = Unlabelled(task.outputs, diversity, statistics)
+    loss = replace(loss or SemiSupervised(), classes=task.outputs)
     solve = GaussNewton(steps=3) if solver is None else solver
     start = adapter.state._replace(origin=adapter.state.origin + adapter.subspace.move(task.z))
     outputs = _outputs(task, source)
@@ -82,29 +85,32 @@ def followed(
         features = features_of(adapter.backbone, adapter.space, state, part, adapter.rows)
         return lambda z: outputs(features(z))
 
-    def arrive(part: Tensor) -> _There:
-        state = start if match is None else matched_state(match, adapter.backbone, adapter.space, start, part)
-        nothing = examples.new_zeros(len(part), 0, dtype=start.origin.dtype)
-        z, trace = solve(at(state, part), nothing, loss, state.learned)
+    def arrive(rows: slice) -> _There:
+        part, state = examples[rows], start
+        if match is not None:
+            state = matched_state(match, adapter.backbone, adapter.space, start, part)
+        z, trace = solve(at(state, part), targets[rows], loss, state.learned)
         passes = trace.forward_equivalents + (match is not None)
         return _There(state, z, trace.losses, passes * len(part) / n)
 
-    def value(there: _There, part: Tensor) -> float:
-        found = at(there.state, part)(there.z)
-        return float(loss.value(found, found))
+    def value(there: _There, rows: slice) -> float:
+        return float(loss.value(at(there.state, examples[rows])(there.z), targets[rows]))
 
     with torch.no_grad(), outside_autocast(examples.device):
         source_like = _There(start, torch.zeros_like(start.log_precision), examples.new_zeros(0), 0.0)
-        halves, all_of_them, said = (examples[::2], examples[1::2]), arrive(examples), ""
+        halves, all_of_them, said = (slice(0, None, 2), slice(1, None, 2)), arrive(slice(None)), ""
         passes = all_of_them.passes
         if checked:
-            ways = [arrive(part) for part in halves]
-            after = sum(value(there, part) for there, part in zip(ways, halves[::-1], strict=True))
-            before = sum(value(source_like, part) for part in halves)
-            passes += sum(there.passes for there in ways) + 2
+            ways = [arrive(half) for half in halves]
+            held_out = [value(there, half) for there, half in zip(ways, halves[::-1], strict=True)]
+            after, before = sum(held_out), sum(value(source_like, half) for half in halves)
+            passes += sum(there.passes for there in ways) + 3
             if not after < before:  # also where it is no number
                 return replace(task, trace=Trace(all_of_them.losses, passes, WORSE))
-            said = f"held-out loss without labels {after / n:.3g} against {before / n:.3g} before"
+            if not value(all_of_them, slice(None)) <= after:  # no solver looks where its last step led
+                all_of_them = ways[held_out.index(min(held_out))]
+            of = "without labels " if unlabelled is None and y is None else ""
+            said = f"held-out loss {of}{after / n:.3g} against {before / n:.3g} before"
         found = adapter.replace(state=all_of_them.state, match=None)
         parameters = Subspace(found.space, found.state.origin, found.state.basis).parameters(all_of_them.z)
         return replace(
@@ -116,6 +122,24 @@ def followed(
             posterior=None,
             memory=None,
         )
+
+
+def _examples(
+    task: TaskRecord, x: Examples, y: Labels | None, unlabelled: Examples | None
+) -> tuple[Tensor, Tensor]:
+    """All examples ``[n, …]``, and for each the row of its class among the task's, or zeros ``[n, C]``."""
+    adapter, classes = task.adapter, len(task.classes_)
+    x, y = parts_of(x, ordered=False) if y is None and is_loader(x) else paired(x, y)
+    examples = adapter.examples(x)
+    targets = task.z.new_zeros(len(examples), classes)
+    if y is not None:
+        why = "the classes of a task stay; fit the adapter anew to learn others"
+        place = torch.as_tensor(no_other(y, len(examples), task.classes_, why), device=targets.device)
+        targets = one_hot(place, classes, targets.dtype)
+    if unlabelled is None:
+        return examples, targets
+    further = adapter.examples(unlabelled)
+    return torch.cat([examples, further]), torch.cat([targets, targets.new_zeros(len(further), classes)])
 
 
 def source_of(task: TaskRecord, x: Examples) -> Source:

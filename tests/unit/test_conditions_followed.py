@@ -1,4 +1,4 @@
-"""Adapting a classifier without labels: the loss by autograd, and clusters that have moved."""
+"""Adapting a classifier whose head stays: the loss by autograd, and clusters that have moved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adapt.adapter import FewShotAdapter, FittedTask, Matching, initial_state
 from adapt.backbones import FrozenBatchNorm
 from adapt.forward.estimators import Reverse
 from adapt.heads import Logistic
-from adapt.inner import Descent, GaussNewton, Unlabelled
+from adapt.inner import CrossEntropy, Descent, GaussNewton, SemiSupervised
 from adapt.spaces import film
 
 CENTRES = torch.tensor([[3.0, 0.0], [-2.0, 2.0], [-1.0, -3.0]])
@@ -33,30 +33,52 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     st.integers(2, 9),
     st.floats(0, 3),
     st.floats(0, 3),
+    st.none() | st.floats(0.1, 1),
     st.integers(0, 99),
 )
 @settings(max_examples=25, deadline=None)
 def test_gradient_is_that_of_the_value(
-    classes: int, features: int, n: int, diversity: float, statistics: float, seed: int
+    classes: int, features: int, n: int, diversity: float, statistics: float, margin: float | None, seed: int
 ) -> None:
-    loss = Unlabelled(classes, diversity, statistics)
+    loss = SemiSupervised(diversity, statistics, margin, classes)
     outputs = 3 * randn(n, classes + features, seed=seed)
-    outputs.requires_grad_()
-    (gradient,) = torch.autograd.grad(loss.value(outputs, outputs), outputs)
-    torch.testing.assert_close(loss.gradient(outputs, outputs).detach(), gradient)
+    for targets in (outputs[:, :0], labelled(n, classes, seed % (n + 1))):
+        outputs.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss.value(outputs, targets), outputs)
+        torch.testing.assert_close(loss.gradient(outputs, targets).detach(), gradient)
+
+
+def labelled(n: int, classes: int, number: int) -> Tensor:
+    """Rows of the classes in turn, ``number`` of them known."""
+    targets = torch.eye(classes, dtype=torch.float64)[torch.arange(n) % classes]
+    targets[number:] = 0
+    return targets
+
+
+def test_labelled_and_unlabelled_examples_add_up() -> None:
+    loss, outputs, targets = SemiSupervised(0.7), randn(9, 3), labelled(9, 3, 4)
+    columns = randn(2, 9, 3, seed=1)
+    known, entropy = CrossEntropy(), outputs[4:, :0]
+    parts = known.values(outputs[:4], targets[:4]), loss.values(outputs[4:], entropy)
+    torch.testing.assert_close(loss.values(outputs, targets), torch.cat(parts))
+    torch.testing.assert_close(loss.gradient(outputs, targets)[:4], known.gradient(outputs, targets)[:4])
+    torch.testing.assert_close(loss.gradient(outputs, targets)[4:], loss.gradient(outputs[4:], entropy))
+    torch.testing.assert_close(loss.curvature(outputs, columns), known.curvature(outputs, columns))
 
 
 def test_parts_of_the_value() -> None:
     sure = torch.eye(3).repeat(4, 1) * 60
-    assert Unlabelled(3, 0.0).value(sure, sure).item() == pytest.approx(0, abs=1e-6)
-    assert Unlabelled(3, 1.0).value(sure, sure).item() == pytest.approx(-12 * np.log(3), rel=1e-6)
+    assert SemiSupervised(0.0).value(sure, sure[:, :0]).item() == pytest.approx(0, abs=1e-6)
+    assert SemiSupervised(1.0).value(sure, sure[:, :0]).item() == pytest.approx(-12 * np.log(3), rel=1e-6)
     one = torch.cat([sure[:1].expand(12, 3), torch.full((12, 2), 2.0)], 1)
-    assert Unlabelled(3, 1.0, 0.0).value(one, one).item() == pytest.approx(0, abs=1e-6)
-    assert Unlabelled(3, 1.0, 0.5).value(one, one).item() == pytest.approx(12 * 0.5 * 0.5 * 4, rel=1e-6)
+    assert SemiSupervised(1.0, 0.0, classes=3).value(one, one[:, :0]).item() == pytest.approx(0, abs=1e-6)
+    assert SemiSupervised(1.0, 0.5, classes=3).value(one, one[:, :0]).item() == pytest.approx(
+        12 * 0.5 * 0.5 * 4, rel=1e-6
+    )
 
 
 def test_curvature_is_the_models_own_and_exact_for_the_statistics() -> None:
-    loss, outputs, columns = Unlabelled(3, 1.0, 2.0), randn(6, 5), randn(4, 6, 5, seed=1)
+    loss, outputs, columns = SemiSupervised(1.0, 2.0, classes=3), randn(6, 5), randn(4, 6, 5, seed=1)
     found = loss.curvature(outputs, columns)
     p = outputs[:, :3].softmax(-1)
     fisher = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
@@ -104,6 +126,27 @@ def test_clusters_that_have_moved_are_found_again(
     assert torch.equal(found.head_state, task.head_state) and found.classes_.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("match", [None, Matching()])
+def test_a_few_labels_find_what_no_label_can(match: Matching | None, task: FittedTask) -> None:
+    """Upside down, two clusters lie where the other one was: an unlabelled fit is sure, and wrong."""
+    turned = torch.tensor([1.0, -1.0])
+    (x, y), (new, truth) = clusters(36, 2), clusters(300, 3)
+    free, few = task.fit(turned * x, match=match), task.fit(turned * x, y, match=match)
+    assert right(few, turned * new, truth) > 0.9 > 0.6 > right(free, turned * new, truth)
+    assert few.trace.choice.startswith("held-out loss ") and torch.equal(few.head_state, task.head_state)
+
+
+def test_further_examples_without_labels_help_a_few_with(task: FittedTask) -> None:
+    (x, y), (more, _), (new, truth) = clusters(4, 2), clusters(60, 4), clusters(300, 3)
+    few = right(task.fit(dimmed(x), y), dimmed(new), truth)
+    both = task.fit(dimmed(x), y, unlabelled=dimmed(more))
+    assert right(both, dimmed(new), truth) >= few
+    batches = torch.utils.data.DataLoader(list(zip(dimmed(x), y, strict=True)), batch_size=3)
+    torch.testing.assert_close(task.fit(batches, unlabelled=dimmed(more)).z, both.z)
+    unnamed = torch.utils.data.DataLoader(dimmed(more), batch_size=16)  # type: ignore[arg-type]
+    torch.testing.assert_close(task.fit(unnamed).z, task.fit(dimmed(more)).z)
+
+
 def test_where_nothing_has_changed_little_does(task: FittedTask) -> None:
     (x, _), (new, y) = clusters(60, 2), clusters(300, 3)
     assert right(task.fit(x, match=Matching()), new, y) > right(task, new, y) - 0.02
@@ -119,9 +162,9 @@ def test_half_of_the_examples_must_help_the_other(task: FittedTask) -> None:
     assert torch.equal(kept.logits(x), task.logits(x)) and kept.trace.forward_equivalents > 0
 
 
-def test_cost_is_two_fits_and_two_passes(task: FittedTask) -> None:
+def test_cost_is_two_fits_and_three_passes(task: FittedTask) -> None:
     found = task.fit(dimmed(clusters(40, 2)[0]), match=Matching(), solver=GaussNewton(steps=2))
-    assert found.trace.forward_equivalents == pytest.approx(2 * (2 * (1 + 5) + 1) + 2)
+    assert found.trace.forward_equivalents == pytest.approx(2 * (2 * (1 + 5) + 1) + 3)
 
 
 def test_saved_and_loaded(task: FittedTask, tmp_path: Path) -> None:
@@ -144,7 +187,11 @@ def test_what_cannot_be_done_says_so(task: FittedTask) -> None:
     with pytest.raises(AdaptError, match="x holds no examples"):
         task.fit(torch.zeros(0, 2))
     values = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
-    with pytest.raises(AdaptError, match="regression cannot be fitted"):
+    with pytest.raises(AdaptError, match="values have no classes that stay"):
         values.fit(torch.zeros(5, 1))
+    with pytest.raises(AdaptError, match=r"y\[1\] is 'd', no class here: the classes of a task stay"):
+        task.fit(clusters(2, 2)[0], ["a", "d"])
+    with pytest.raises(AdaptError, match="one label per example"):
+        task.fit(clusters(3, 2)[0], ["a", "b"])
     with pytest.raises(AdaptError, match=r"loss\.diversity"):
-        task.fit(clusters(9, 2)[0], diversity=-1.0)
+        task.fit(clusters(9, 2)[0], loss=SemiSupervised(diversity=-1.0))
