@@ -7,9 +7,13 @@
 Oreshkin, Rodríguez López, Lacoste (2018), *TADAM*, section 4; with these widths Lee, Maji, Ravichandran,
 Soatto (2019), *Meta-Learning with Differentiable Convex Optimization* (MetaOptNet), section 4.1. Differences:
 there is no DropBlock, which regularises training only, and the maximum is taken before the last LeakyReLU of
-a block: the values are the same, as both are monotone, and it touches a quarter of the numbers.
+a block: the values are the same, as both are monotone, and it touches a quarter of the numbers. Norms may be
+those of groups of channels of each example, which know no statistics of other examples: Wu and He (2018),
+*Group Normalization*.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -17,10 +21,11 @@ from torch.nn import functional as F
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
 from adapt.checks import WIDTH, check_setting, least
+from adapt.errors import AdaptError
 
 __all__ = ["ResNet12"]
 
-SLOPE = 0.1
+SLOPE, GROUPS = 0.1, 8
 
 
 class ResNet12(nn.Module):
@@ -31,6 +36,7 @@ class ResNet12(nn.Module):
         width: channels of the first block, even (64 in the papers).
         frozen: frozen normalisation statistics (adapting, the default) or batch statistics (training from
             scratch).
+        norm: ``batch``, or ``group``: of eight groups, for which ``width`` is a multiple of 16.
 
     Example:
         >>> import torch
@@ -38,13 +44,23 @@ class ResNet12(nn.Module):
         torch.Size([2, 40])
     """
 
-    def __init__(self, channels: int = 3, width: int = 64, frozen: bool = True) -> None:
+    def __init__(self, channels: int = 3, width: int = 64, frozen: bool = True, norm: str = "batch") -> None:
         super().__init__()
         for name, value in (("channels", channels), ("width", width)):
             check_setting(f"resnet12: {name}", value, least(1, ceiling=WIDTH))
-        norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
+        if norm not in ("batch", "group"):
+            raise AdaptError(f"resnet12: norm={norm}: choose batch or group")
+        if norm == "group" and width % (2 * GROUPS):
+            raise AdaptError(f"resnet12: width={width}: groups of channels need a multiple of {2 * GROUPS}")
+        of = (
+            partial(nn.GroupNorm, GROUPS)
+            if norm == "group"
+            else FrozenBatchNorm
+            if frozen
+            else nn.BatchNorm2d
+        )
         widths = [channels, width, 5 * width // 2, 5 * width, 10 * width]
-        self.blocks = nn.Sequential(*(_Block(i, o, norm) for i, o in pairwise(widths)))
+        self.blocks = nn.Sequential(*(_Block(i, o, of) for i, o in pairwise(widths)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features ``[n, D]`` of images ``x [n, channels, H, W]``."""
@@ -54,7 +70,7 @@ class ResNet12(nn.Module):
 class _Block(nn.Module):
     """``[n, inputs, H, W] → [n, outputs, ⌊H/2⌋, ⌊W/2⌋]``."""
 
-    def __init__(self, inputs: int, outputs: int, norm: type[nn.Module]) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i, o in pairwise([inputs, outputs, outputs, outputs]):
