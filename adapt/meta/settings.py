@@ -64,6 +64,8 @@ class MetaTraining:
         patience: stop after so many validations in a row without improvement (0 = never).
         chunk: tasks computed at once; None = as many as fit ``memory_mb`` megabytes. 1 is a plain loop, in
             which layers before the first one that moves are computed once per task.
+        classifier: examples of every class, under no condition, that a head is fitted to before the training;
+            it stays in every task (0: every task fits one). All tasks have the same classes.
     """
 
     k: int = 8
@@ -87,6 +89,7 @@ class MetaTraining:
     patience: int = 0
     chunk: int | None = None
     memory_mb: int = 1000
+    classifier: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learn", tuple(self.learn))  # configs bring lists
@@ -98,6 +101,7 @@ class MetaTraining:
             **counts,
             **rates,
             nested=list_of(Number(whole=True, ceiling=WIDTH)),  # becomes a tuple, as well
+            classifier=least(0, "a number of examples, or 0 for a head of every task"),
             distinct_tasks=least(0, ceiling=TASKS),
             chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
             ema=Number(least=0, below=1, why="the decay lies between 0 (no average) and 1"),

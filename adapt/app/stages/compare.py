@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from adapt.adapter import Context, Method
-from adapt.adapter.method import Pool, no_pool
+from adapt.adapter.method import no_pool
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, line, progress
 from adapt.app.stages.adapters import adapter_of
+from adapt.app.stages.pools import pool_from, pool_split
 from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.state import PROGRESS
@@ -31,7 +31,7 @@ from tasks import Source, Tasks
 from tasks.elsewhere import leaves
 from tasks.own_tasks import said
 
-__all__ = ["context_of", "describe", "pool_from", "pool_split", "run_compare", "spread"]
+__all__ = ["context_of", "describe", "run_compare"]
 
 
 def run_compare(config: DictConfig, session: Session) -> float | None:
@@ -108,39 +108,6 @@ def context_of(
     adapter.examples(shown)  # of the range that the backbone was trained on
     pool = pool_from(source, pool_split(tasks), device) if isinstance(source, Source) else no_pool
     return Context(backbone.to(device), adapter.to(device), pool, config.seed)
-
-
-def pool_split(tasks: Tasks) -> str:
-    """Where examples for retraining, and for classifiers that stay, come from: that of supports, unless tasks
-    of fixed classes have another one to learn them from."""
-    return str(getattr(tasks, "pool_split", tasks.support_split))
-
-
-def spread(rows: np.ndarray, most: int | None) -> np.ndarray:
-    """At most ``most`` of the ``rows``, evenly spread; None: all."""
-    if most is None or len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
-
-
-def pool_from(source: Source, split: str, device: torch.device) -> Pool:
-    """All examples of given classes in the split that supports come from, but for the task's queries, which
-    come from the same split where there is only one."""
-    members = source.classes(split)
-
-    def pool(
-        classes: tuple[str, ...], reserved: tuple[int, ...] = (), most: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        rows = [spread(np.setdiff1d(members[name], reserved), most) for name in classes]
-        if none := [name for name, left in zip(classes, rows, strict=True) if not len(left)]:
-            raise AdaptError(
-                f"retraining has no example of class '{none[0]}' left, all are queries: use fewer "
-                "task.queries, set task.query_split, or leave method retrain out"
-            )
-        labels = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        return source.load(np.concatenate(rows)).to(device), torch.as_tensor(labels).to(device)
-
-    return pool
 
 
 def describe(config: DictConfig, tasks: Tasks) -> dict[str, Any]:

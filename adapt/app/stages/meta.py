@@ -6,18 +6,23 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from adapt.adapter import AdapterState, FewShotAdapter
+from adapt.adapter.problem import Problem
 from adapt.adapter.storage import check_saved
 from adapt.app.build import build
 from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
 from adapt.app.stages.adapters import untrained
+from adapt.app.stages.pools import fixed_classes, pool_from, pool_split
 from adapt.app.stages.session import Parts, Session, distribution
 from adapt.app.stages.tracked import tracked
 from adapt.app.stages.training import VALIDATION, provenance, settings_of
+from adapt.backbones import device_of
 from adapt.errors import AdaptError
+from adapt.heads.staying import Staying
+from adapt.inner import GaussNewton
 from adapt.meta import CALIBRATION, MetaTraining, calibrated, initial_basis, meta_train
 from adapt.tracking.model import check_name, load_pyfunc
-from tasks import Mixture, Tasks
+from tasks import Mixture, Source, Tasks
 from tasks.readers.room import ROOM, check_room
 
 __all__ = ["CHECKPOINT", "run_meta"]
@@ -44,14 +49,15 @@ def run_meta(config: DictConfig, session: Session) -> float:
     folder = Path(config.output) if config.output else session.folder / "adapter"
     _check_room(adapter, settings, folder, session.folder)
     judged = distribution(config, parts, split=VALIDATION)
+    problem = _problem(adapter, train, settings)
     started = time.perf_counter()
     with tracked(config, session, train.source, adapter.backbone_name, device, "training") as run:
         state, metrics = meta_train(
             adapter.backbone,
             adapter.space,
-            None if resume else _start(adapter, train, settings, config.seed),
+            None if resume else _start(adapter, problem, train, settings, config.seed),
             adapter.solver,
-            adapter.problem,
+            problem,
             train,
             judged,
             settings,
@@ -111,10 +117,26 @@ def _check_split(train: Tasks) -> None:
         )
 
 
-def _start(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining, seed: int) -> AdapterState:
+def _problem(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining) -> Problem:
+    """How tasks are judged: by heads of their own, or by one that stays."""
+    if not settings.classifier:
+        return adapter.problem
+    if not isinstance(train.source, Source):
+        raise AdaptError("meta.classifier: the tasks are of several sources, which have no classes in common")
+    classes = fixed_classes(train)
+    pool = pool_from(train.source, pool_split(train), device_of(adapter.backbone))
+    x, y = pool(classes, most=settings.classifier)
+    state = adapter.replace(solver=GaussNewton(steps=0), match=None).fit(x, y).head_state
+    staying = Staying(adapter.head, state)
+    return Problem(adapter.loss, staying, staying)
+
+
+def _start(
+    adapter: FewShotAdapter, problem: Problem, train: Tasks, settings: MetaTraining, seed: int
+) -> AdapterState:
     bar = progress(f"basis from {settings.basis} of training tasks")
     episodes = (train.episode(BASIS_EPISODES + index) for index in bar(range(settings.basis_tasks)))
-    return initial_basis(adapter.backbone, adapter.space, adapter.problem, episodes, settings, seed=seed)
+    return initial_basis(adapter.backbone, adapter.space, problem, episodes, settings, seed=seed)
 
 
 def _resumed(config: DictConfig) -> Path | None:
