@@ -1,121 +1,98 @@
-"""The same classes under other conditions: with two labels a class, and without any.
+"""The same classes under other conditions: with few labels, and without any.
 
-``python -m bench.conditions [--quick]``. CIFAR-100's 20 coarse classes, in every task under one or two of
-CIFAR-C's corruptions, the same for 40 support photographs and the queries: of kinds that were in no
-meta-training (*unseen*), and of others at strengths that were not (*seen*). Settings are chosen on validation
-kinds and photographs; test tasks are looked at once. The network and the adapter come with the package
-(``experiment=pretrain_cifar100`` and ``meta_conditions`` made them).
+``python -m bench.conditions [names] [--quick] [--train]``. CIFAR-100's 20 coarse classes, in every task
+under one or two of CIFAR-C's corruptions, the same for 40 support photographs and the queries: of kinds that
+were in no meta-training (*unseen*), and of others at strengths that were not (*seen*). Settings are chosen on
+validation kinds and photographs; test tasks are looked at once. Conv4 and its adapter come with the package;
+other networks, and their adapters, are made by the commands of the experiments and kept in
+``outputs/bench/conditions``. ``names``: of the networks.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import adapt
-from adapt.adapter import Context, FewShotAdapter, Forward, Matching, Method, Role, initial_state
-from adapt.adapter.method import Adapt
+from adapt.adapter import Context, FewShotAdapter, Method
 from adapt.app.environment import environment
 from adapt.app.progress import progress
-from adapt.app.stages.compare import pool_from
-from adapt.baselines import Backprop, Followed, HeadOnly
+from adapt.app.stages.pools import pool_from
+from adapt.backbones import FrozenBatchNorm
 from adapt.compare import Comparison, compare
 from adapt.files import read_json, write_json
-from adapt.inner import Descent, GaussNewton
 from adapt.memory import keep_freed_memory
-from bench.lib.choosing import HEAD, TOLERANCE
+from bench.lib.choosing import TOLERANCE
+from bench.lib.condition_methods import FREE, GIVEN, LABELLED, grids, smaller
 from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
+from bench.lib.runs import command_line
 from tasks import Cifar100, Conditions
 
 DEPENDS = (
     "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
     "adapt/inner", "adapt/pretrained", "adapt/spaces", "tasks/conditions.py", "tasks/corruptions.py",
 )  # fmt: skip
-ADAPTER = "conv4_cifar100_conditions"
 CASES = {"unseen kinds": "test", "seen kinds, new strengths": "seen"}
-TASKS, CHOOSING = 100, 30
-GOALS = {
-    ("seen kinds, new strengths: forward", "compare/accuracy_vs_backprop"): 1.0,
-    ("unseen kinds: forward", "compare/accuracy_vs_backprop"): 0.0,
-    ("unseen kinds: no labels, ours", "compare/accuracy_vs_tent"): 0.0,
-    ("seen kinds, new strengths: no labels, ours", "compare/accuracy_vs_tent"): 0.0,
-}
-STEPS, RATES, MIXES = (1, 3, 10), (0.001, 0.003, 0.01, 0.03), (0.3, 0.5, 0.7, 1.0)
-STAY = GaussNewton(steps=0)
-#: What others are held against, with labels and without.
-TAUGHT, FREE = ("pretrained, head", "start, head", "backprop"), ("no labels, as it is", "no labels, tent")
+CHOOSING = 30
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """``method`` from the network as it was pretrained: nothing meta-learned."""
+class Network:
+    """Tasks of every case, labels of a class beside two, how it is pretrained (nothing: it ships), and how
+    many steps its directions are learned for."""
 
-    method: Method
-    match: Matching | None = None
-    role: Role = "rival"
-    max_tasks: int | None = None
-    keeps_backbone: bool = True
-
-    def prepare(self, context: Context) -> Adapt:
-        """See :class:`adapt.adapter.Method`."""
-        space = context.adapter.space
-        state = initial_state(space.initial.clone(), space.initial.new_zeros(space.size, 0))
-        return self.method.prepare(
-            context._replace(adapter=context.adapter.replace(state=state, match=self.match))
-        )
+    tasks: int
+    more: tuple[int, ...] = ()
+    pretraining: tuple[str, ...] = ()
+    steps: int = 100
 
 
-def followed(**settings: object) -> Followed:
-    return Followed(HEAD, **settings)  # type: ignore[arg-type]
+RESNET = ("backbone=resnet12_untrained", "backbone.width=16", "backbone.channels=3")
+VIT = (
+    "backbone=vit_small", "backbone.channels=3", "backbone.width=96", "backbone.depth=4", "backbone.patch=4"
+)  # fmt: skip
+NETWORKS = {
+    "conv4": Network(100, (1, 5)),
+    "resnet12, batch norm": Network(40, pretraining=RESNET),
+    "resnet12, group norm": Network(40, pretraining=(*RESNET, "backbone.norm=group")),
+    "vit": Network(40, pretraining=VIT),
+}  # fmt: skip
+GOALS = {
+    ("seen kinds, new strengths: classifier, forward", "compare/accuracy_vs_classifier_backprop"): 1.0,
+    ("unseen kinds: classifier, forward", "compare/accuracy_vs_classifier_backprop"): 0.0,
+    ("unseen kinds: no labels, ours", "compare/accuracy_vs_tent"): 0.0,
+    ("seen kinds, new strengths: no labels, ours", "compare/accuracy_vs_tent"): 0.0,
+    ("vit, unseen kinds: no labels, ours", "compare/accuracy_vs_foa"): 0.0,
+    ("vit, seen kinds, new strengths: no labels, ours", "compare/accuracy_vs_foa"): 0.0,
+}
 
 
-def grids() -> dict[str, list[tuple[str, Method]]]:
-    """The settings that validation tasks choose from, the cheaper first, by the name of the method."""
-    alone = Forward(STAY, HEAD)
-    mixes = [(f"mix={mix}", Matching(mix, 0.0)) for mix in MIXES]
-    descents = [(f"lr={lr} steps={steps}", Descent("adam", lr, steps)) for steps, lr in product(STEPS, RATES)]
-    tent = {"match": Matching(1.0, 0.0), "diversity": 0.0, "statistics": 0.0, "checked": False}
-    return {
-        "pretrained, head": [("", HeadOnly(HEAD))],
-        "pretrained, norms, head": [(said, Pretrained(alone, match)) for said, match in mixes],
-        "start, head": [("", alone)],
-        "forward": [
-            (f"k={k} steps={steps}", Forward(GaussNewton(steps), HEAD, k))
-            for steps, k in product((1, 2), (2, 4, 8))
-        ],
-        "backprop": [(said, Backprop(solver, HEAD)) for said, solver in descents],
-        "no labels, as it is": [("", Pretrained(followed(adapts=False)))],
-        "no labels, norms": [
-            (said, Pretrained(followed(solver=STAY, match=match, checked=False))) for said, match in mixes
-        ],
-        "no labels, tent": [
-            (said, Pretrained(followed(solver=solver, subspace=False, **tent))) for said, solver in descents
-        ],
-        "no labels, ours": [
-            (f"mix={mix} statistics={s}", followed(solver=GaussNewton(), match=Matching(mix), statistics=s))
-            for s, mix in product((0.0, 1.0), (0.5, 1.0))
-        ],
-    }
-
-
-def smaller(method: Method) -> Method:
-    """With a classifier of two examples a class."""
-    inside = method.method if isinstance(method, Pretrained) else method
-    if not isinstance(inside, Followed):
-        return method
-    inside = replace(inside, examples=2)
-    return replace(method, method=inside) if isinstance(method, Pretrained) else inside
-
-
-def tasks_of(source: Cifar100, part: str) -> Conditions:
-    return Conditions(
-        source, support_split="validation" if part == "validation" else "test", kinds=part, queries=10
+def adapter_for(name: str, network: Network, folder: Path) -> FewShotAdapter:
+    """Shipped, or made by the commands that a user would type, unless that has been done."""
+    if not network.pretraining:
+        return adapt.load("conv4_cifar100_conditions")
+    backbone, output = (
+        folder / f"{name.replace(', ', '_').replace(' ', '_')}{end}" for end in ("", "_adapter")
     )
+    made = ["tracking=none", f"hydra.run.dir={output}.run"]
+    if not (backbone / "backbone.json").exists():
+        command_line(
+            ["experiment=pretrain_cifar100", *network.pretraining, f"output={backbone}", *made], quick=False
+        )
+    if not (output / "adapter_config.json").exists():
+        how = [f"backbone.name={backbone}", f"meta.steps={network.steps}", f"output={output}"]
+        command_line(["experiment=meta_conditions", *how, *made], quick=False)
+    return adapt.load(output)
+
+
+def tasks_of(source: Cifar100, part: str, shots: int = 2) -> Conditions:
+    """With ``shots`` labels a class, of 40 photographs at most those without."""
+    support = "validation" if part == "validation" else "test"
+    return Conditions(source, shots=shots, support_split=support, kinds=part, queries=10)
 
 
 def measured(
@@ -132,8 +109,9 @@ def measured(
             task={"source": tasks.source.name, "ways": len(tasks.class_names), "shots": tasks.shots},
             tasks=number,
             device=torch.device("cpu"),
-            memory=False,
             environment=environment(torch.device("cpu")),
+            checkpoint=path.with_suffix(".jsonl"),
+            memory=number > CHOOSING,
             progress=progress(path.stem),
         )
         write_json(path, result.to_dict())
@@ -145,7 +123,8 @@ def chosen(
 ) -> dict[str, tuple[str, Method]]:
     """Of every method the first setting within a tenth of a point of the best on validation tasks."""
     found = {}
-    for name, grid in grids().items():
+    matched = any(isinstance(module, FrozenBatchNorm) for module in adapter.backbone.modules())
+    for name, grid in grids(matched).items():
         said, method = grid[0]
         if len(grid) > 1 and not quick:
             result = measured(folder / f"validation, {name}.json", dict(grid), tasks, adapter, CHOOSING)
@@ -158,51 +137,80 @@ def chosen(
 
 
 def rows_of(case: str, result: Comparison, notes: Mapping[str, str], tasks: Conditions) -> Iterator[Row]:
-    """Every method; with labels against heads and backprop, without against the classifier as it is and Tent;
-    of ours without labels the kind on which it does worst."""
+    """Every method; with labels against heads and backprop, without against the classifier as it is and its
+    rivals; of ours without labels the kind on which it does worst."""
     methods = result.methods
     for name, method in methods.items():
         shown = f"{case}: {name}"
         yield Row.of(shown, "eval/accuracy", method.mean_score.times(100), "%", note=notes[name])
         yield Row.cost(shown, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n)
         yield Row.cost(shown, "cost/forward_equivalents", method.forward_equivalents, n=1)
-        free = name.startswith("no labels")
-        others = FREE if free else TAUGHT
-        for other in others:
+        if method.peak_mb is not None:
+            yield Row.cost(shown, "memory/peak_mb", method.peak_mb, "MB", n=1)
+        for other in FREE if name.startswith("no labels") else (*GIVEN, "no labels, norms"):
             if other != name and other in methods:
                 said = other.removeprefix("no labels, ").replace(", ", "_").replace(" ", "_")
                 metric = f"compare/accuracy_vs_{said}"
                 gap = result.difference(method, methods[other]).times(100)
                 yield Row.of(shown, metric, gap, "points", goal=GOALS.get((shown, metric)))
-    ours, source = (np.array(methods[f"no labels, {name}"].score) for name in ("ours", "as it is"))
+    if "no labels, ours" in methods:
+        yield _worst(case, result, tasks)
+
+
+def _worst(case: str, result: Comparison, tasks: Conditions) -> Row:
+    ours, source = (np.array(result.methods[f"no labels, {name}"].score) for name in ("ours", "as it is"))
     kinds: dict[str, list[float]] = {}
     for index, gain in enumerate(100 * (ours - source)):
         for kind in tasks.episode(index).meta.parameters:
             kinds.setdefault(kind, []).append(gain)
     worst = min(kinds, key=lambda kind: float(np.mean(kinds[kind])))
-    least = float(np.mean(kinds[worst]))
-    yield Row(
-        f"{case}: no labels, ours", "worst kind", least, "points", n=len(kinds[worst]), goal=0.0, note=worst
-    )
+    least, n = float(np.mean(kinds[worst])), len(kinds[worst])
+    return Row(f"{case}: no labels, ours", "worst kind", least, "points", n=n, goal=0.0, note=worst)
+
+
+def of_network(name: str, network: Network, source: Cifar100, folder: Path, *, quick: bool) -> Iterator[Row]:
+    """The rows of one network."""
+    adapter = adapter_for(name, network, folder)
+    kept = folder / name
+    found = chosen(kept, tasks_of(source, "validation"), adapter, quick=quick)
+    notes = {method: said for method, (said, _) in found.items()}
+    prefix = "" if name == "conv4" else f"{name}, "
+    for shots in (2, *(() if quick else network.more)):
+        methods = {
+            it: method
+            for it, (_, method) in found.items()
+            if shots == 2 or it in (*LABELLED, "no labels, norms")
+        }
+        for case, part in CASES.items():
+            tasks = replace(tasks_of(source, part, shots), queries=2 if quick else 10)
+            labels = "" if shots == 2 else f"{shots} label{'s' * (shots > 1)}, "
+            result = measured(
+                kept / f"{part}, {shots}.json",
+                smaller(methods) if quick else methods,
+                tasks,
+                adapter,
+                1 if quick else network.tasks,
+            )
+            yield from rows_of(f"{labels}{prefix}{case}", result, notes, tasks)
 
 
 def main() -> None:
-    arguments = options(__doc__).parse_args()
+    parser = options(
+        __doc__, names=f"networks, of {'; '.join(NETWORKS)}", train="make networks and adapters only"
+    )
+    arguments = parser.parse_args()
     keep_freed_memory()
     os.environ.setdefault("ADAPT_DATA", str(data_root()))  # where the other benchmarks look, too
-    adapter, source = adapt.load(ADAPTER), Cifar100()
     folder, quick = folder_of("conditions", arguments), arguments.quick
-    choosing = tasks_of(source, "validation")
-    found = chosen(folder, choosing, adapter, quick=quick)
-    rows: list[Row] = []
-    for case, part in CASES.items():
-        tasks = replace(tasks_of(source, part), queries=2 if quick else 10)
-        methods = {name: method for name, (_, method) in found.items()}
-        if quick:
-            methods = {name: smaller(method) for name, method in methods.items()}
-        result = measured(folder / f"{part}.json", methods, tasks, adapter, 1 if quick else TASKS)
-        rows += rows_of(case, result, {name: said for name, (said, _) in found.items()}, tasks)
-    report("conditions", rows, arguments)
+    names = ["conv4"] if quick else arguments.names or [*NETWORKS]
+    if arguments.train:
+        for name in names:
+            adapter_for(name, NETWORKS[name], folder)
+        return
+    found = [
+        row for name in names for row in of_network(name, NETWORKS[name], Cifar100(), folder, quick=quick)
+    ]
+    report("conditions", found, arguments)
 
 
 if __name__ == "__main__":
