@@ -43,12 +43,12 @@ CHOOSING = 30
 @dataclass(frozen=True)
 class Network:
     """Tasks of every case, labels of a class beside two, how it is pretrained (nothing: it ships), and how
-    many steps its directions are learned for."""
+    its directions are learned."""
 
     tasks: int
     more: tuple[int, ...] = ()
     pretraining: tuple[str, ...] = ()
-    steps: int = 100
+    meta: tuple[str, ...] = ("meta.steps=100",)
 
 
 RESNET = ("backbone=resnet12_untrained", "backbone.width=16", "backbone.channels=3")
@@ -58,7 +58,9 @@ VIT = (
 NETWORKS = {
     "conv4": Network(100, (1, 5)),
     "resnet12, batch norm": Network(40, pretraining=RESNET),
-    "resnet12, group norm": Network(40, pretraining=(*RESNET, "backbone.norm=group")),
+    "resnet12, group norm": Network(
+        40, pretraining=(*RESNET, "backbone.norm=group"), meta=("meta.steps=100", "match=none")
+    ),
     "vit": Network(40, pretraining=VIT),
 }  # fmt: skip
 GOALS = {
@@ -84,7 +86,7 @@ def adapter_for(name: str, network: Network, folder: Path) -> FewShotAdapter:
             ["experiment=pretrain_cifar100", *network.pretraining, f"output={backbone}", *made], quick=False
         )
     if not (output / "adapter_config.json").exists():
-        how = [f"backbone.name={backbone}", f"meta.steps={network.steps}", f"output={output}"]
+        how = [f"backbone.name={backbone}", *network.meta, f"output={output}"]
         command_line(["experiment=meta_conditions", *how, *made], quick=False)
     return adapt.load(output)
 

@@ -94,11 +94,13 @@ others one of five-shot tasks. `trained` rows differ from `head` in their starti
 on validation tasks is marked; test tasks were measured once. Differences are paired by task.""",
     "conditions": """\
 CIFAR-100's 20 coarse classes under one or two of CIFAR-C's corruptions, the same for 40 support photographs
-and the queries of a task. `pretrained` rows, and those without labels but ours, use nothing that was
-meta-learned; `start` is the meta-learned φ₀ whose norms follow the support, with a logistic head. Without
-labels the classifier is one of a thousand clean training photographs. Settings are chosen on validation
-kinds, which no meta-training saw; test tasks were measured once. Differences are paired by task, in points.
-`worst kind` is the mean over the tasks that a kind is part of, of the kind for which it is least.""",
+(two of a class, unless said otherwise) and the queries of a task. `head` rows fit a head to the support;
+`classifier` rows and those without labels keep one of a thousand clean training photographs. `forward` and
+`ours` move along meta-learned directions, all others in all of FiLM; `norms` have the statistics of the
+support, or, in networks with layer or group norms, channel means as on clean photographs. FOA is the learning
+rule alone, on FiLM in place of a prompt. Settings are chosen on validation kinds, which no meta-training saw;
+test tasks were measured once. Differences are paired by task, in points. `worst kind` is the mean over the
+tasks that a kind is part of, of the kind for which it is least.""",
     "selection": """\
 Tasks of glyph classes that neither pretraining nor meta-training uses, drawn as in meta-training. Every
 method has at most nine settings on the same tasks; chosen is the cheapest within a tenth of a point of the

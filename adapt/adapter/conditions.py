@@ -29,6 +29,7 @@ from adapt.inner import GaussNewton, Solver, Trace
 from adapt.inner.semi_supervised import SemiSupervised
 from adapt.precision import outside_autocast
 from adapt.spaces import Subspace
+from adapt.spaces.statistics import Means, channel_means
 
 __all__ = ["Source", "source_of", "under_conditions"]
 
@@ -40,10 +41,12 @@ WORSE = "not adapted: what half of the examples asked for did not help the other
 
 
 class Source(NamedTuple):
-    """Mean and deviation of each feature over examples like those that a head was fitted to ``[D]``."""
+    """Mean and deviation of each feature over examples like those that a head was fitted to ``[D]``, and of
+    norms without statistics of their own the mean of every channel, by their names."""
 
     centre: Tensor
     spread: Tensor
+    means: Means
 
 
 class _There(NamedTuple):
@@ -79,7 +82,8 @@ def under_conditions(
     loss = replace(loss or SemiSupervised(), classes=task.outputs)
     solve = GaussNewton(steps=3) if solver is None else solver
     start = adapter.state._replace(origin=adapter.state.origin + adapter.subspace.move(task.z))
-    outputs = _outputs(task, source)
+    known = None if source is None else source if isinstance(source, Source) else source_of(task, source)
+    outputs = _outputs(task, known)
 
     def at(state: AdapterState, part: Tensor) -> Callable[[Tensor], Tensor]:
         features = features_of(adapter.backbone, adapter.space, state, part, adapter.rows)
@@ -88,7 +92,8 @@ def under_conditions(
     def arrive(rows: slice) -> _There:
         part, state = examples[rows], start
         if match is not None:
-            state = matched_state(match, adapter.backbone, adapter.space, start, part)
+            means = None if known is None else known.means
+            state = matched_state(match, adapter.backbone, adapter.space, start, part, means)
         z, trace = solve(at(state, part), targets[rows], loss, state.learned)
         passes = trace.forward_equivalents + (match is not None)
         return _There(state, z, trace.losses, passes * len(part) / n)
@@ -144,18 +149,21 @@ def _examples(
 
 def source_of(task: TaskRecord, x: Examples) -> Source:
     """What :func:`followed` has to know of examples ``x`` like those that the head was fitted to."""
+    adapter = task.adapter
+    phi = adapter.state.origin + adapter.subspace.move(task.z)
     with torch.no_grad():
-        known = call(task.adapter.backbone, task.parameters, task.adapter.examples(x))
-    spread = known.std(0)
-    return Source(
-        known.mean(0), torch.where(spread > 1e-3 * spread.max(), spread, spread.max().clamp(min=1e-12))
-    )
+        examples = adapter.examples(x)
+        features = call(adapter.backbone, task.parameters, examples)
+        means = channel_means(adapter.backbone, adapter.space, phi, examples)
+    spread = features.std(0)
+    least = spread.max().clamp(min=1e-12)
+    return Source(features.mean(0), torch.where(spread > 1e-3 * least, spread, least), means)
 
 
-def _outputs(task: TaskRecord, source: Examples | Source | None) -> Callable[[Tensor], Tensor]:
+def _outputs(task: TaskRecord, source: Source | None) -> Callable[[Tensor], Tensor]:
     """Features → logits, and behind them features in units of those of the source, if any of it are given."""
     head, state = task.adapter.head, task.head_state
     if source is None:
         return lambda features: head.logits(state, features)
-    centre, spread = source if isinstance(source, Source) else source_of(task, source)
+    centre, spread, _ = source
     return lambda features: torch.cat([head.logits(state, features), (features - centre) / spread], -1)

@@ -206,7 +206,8 @@ class FittedTask(TaskRecord):
             unlabelled: further examples of the same conditions, without labels.
             source: examples like those that the head was fitted to, unlabelled; features then stay where they
                 were on these. What is needed of them: :meth:`source`.
-            match: how far norms follow the statistics of the examples besides; None: not.
+            match: how far norms follow the statistics of the examples besides; None: not. Layer and group
+                norms have none: their channels follow those of ``source``.
             solver: None: three Gauss–Newton steps.
             loss: the weights of its parts; None: as they are in :class:`adapt.inner.SemiSupervised`.
             checked: whether half of the examples must help the other half; if not, it costs one fit.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adapt.adapter.state import AdapterState
 from adapt.checks import between, check_settings, least
 from adapt.spaces import Space
-from adapt.spaces.statistics import statistics_move
+from adapt.spaces.statistics import Means, statistics_move
 
 __all__ = ["Matching", "matched_state"]
 
@@ -49,15 +49,21 @@ class Matching:
 
 
 def matched_state(
-    matching: Matching, backbone: nn.Module, space: Space, state: AdapterState, x: Tensor
+    matching: Matching,
+    backbone: nn.Module,
+    space: Space,
+    state: AdapterState,
+    x: Tensor,
+    means: Means | None = None,
 ) -> AdapterState:
     """``state`` with its start matched to ``x [n, …]``, and a direction behind its own for every group in
-    which that is a move. Differentiable in ``state``, vmappable.
+    which that is a move. ``means``: of the channels of norms that are no batch norms, on examples of before.
+    Differentiable in ``state``, vmappable.
 
     Raises:
-        AdaptError: the space moves no frozen batch norm.
+        AdaptError: the space moves no frozen batch norm, nor a norm that there is a mean of.
     """
-    move = statistics_move(backbone, space, state.origin, x)  # [P]
+    move = statistics_move(backbone, space, state.origin, x, means)  # [P]
     origin = state.origin + matching.mix * move
     if state.basis.ndim == 1 or not matching.deviation:  # every number moves by itself already, or none does
         return state._replace(origin=origin)

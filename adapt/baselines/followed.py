@@ -91,7 +91,7 @@ class _Following:
         if support.classes not in self.known:
             x, y = self.pool(support.classes, most=self.method.examples)
             task = self.adapter.fit(x, y)
-            needed = self.method.adapts and self.method.loss.statistics > 0
+            needed = self.method.adapts and (self.method.loss.statistics > 0 or self.method.match is not None)
             self.known[support.classes] = task, task.source(x) if needed else None
 
     def __call__(self, support: Support, watch: Watch) -> Predictor:

@@ -1,13 +1,21 @@
 """Where the norms of a network would stand if their statistics were those of some examples.
 
-    γ' = γ √((σ² + ε) / (σ_x² + ε)) ,   β' = β + γ (μ − μ_x) / √(σ_x² + ε) ,   Δ(x) = φ' − φ
+    batch norm:     γ' = γ √((σ² + ε) / (σ_x² + ε)) ,   β' = β + γ (μ − μ_x) / √(σ_x² + ε)
+    other norms:    β' = β + m − m_x
+    Δ(x) = φ' − φ
 
 With μ_x and σ_x², mean and variance of every channel over the examples x, the frozen norm at γ', β' computes
 what batch norm in training mode computes at γ, β. Schneider et al. (2020), *Improving Robustness against
 Common Corruptions by Covariate Shift Adaptation*, equations 1 and 2; Nado et al. (2020), *Evaluating
 Prediction-Time Batch Normalization for Robustness under Covariate Shift*. It needs no labels and one pass.
+
+Layer and group norms take their statistics from each example, and know none of others. What a change of
+conditions leaves in them is a shift of the means of channels, m_x: they are moved to m, the means over
+examples of before, as features are by Niu et al. (2024), *Test-Time Model Adaptation with Only Forward
+Passes*, equation 7.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,18 +27,40 @@ from adapt.errors import AdaptError
 from adapt.forward.kernels import ONE_AT_A_TIME
 from adapt.precision import wide
 from adapt.spaces.base import Space
+from adapt.spaces.roles import is_norm
 
-__all__ = ["statistics_move"]
+__all__ = ["Means", "channel_means", "statistics_move"]
+
+#: m of every norm that is no batch norm, ``[C]``, by its name.
+Means = Mapping[str, Tensor]
 
 
-def statistics_move(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor) -> Tensor:
+def channel_means(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor) -> dict[str, Tensor]:
+    """m of every norm but batch norms whose shift ``space`` moves, over ``x [n, …]``: what
+    :func:`statistics_move` has to know of examples of before."""
+    found: dict[str, Tensor] = {}
+    norms = _others(backbone, space)
+    hooks = [norm.register_forward_hook(_noting(name, found)) for name, norm in norms.items()]
+    try:
+        call(backbone, space.parameters(phi), inputs_for(backbone, x))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def statistics_move(
+    backbone: nn.Module, space: Space, phi: Tensor, x: Tensor, means: Means | None = None
+) -> Tensor:
     """Δ ``[P]``, by which φ moves so that the frozen batch norms of ``space`` have the statistics of
-    ``x [n, …]``; 0 for all other numbers. Differentiable in φ, vmappable.
+    ``x [n, …]``, and of other norms the channels the ``means`` of before, if they are given; 0 for all other
+    numbers. Differentiable in φ, vmappable.
 
     A norm sees what the ones before it make with their new statistics, as in a network in training mode.
 
     Raises:
-        AdaptError: the space moves neither scale nor shift of a frozen batch norm.
+        AdaptError: the space moves neither scale nor shift of a frozen batch norm, nor a norm that there is
+            a mean of.
 
     Example:
         >>> from adapt.backbones import Conv4
@@ -41,26 +71,72 @@ def statistics_move(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor) -
         >>> bool(call(network, space.parameters(moved), x).isfinite().all())
         True
     """
-    norms = {
-        name: module
+    found: dict[str, Tensor] = {}
+    hooks: dict[nn.Module, Any] = {
+        module: _matching(name, found)
         for name, module in backbone.named_modules()
         if isinstance(module, FrozenBatchNorm) and {f"{name}.weight", f"{name}.bias"} & set(space.shapes)
     }
-    if not norms:
+    for name, norm in _others(backbone, space).items():
+        if means is not None and name in means:
+            hooks[norm] = _shifting(name, means[name], found)
+    if not hooks:
         raise AdaptError(
             f"space '{space.name}' moves no frozen batch norm, whose statistics could be matched: use "
-            "space=film, and adapt.backbones.freeze_batch_norm"
+            "space=film, and adapt.backbones.freeze_batch_norm; other norms follow in task.fit with a source"
         )
-    found: dict[str, Tensor] = {}
     with ONE_AT_A_TIME:
-        hooks = [norm.register_forward_hook(_matching(name, found)) for name, norm in norms.items()]
+        handles = [norm.register_forward_hook(hook) for norm, hook in hooks.items()]
         try:
             call(backbone, space.parameters(phi), inputs_for(backbone, x))
         finally:
-            for hook in hooks:
-                hook.remove()
+            for handle in handles:
+                handle.remove()
     there = {name: found.get(name, own) for name, own in space.tensors(phi).items()}
     return torch.cat([value.reshape(-1).to(phi.dtype) for value in there.values()]) - phi
+
+
+def _others(backbone: nn.Module, space: Space) -> dict[str, nn.Module]:
+    """Layer and group norms of the network, and others like them, whose shift the space moves."""
+    return {
+        name: module
+        for name, module in backbone.named_modules()
+        if is_norm(module) and not isinstance(module, FrozenBatchNorm) and f"{name}.bias" in space.shapes
+    }
+
+
+def _over(norm: nn.Module, y: Tensor) -> tuple[tuple[int, ...], list[int]]:
+    """The axes of ``y`` that are no channels, and the shape of a number for each channel."""
+    channels = _bias(norm).numel()
+    axis = y.ndim - 1 if y.shape[-1] == channels and not isinstance(norm, nn.GroupNorm) else 1
+    return tuple(i for i in range(y.ndim) if i != axis), [channels if i == axis else 1 for i in range(y.ndim)]
+
+
+def _bias(norm: nn.Module) -> Tensor:
+    """Its shift: no parameter while a network is called with others."""
+    return norm.bias  # type: ignore[return-value]
+
+
+def _noting(name: str, found: dict[str, Tensor]) -> Any:
+    """A hook that writes down the mean of every channel."""
+
+    def note(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> None:
+        found[name] = wide(y).mean(_over(norm, y)[0])
+
+    return note
+
+
+def _shifting(name: str, mean: Tensor, found: dict[str, Tensor]) -> Any:
+    """A hook that shifts every channel to ``mean [C]``, and writes down the shift with which the norm would
+    do the same."""
+
+    def shift(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        over, shape = _over(norm, y)
+        move = mean - wide(y).mean(over)
+        found[f"{name}.bias"] = wide(_bias(norm)) + move
+        return y + move.to(y.dtype).view(shape)
+
+    return shift
 
 
 def _matching(name: str, found: dict[str, Tensor]) -> Any:

@@ -77,27 +77,28 @@ def followed(
 
 def grids(matched: bool) -> dict[str, Grid]:
     """By the name of the method, the cheaper settings first. ``matched``: the network has norms with
-    statistics that can be matched; without, nothing does that."""
-    norms = NORMS if matched else None
-    mixes = [(f"mix={mix}", Matching(mix, 0.0)) for mix in MIXES] if matched else []
-    own = [(f"mix={mix}", Matching(mix)) for mix in (0.5, 1.0)] if matched else [("", None)]
+    statistics of their own, which need no source; heads of a task have none to match others."""
+    mixes = [(f"mix={mix}", Matching(mix, 0.0)) for mix in MIXES]
+    own = [(f"mix={mix}", Matching(mix)) for mix in (0.5, 1.0)]
     source = Followed(HEAD, adapts=False)
-    bases = [("", source), *([("norms", followed(STAY))] if matched else [])]
+    bases = [("", source), ("norms", followed(STAY))]
     found: dict[str, Grid] = {
         "head": [("", Pretrained(Forward(STAY, HEAD)))],
-        "head and norms": [(said, Pretrained(Forward(STAY, HEAD), match)) for said, match in mixes],
+        "head and norms": [
+            (said, Pretrained(Forward(STAY, HEAD), match)) for said, match in mixes if matched
+        ],
         "forward, head": [(f"k={k}", Forward(GaussNewton(), HEAD, k)) for k in (2, 4, 8)],
         "backprop, head": [(said, Backprop(solver, HEAD)) for said, solver in descents()],
         "classifier, forward": [
             (f"{said} steps={steps}".strip(), followed(GaussNewton(steps), match, labels=True, ours=True))
             for (said, match), steps in product(own, (1, 2))
         ],
-        "classifier, backprop": [(said, followed(solver, norms, labels=True)) for said, solver in descents()],
+        "classifier, backprop": [(said, followed(solver, labels=True)) for said, solver in descents()],
         "no labels, as it is": [("", source)],
         "no labels, norms": [(said, followed(STAY, match)) for said, match in mixes],
-        "no labels, tent": [(said, followed(solver, norms)) for said, solver in descents()],
+        "no labels, tent": [(said, followed(solver)) for said, solver in descents()],
         "no labels, eata": [
-            (said, followed(solver, norms, SemiSupervised(0.0, 0.0, 0.4))) for said, solver in descents()
+            (said, followed(solver, loss=SemiSupervised(0.0, 0.0, 0.4))) for said, solver in descents()
         ],
         "no labels, t3a": [
             (f"{said} M={most}".strip(), T3A(base, most)) for (said, base), most in product(bases, (1, 5))
@@ -109,7 +110,7 @@ def grids(matched: bool) -> dict[str, Grid]:
             (f"σ={sigma} generations={n}", followed(CmaEs(28, n, sigma), None, SemiSupervised(0.0, 1.0)))
             for n, sigma in product((1, 3), (0.03, 0.1))
         ],
-        "no labels, spsa": [(f"lr={lr}", followed(Descent("adam", lr, 10, SPSA(4)), norms)) for lr in RATES],
+        "no labels, spsa": [(f"lr={lr}", followed(Descent("adam", lr, 10, SPSA(4)))) for lr in RATES],
         "no labels, ours": [
             (f"{said} statistics={s}".strip(), followed(None, match, SemiSupervised(1.0, s), ours=True))
             for s, (said, match) in product((0.0, 1.0), own)

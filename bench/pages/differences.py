@@ -49,9 +49,9 @@ CASES = (
         "compare/forward_minus_this_accuracy", "a logistic head",
     ),
     Case(
-        "conditions, a few labels", "a head with `match=norms`", CONDITIONS,
-        "unseen kinds: pretrained, norms, head", "compare/accuracy_vs_pretrained_head",
-        "a head on pretrained features",
+        "conditions, a few labels", "`task.fit(x, y)`", CONDITIONS, "unseen kinds: classifier, forward",
+        "compare/accuracy_vs_classifier_backprop", "backpropagation through all of the space, same "
+        "classifier",
     ),
     Case(
         "conditions, no labels", "`task.fit(x)`", CONDITIONS, "unseen kinds: no labels, ours",
