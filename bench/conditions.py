@@ -59,7 +59,7 @@ NETWORKS = {
     "conv4": Network(100, (1, 5)),
     "resnet12, batch norm": Network(40, pretraining=RESNET),
     "resnet12, group norm": Network(
-        40, pretraining=(*RESNET, "backbone.norm=group"), meta=("meta.steps=100", "match=none")
+        40, pretraining=(*RESNET, "backbone.norm=group"), meta=("meta.steps=100", "match=null")
     ),
     "vit": Network(40, pretraining=VIT),
 }  # fmt: skip
