@@ -75,6 +75,11 @@ def under_conditions(
         raise AdaptError(
             "values have no classes that stay: go on with partial_fit(x, y), or fit the adapter anew"
         )
+    if not isinstance(loss, SemiSupervised | None):
+        raise AdaptError(f"loss is a {type(loss).__name__}: give an adapt.inner.SemiSupervised, or None")
+    adapter.replace(
+        match=match, solver=adapter.solver if solver is None else solver
+    )  # or it says what they are
     examples, targets = _examples(task, x, y, unlabelled)
     n = len(examples)
     if checked and n < FEWEST:
@@ -135,24 +140,28 @@ def _examples(
     """All examples ``[n, …]``, and for each the row of its class among the task's, or zeros ``[n, C]``."""
     adapter, classes = task.adapter, len(task.classes_)
     x, y = parts_of(x, ordered=False) if y is None and is_loader(x) else paired(x, y)
-    examples = adapter.examples(x)
+    further = None if unlabelled is None else adapter.examples(unlabelled, fewest=0)
+    examples = adapter.examples(x, fewest=1 if further is None or not len(further) else 0)
     targets = task.z.new_zeros(len(examples), classes)
-    if y is not None:
+    if y is not None and len(examples):
         why = "the classes of a task stay; fit the adapter anew to learn others"
         place = torch.as_tensor(no_other(y, len(examples), task.classes_, why), device=targets.device)
         targets = one_hot(place, classes, targets.dtype)
-    if unlabelled is None:
+    if further is None or not len(further):
         return examples, targets
-    further = adapter.examples(unlabelled)
+    if not len(examples):
+        return further, targets.new_zeros(len(further), classes)
     return torch.cat([examples, further]), torch.cat([targets, targets.new_zeros(len(further), classes)])
 
 
 def source_of(task: TaskRecord, x: Examples) -> Source:
-    """What :func:`followed` has to know of examples ``x`` like those that the head was fitted to."""
+    """What :func:`under_conditions` has to know of examples ``x`` like those that the head was fitted to."""
     adapter = task.adapter
     phi = adapter.state.origin + adapter.subspace.move(task.z)
     with torch.no_grad():
         examples = adapter.examples(x)
+        if len(examples) < FEWEST:
+            raise AdaptError(f"source: of {len(examples)} examples nothing is known; give {FEWEST} or more")
         features = call(adapter.backbone, task.parameters, examples)
         means = channel_means(adapter.backbone, adapter.space, phi, examples)
     spread = features.std(0)
@@ -166,4 +175,14 @@ def _outputs(task: TaskRecord, source: Source | None) -> Callable[[Tensor], Tens
     if source is None:
         return lambda features: head.logits(state, features)
     centre, spread, _ = source
-    return lambda features: torch.cat([head.logits(state, features), (features - centre) / spread], -1)
+
+    def outputs(features: Tensor) -> Tensor:
+        if features.shape[-1] != len(centre):
+            raise AdaptError(
+                f"source is of {len(centre)} features, of which this network has {features.shape[-1]}: make "
+                "it "
+                "with task.source(x)"
+            )
+        return torch.cat([head.logits(state, features), (features - centre) / spread], -1)
+
+    return outputs

@@ -198,6 +198,7 @@ class FittedTask(TaskRecord):
         as it is; z moves so that labels are right, and of examples without labels so that the classifier is
         sure of each and not of one class for all. Where what half of the examples ask for does not help the
         other half, the task stays as it was, and ``trace.choice`` says so. Costs two fits, and three passes.
+        The task that comes back keeps no examples and no posterior.
 
         Args:
             x: four examples or more, ``unlabelled`` ones counted (with fewer, nothing happens). Without

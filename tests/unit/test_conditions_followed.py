@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import adapt
 from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, FittedTask, Matching, initial_state
+from adapt.adapter.conditions import Source
 from adapt.backbones import FrozenBatchNorm
 from adapt.forward.estimators import Reverse
 from adapt.heads import Logistic
@@ -147,6 +148,12 @@ def test_further_examples_without_labels_help_a_few_with(task: FittedTask) -> No
     torch.testing.assert_close(task.fit(unnamed).z, task.fit(dimmed(more)).z)
 
 
+def test_none_of_a_kind_is_as_if_it_were_not_there(task: FittedTask) -> None:
+    (x, y), (more, _) = clusters(8, 2), clusters(12, 4)
+    torch.testing.assert_close(task.fit(x, y, unlabelled=more[:0]).z, task.fit(x, y).z)
+    torch.testing.assert_close(task.fit(x[:0], y[:0], unlabelled=more).z, task.fit(more).z)
+
+
 def test_where_nothing_has_changed_little_does(task: FittedTask) -> None:
     (x, _), (new, y) = clusters(60, 2), clusters(300, 3)
     assert right(task.fit(x, match=Matching()), new, y) > right(task, new, y) - 0.02
@@ -193,5 +200,15 @@ def test_what_cannot_be_done_says_so(task: FittedTask) -> None:
         task.fit(clusters(2, 2)[0], ["a", "d"])
     with pytest.raises(AdaptError, match="one label per example"):
         task.fit(clusters(3, 2)[0], ["a", "b"])
+    x, other = clusters(9, 2)[0], clusters(9, 3)[0]
+    for wrong, why in (
+        ({"loss": CrossEntropy()}, r"loss is a CrossEntropy: give an adapt\.inner\.SemiSupervised"),
+        ({"match": "norms"}, r"match is 'norms': give an adapt\.adapter\.Matching"),
+        ({"solver": 5}, "solver is 5, which is no solver"),
+        ({"source": other[:3]}, "source: of 3 examples nothing is known"),
+        ({"source": Source(torch.zeros(5), torch.ones(5), {})}, "source is of 5 features"),
+    ):
+        with pytest.raises(AdaptError, match=why):
+            task.fit(x, **wrong)  # type: ignore[arg-type]
     with pytest.raises(AdaptError, match=r"loss\.diversity"):
         task.fit(clusters(9, 2)[0], loss=SemiSupervised(diversity=-1.0))
