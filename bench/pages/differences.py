@@ -50,7 +50,7 @@ CASES = (
     ),
     Case(
         "conditions, a few labels", "`task.fit(x, y)`", CONDITIONS, "unseen kinds: classifier, forward",
-        "compare/accuracy_vs_classifier_backprop", "backpropagation through all of the space, same "
+        "compare/accuracy_vs_head_and_norms", "backpropagation through all of the space, same "
         "classifier",
     ),
     Case(
