@@ -50,8 +50,7 @@ CASES = (
     ),
     Case(
         "conditions, a few labels", "`task.fit(x, y)`", CONDITIONS, "unseen kinds: classifier, forward",
-        "compare/accuracy_vs_head_and_norms", "backpropagation through all of the space, same "
-        "classifier",
+        "compare/accuracy_vs_head_and_norms", "a head on the labels, whose norms follow",
     ),
     Case(
         "conditions, no labels", "`task.fit(x)`", CONDITIONS, "unseen kinds: no labels, ours",
