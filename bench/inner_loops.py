@@ -87,7 +87,8 @@ def rows(name: str, result: Comparison, settings: Mapping[str, str]) -> Iterator
         yield Row.of(case, "eval/accuracy", score, "%", note=note)
         yield Row.cost(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n)
         yield Row.cost(case, "cost/forward_equivalents", method.forward_equivalents)
-        yield Row.cost(case, "memory/peak_mb", method.peak_mb, "MB")
+        if method.peak_mb is not None:
+            yield Row.cost(case, "memory/peak_mb", method.peak_mb, "MB")
         for other, metric in ((backprop, "compare/accuracy_vs_backprop"), (head, "compare/accuracy_vs_head")):
             if method is not other:
                 yield Row.of(case, metric, result.difference(method, other).times(100), "points")
@@ -115,7 +116,7 @@ def run(name: str, *, quick: bool, train: bool, cache: Path, device: torch.devic
         shown=f"{name}: test tasks",
         number=2 if quick else TEST_TASKS[name],
         device=device,
-        memory=True,
+        memory=not quick,
     )
     settings = {method: winner(found[method]) for method in GRIDS}
     inference = Row.cost(name, "memory/inference_mb", inference_megabytes(chosen, device), "MB")
