@@ -11,6 +11,7 @@ from statistics import median
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from adapt.compare import measure
 from adapt.compare.measure import ProcessPeak
@@ -104,6 +105,26 @@ def test_a_system_that_does_not_let_the_peak_be_reset(monkeypatch: pytest.Monkey
 def test_a_failure_inside_is_not_swallowed(way: str) -> None:
     with pytest.raises(ZeroDivisionError):
         peak(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_operations_are_those_that_torch_counts(inference: bool) -> None:
+    convolution, x = torch.nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8)
+    attended = torch.randn(2, 2, 5, 4)
+
+    def work() -> None:
+        torch.nn.functional.linear(convolution(x).flatten(2), torch.randn(7, 36), torch.randn(7))
+        torch.nn.functional.scaled_dot_product_attention(attended, attended, attended)
+        torch.einsum("nchw,dc->ndhw", x, torch.randn(5, 3))
+        if not inference:
+            torch.func.vmap(torch.func.grad(lambda w: (w @ w.T).sum()))(torch.randn(3, 4, 4))
+            torch.func.jvp(lambda w: w @ w, (torch.ones(4, 4),), (torch.ones(4, 4),))
+            convolution(x).sum().backward()
+
+    with torch.inference_mode(inference), FlopCounterMode(display=False) as counter:
+        work()
+    with torch.inference_mode(inference):
+        assert measure.count_flops(work) == counter.get_total_flops() > 0
 
 
 def test_counting_waits_for_no_compiler_and_digits_for_no_scikit_learn() -> None:
