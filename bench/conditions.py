@@ -92,7 +92,7 @@ def adapter_for(name: str, network: Network, folder: Path) -> FewShotAdapter:
 
 
 def tasks_of(source: Cifar100, part: str, shots: int = 2) -> Conditions:
-    """With ``shots`` labels a class, of 40 photographs at most those without."""
+    """With ``shots`` labelled photographs of a class, in every method's support."""
     support = "validation" if part == "validation" else "test"
     return Conditions(source, shots=shots, support_split=support, kinds=part, queries=10)
 

@@ -77,15 +77,13 @@ def under_conditions(
         )
     if not isinstance(loss, SemiSupervised | None):
         raise AdaptError(f"loss is a {type(loss).__name__}: give an adapt.inner.SemiSupervised, or None")
-    adapter.replace(
-        match=match, solver=adapter.solver if solver is None else solver
-    )  # or it says what they are
+    solve = GaussNewton(steps=3) if solver is None else solver
+    adapter.replace(match=match, solver=solve)  # or it says what they are
     examples, targets = _examples(task, x, y, unlabelled)
     n = len(examples)
     if checked and n < FEWEST:
         return replace(task, trace=Trace(task.z.new_zeros(0), 0.0, FEW))
     loss = replace(loss or SemiSupervised(), classes=task.outputs)
-    solve = GaussNewton(steps=3) if solver is None else solver
     start = adapter.state._replace(origin=adapter.state.origin + adapter.subspace.move(task.z))
     known = None if source is None else source if isinstance(source, Source) else source_of(task, source)
     outputs = _outputs(task, known)
@@ -179,9 +177,8 @@ def _outputs(task: TaskRecord, source: Source | None) -> Callable[[Tensor], Tens
     def outputs(features: Tensor) -> Tensor:
         if features.shape[-1] != len(centre):
             raise AdaptError(
-                f"source is of {len(centre)} features, of which this network has {features.shape[-1]}: make "
-                "it "
-                "with task.source(x)"
+                f"source is of {len(centre)} features, of which this network has {features.shape[-1]}: "
+                "make it with task.source(x)"
             )
         return torch.cat([head.logits(state, features), (features - centre) / spread], -1)
 

@@ -40,6 +40,8 @@ def channel_means(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor) -> 
     :func:`statistics_move` has to know of examples of before."""
     found: dict[str, Tensor] = {}
     norms = _others(backbone, space)
+    if not norms:
+        return found
     hooks = [norm.register_forward_hook(_noting(name, found)) for name, norm in norms.items()]
     try:
         call(backbone, space.parameters(phi), inputs_for(backbone, x))

@@ -172,17 +172,15 @@ def _automatic(result: Result) -> str:
     ]
     lines = []
     for case in dict.fromkeys(case.split(": ")[0] for case, _ in rows):
-        auto, errors = (
-            f"{case}: auto",
-            [rows[f"{case}: {name}", "eval/mse"] for name in ("forward", "start, not moved")],
-        )
+        always, never = (rows[f"{case}: {name}", "eval/mse"] for name in ("forward", "start, not moved"))
+        auto = f"{case}: auto"
         gap = rows[auto, "compare/mse_minus_forward"]
         lines.append(
             [
                 case,
-                *(f"{error['value']:.4g}{_half(error, '.2g')}" for error in errors[:1]),
+                f"{always['value']:.4g}{_half(always, '.2g')}",
                 f"{gap['value']:+.1g}{_half(gap, '.1g')}",
-                *(f"{error['value']:.4g}{_half(error, '.2g')}" for error in errors[1:]),
+                f"{never['value']:.4g}{_half(never, '.2g')}",
                 f"{rows[auto, 'time/adapt_ratio']['value']:.1f}",
                 _plain(rows[auto, "cost/forward_equivalents"]),
             ]
