@@ -21,7 +21,7 @@ from adapt.adapter import Context, FewShotAdapter, Method
 from adapt.app.environment import environment
 from adapt.app.progress import progress
 from adapt.app.stages.pools import pool_from
-from adapt.backbones import FrozenBatchNorm
+from adapt.backbones import FrozenBatchNorm, load_backbone
 from adapt.compare import Comparison, compare
 from adapt.files import read_json, write_json
 from adapt.memory import keep_freed_memory
@@ -88,7 +88,7 @@ def adapter_for(name: str, network: Network, folder: Path) -> FewShotAdapter:
     if not (output / "adapter_config.json").exists():
         how = [f"backbone.name={backbone}", *network.meta, f"output={output}"]
         command_line(["experiment=meta_conditions", *how, *made], quick=False)
-    return adapt.load(output)
+    return adapt.load(output, backbone=load_backbone(backbone)[0])
 
 
 def tasks_of(source: Cifar100, part: str, shots: int = 2) -> Conditions:

@@ -31,6 +31,10 @@ from .meta_dataset import MetaDataset
 from .mixture import Combined, Mixture
 from .outside import auroc
 from .own_tasks import own_tasks
+from .physics.cart_pole import CartPole
+from .physics.lotka_volterra import LotkaVolterra
+from .physics.pendulum import Pendulum
+from .physics.selkov import Selkov
 from .regression.series import SeriesFile
 from .regression.sinusoid import Sinusoid
 from .regression.vehicle_dynamics import VehicleDynamics
@@ -53,6 +57,7 @@ from .views import WithViews, views_of
 SOURCES: dict[str, Callable[..., AnySource]] = {
     "banking77": Banking77,
     "breast_cancer": BreastCancer,
+    "cart_pole": CartPole,
     "cifar100": Cifar100,
     "cifar_fs": CifarFS,
     "clinc150": Clinc150,
@@ -66,8 +71,11 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "gtsrb_light": GTSRBLight,
     "hugging_face": hugging_face,
     "image_folder": ImageFolder,
+    "lotka_volterra": LotkaVolterra,
     "omniglot": Omniglot,
     "omniglot_drawers": OmniglotDrawers,
+    "pendulum": Pendulum,
+    "selkov": Selkov,
     "series_file": SeriesFile,
     "sinusoid": Sinusoid,
     "table_file": table_file,

@@ -17,6 +17,7 @@ from adapt.backbones.own import own, ready
 from adapt.backbones.prefix import FrozenPrefix
 from adapt.backbones.ranges import Pictures, pictures_of
 from adapt.backbones.resnet12 import ResNet12
+from adapt.backbones.rollout import Rollout
 from adapt.backbones.rows import by_rows
 from adapt.backbones.structure import check_structure, device_of, duplicate
 from adapt.backbones.texts import Texts
@@ -33,6 +34,7 @@ __all__ = [
     "Mlp",
     "Pictures",
     "ResNet12",
+    "Rollout",
     "Texts",
     "Tokenise",
     "ViT",

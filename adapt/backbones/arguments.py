@@ -14,6 +14,7 @@ from adapt.checks import (
     DEPTH,
     MOST,
     SEED,
+    STEPS,
     Number,
     between,
     check_setting,
@@ -85,6 +86,11 @@ COMMON: Mapping[str, Rule] = {
     "max_tokens": number(least(1, "at least one token is needed", ceiling=10**6)),
     "waves": number(Number(least=0, whole=True, ceiling=MOST)),
     "length": number(positive("a length is positive")),
+    "points": number(least(1, ceiling=STEPS)),
+    "interval": number(positive("a time is positive")),
+    "controls": number(least(0, ceiling=DEPTH)),
+    "substeps": number(least(1, ceiling=DEPTH)),
+    "angles": number(list_of(Number(least=0, whole=True, ceiling=DEPTH))),
 }
 SHARE = number(between(0, 1))
 

@@ -62,6 +62,8 @@ def load_backbone(name: str | os.PathLike[str], **settings: Any) -> tuple[nn.Mod
     ``conv4_glyphs``                        ships with the package
     ``my/folder``                           with ``backbone.json``, as :func:`save_backbone` writes it
     ``mlp:1-40-40-1``, ``mlp:6-64-3:tanh``  a multilayer perceptron, initialised by its name
+    ``rollout:2-64-64-2:tanh``              a vector field followed through time, see
+                                            ``adapt/backbones/rollout.py``
     ``columns:4``                           a table's columns, see ``adapt/backbones/columns.py``
     ``timm:mobilenetv2_100``                see ``adapt/backbones/from_timm.py``
     ``torchvision:resnet18``                see ``adapt/backbones/from_torchvision.py``

@@ -66,7 +66,7 @@ def _named(family: str, name: str, weights: Any) -> bool:
         return kept and _of_hub(name.removeprefix("hf-hub:"))
     if family == "hf":
         return kept and (name in MODEL_PACKAGES or _of_hub(name))
-    return kept and (family == "mlp" or not {":", "/", "\\"} & {*name})
+    return kept and (family not in WITH_WEIGHTS or not {":", "/", "\\"} & {*name})
 
 
 def _of_hub(name: str) -> bool:

@@ -16,7 +16,7 @@ from adapt.backbones.built import Built
 from adapt.checks import MOST, SEED, Number, check_setting, list_of
 from adapt.errors import AdaptError
 
-__all__ = ["Mlp", "from_sizes"]
+__all__ = ["Mlp", "from_sizes", "sizes_of"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -63,11 +63,22 @@ def from_sizes(name: str) -> Built:
     Raises:
         AdaptError: no such sizes or activation.
     """
+    layers, activation = sizes_of("mlp", name)
+    network = Mlp(layers, activation)
+    arguments = {"sizes": list(layers), "activation": activation}
+    return Built(network, (layers[0],), arguments=arguments)
+
+
+def sizes_of(family: str, name: str) -> tuple[tuple[int, ...], str]:
+    """Sizes and activation that ``name`` says, of a backbone ``family:name``.
+
+    Raises:
+        AdaptError: no such sizes.
+    """
     sizes, _, activation = name.partition(":")
     try:
-        layers = tuple(int(size) for size in sizes.split("-"))
+        return tuple(int(size) for size in sizes.split("-")), activation or "relu"
     except ValueError:
-        raise AdaptError(f"backbone 'mlp:{name}': write the layers' sizes as in mlp:1-40-40-1") from None
-    network = Mlp(layers, activation or "relu")
-    arguments = {"sizes": list(layers), "activation": activation or "relu"}
-    return Built(network, (layers[0],), arguments=arguments)
+        raise AdaptError(
+            f"backbone '{family}:{name}': write the layers' sizes as in {family}:1-40-40-1"
+        ) from None

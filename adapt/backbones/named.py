@@ -22,6 +22,7 @@ from adapt.backbones.frozen import frozen
 from adapt.backbones.info import BackboneInfo, remember
 from adapt.backbones.mlp import from_sizes
 from adapt.backbones.packaged import check_packaged
+from adapt.backbones.rollout import from_field
 from adapt.budget import counted
 from adapt.errors import AdaptError
 
@@ -31,6 +32,7 @@ FAMILIES: dict[str, Callable[..., Built]] = {
     "columns": from_columns,
     "hf": from_transformers,
     "mlp": from_sizes,
+    "rollout": from_field,
     "timm": from_timm,
     "torchvision": from_torchvision,
 }

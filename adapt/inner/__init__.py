@@ -1,6 +1,7 @@
 """Inner solvers: from a task's support set to z."""
 
 from adapt.inner.auto import Auto
+from adapt.inner.continuation import Continuation
 from adapt.inner.descent import Descent
 from adapt.inner.gauss_newton import GaussNewton
 from adapt.inner.linearised import Linearised
@@ -11,6 +12,7 @@ from adapt.inner.solver import Learned, Model, Solver, Trace, plain
 #: Every solver, by the name that saved adapters have for it: a new one is a file, a row here, and a config.
 SOLVERS: dict[str, type[Solver]] = {
     "auto": Auto,
+    "continuation": Continuation,
     "descent": Descent,
     "gauss_newton": GaussNewton,
     "linearised": Linearised,

@@ -21,13 +21,12 @@ from adapt.errors import AdaptError
 __all__ = ["BASES", "GRADIENTS", "MetaTraining"]
 
 GRADIENTS = ("exact", "first_order", "reptile")
-BASES = ("gradients", "displacements", "random", "identity")
+BASES = ("gradients", "displacements", "auto_decoder", "random", "identity")
 #: What must be at least 1, and its ceiling.
 COUNTS = {
     "k": WIDTH,
     "basis_tasks": TASKS,
     "basis_steps": STEPS,
-    "steps": TRAINING,
     "tasks_per_step": WIDTH,
     "validate_every": MOST,
     "validation_tasks": TASKS,
@@ -42,17 +41,20 @@ class MetaTraining:
     Args:
         k: directions of the basis.
         basis: where the first basis comes from: ``gradients`` (singular vectors of task gradients),
-            ``displacements`` (of what tasks move when all of φ descends), ``random``, or ``identity`` (every
-            parameter moves by itself, k = P: MAML).
+            ``displacements`` (of what tasks move when all of φ descends), ``auto_decoder`` (φ₀, U and a z of
+            every task, solved for together), ``random``, or ``identity`` (every parameter moves by itself,
+            k = P: MAML).
         basis_tasks: tasks that make the first basis.
-        basis_steps, basis_lr: of the Adam descent that makes ``displacements``.
+        basis_steps, basis_lr: of the Adam descent that makes ``displacements``; of Gauss–Newton for
+            ``auto_decoder``, which has no learning rate.
+        horizon: share of the outputs, in the order of time, that ``auto_decoder`` begins with.
         radius: length of the first basis, see :mod:`adapt.meta.start`.
         moves: pattern of the names of the parameters that a task may move; φ₀ is learned for all.
         gradient: ``exact`` (through the solver), ``first_order`` (z* taken for a constant) or ``reptile``.
         learn: fields of the adapter's state that are trained; the gradient of ``first_order`` reaches φ₀ and
             U only.
         nested: sizes of which every step draws one, to train the first so many directions only.
-        steps: outer steps, of ``tasks_per_step`` tasks each.
+        steps: outer steps, of ``tasks_per_step`` tasks each; 0 keeps the first basis as it is.
         distinct_tasks: how many training tasks there are; they are kept in memory, and come round again
             (0 = new ones in every step).
         lr: of Adam on φ₀ and U (their natural unit is 1, a norm's scale); scalars and logarithms move ten
@@ -73,6 +75,7 @@ class MetaTraining:
     basis_tasks: int = 100
     basis_steps: int = 10
     basis_lr: float = 0.01
+    horizon: float = 1.0
     radius: float = 1.0
     moves: str = "*"
     gradient: str = "exact"
@@ -100,6 +103,8 @@ class MetaTraining:
             "meta",
             **counts,
             **rates,
+            steps=least(0, ceiling=TRAINING),
+            horizon=Number(above=0, most=1, why="a share of the outputs"),
             nested=list_of(Number(whole=True, ceiling=WIDTH)),  # becomes a tuple, as well
             classifier=least(0, "a number of examples, or 0 for a head of every task"),
             distinct_tasks=least(0, ceiling=TASKS),

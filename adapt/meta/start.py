@@ -3,6 +3,7 @@
     gradients      G = [∇ℓ_1(φ₀) … ∇ℓ_T(φ₀)]ᵀ = A Σ Vᵀ ,       U = r · rms(φ₀) · V_k Σ_k / σ_1
     displacements  D = [φ_1* − φ₀ … φ_T* − φ₀]ᵀ , d̄ their mean,
                    D − 1 d̄ᵀ = A Σ Vᵀ ,   φ₀ ← φ₀ + d̄ ,        U = r · V_k Σ_k / √T
+    auto_decoder   φ₀, U and z_1 … z_T that explain the tasks together, see adapt/meta/auto_decoder.py
     random         UᵀU = r² I
     identity       U = r · I , as a vector; no prior
 
@@ -26,6 +27,7 @@ from adapt.adapter.state import AdapterState, identity_state, initial_state
 from adapt.backbones import examples_for
 from adapt.errors import AdaptError
 from adapt.inner import Descent, Learned, Loss, Model, Solver, Trace
+from adapt.meta.auto_decoder import auto_decoder_basis
 from adapt.meta.query import targets_of
 from adapt.meta.settings import MetaTraining
 from adapt.spaces import Space
@@ -47,8 +49,7 @@ def initial_basis(
     *,
     seed: int = 0,
 ) -> AdapterState:
-    """The state that ``settings`` ask for; ``episodes`` are looked at for ``gradients`` and ``displacements``
-    only."""
+    """The state that ``settings`` ask for; ``episodes`` are not looked at for ``random`` and ``identity``."""
     mask = movable(space, settings.moves)
     if settings.basis == "identity":
         return identity_state(space)._replace(basis=settings.radius * mask)
@@ -58,6 +59,19 @@ def initial_basis(
         orthonormal = torch.linalg.qr(masked(drawn.to(mask), mask))[0]
         return initial_state(space.initial.clone(), masked(settings.radius * orthonormal, mask))
     k, radius = settings.k, settings.radius
+    if settings.basis == "auto_decoder":
+        return auto_decoder_basis(
+            backbone,
+            space,
+            episodes,
+            k,
+            settings.basis_steps,
+            radius=radius,
+            scale=float(_scale(space)),
+            horizon=settings.horizon,
+            mask=mask,
+            seed=seed,
+        )
     if settings.basis == "gradients":
         return task_gradient_basis(backbone, space, episodes, k, problem=problem, radius=radius, mask=mask)
     solver = Descent(steps=settings.basis_steps, lr=settings.basis_lr)

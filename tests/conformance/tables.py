@@ -52,6 +52,7 @@ from adapt.forward.estimators import (
 from adapt.heads import Direct, Head, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge
 from adapt.inner import (
     Auto,
+    Continuation,
     Descent,
     GaussNewton,
     Linearised,
@@ -344,6 +345,9 @@ SOLVERS = {
 }
 SOLVERS |= {
     "gauss_newton": SolverRow(lambda steps: GaussNewton(steps), quadratic=1, convex=8, accuracy=1e-10),
+    "continuation": SolverRow(
+        lambda steps: Continuation((0.5, 1.0), (steps // 2, steps - steps // 2)), 1, 8, 1e-10
+    ),
     "sgd": SolverRow(lambda steps: Descent("sgd", 0.8, steps), quadratic=40, convex=80, accuracy=1e-6),
     "sgd, forward": SolverRow(lambda steps: Descent("sgd", 0.8, steps, Exact()), 40, 80, 1e-6),
     "momentum": SolverRow(lambda steps: Descent("momentum", 0.4, steps, momentum=0.5), 60, 120, 1e-6),

@@ -183,6 +183,20 @@ MINIATURES = {
     "meta_breast_cancer": Miniature((*SMALL_OUTER, "task.source.generated=2"), ADAPTER, runs=1),
     "meta_gridworld": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
     "meta_vehicle_dynamics": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
+    **{
+        f"meta_{system}": Miniature(
+            (
+                *SMALL_OUTER,
+                "meta.steps=0",
+                "meta.basis_steps=1",
+                "meta.basis_tasks=3",
+                "task.source.points=3",
+            ),
+            ADAPTER,
+            runs=1,
+        )
+        for system in ("lotka_volterra", "selkov", "pendulum")
+    },
     "meta_volatility": Miniature(SMALL_OUTER, ADAPTER, runs=1),
     "omniglot": Miniature(FEW_PUBLIC, COMPARISON, runs=7, public=True),
     "omniglot_from_glyphs": Miniature(FEW_PUBLIC[1:], COMPARISON, runs=7, public=True),
@@ -237,6 +251,7 @@ MINIATURES = {
         BACKBONE,
         runs=1,
     ),
+    "lotka_volterra": Miniature(("task.tasks=2", "method.backprop.solver.steps=1"), COMPARISON, runs=3),
     "sinusoid": Miniature(("task.tasks=2",), ERRORS, runs=4),
     "vehicle_dynamics": Miniature(("task.tasks=2",), COMPARISON, runs=4),
     "vehicle_stream": Miniature(

@@ -237,7 +237,7 @@ def test_mobilenet_of_the_data_root_knows_what_it_sees(data: Path) -> None:
         (
             "conv4_glyphs",
             {"size": 3},
-            r"'conv4_glyphs' takes no size: settings are for names .*hf:, mlp:, timm:",
+            r"'conv4_glyphs' takes no size: settings are for names .*hf:, mlp:, rollout:, timm:",
         ),
         ("keras:resnet", {}, r"'keras:resnet' is neither a folder nor a shipped artifact"),
     ],

@@ -83,7 +83,7 @@ def run_meta(config: DictConfig, session: Session) -> float:
             load_pyfunc()
         run.log_model(folder, config.register)
     console.print(
-        f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+        f"adapter written to {folder}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
     )
     session.metric = "mse" if train.regression else "accuracy"
     return metrics[f"validation/{session.metric}"]
