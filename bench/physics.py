@@ -80,7 +80,12 @@ GRIDS: dict[str, dict[str, Method]] = {
         f"adam lr={lr} steps=200": Finetune(lr, 200, max_tasks=COSTLY) for lr in (1e-3, 3e-3, 1e-2)
     },
 }
-OTHERS = {"maml": ("meta=maml", "inner=backprop"), "cavia": ("meta=cavia", "inner=cavia")}
+#: Trained through their own inner loops, for about as long as ours.
+OUTER = ("meta.steps=200", "meta.tasks_per_step=9")
+OTHERS = {
+    "maml": ("meta=maml", "inner=backprop", *OUTER),
+    "cavia": ("meta=cavia", "inner=cavia", "meta.moves=field.layers.0.bias", *OUTER),
+}
 
 
 @dataclass(frozen=True)
