@@ -30,8 +30,8 @@ INPUTS := pyproject.toml constraints.txt Makefile
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.stamp-run ## run the quickstart experiment (more overrides: ARGS="task.shots=1")
-	$(BIN)/python -m adapt experiment=quickstart $(ARGS)
+run: $(VENV)/.stamp-run ## run the two quickstart experiments (more overrides: ARGS="task.tasks=20")
+	OMP_NUM_THREADS=1 $(BIN)/python -m adapt -m name=quickstarts experiment=quickstart,quickstart_physics $(ARGS)
 
 # One thread each: two test processes with as many threads as there are cores are in each other's way. Three take as long
 # as two, on two cores.

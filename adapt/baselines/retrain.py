@@ -6,6 +6,11 @@ classes.
 What one does without a pretrained backbone. The support set is ignored: the pool, from which supports were
 drawn, holds far more. Accuracy is watched on the way, so that a comparison can say when it first reached that
 of an adapted model (time to accuracy), at no cost to its clock.
+
+    θ ← AdamW(∇ ½ Σ_i ‖y_i − f(x_i; θ)‖² / n)
+
+In a regression a task has no pool: what is given of it is all that there is, and the network's outputs are
+the predictions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,7 +57,6 @@ class Retrain:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            check_classes(support, "retrain")
             x, y = pool_of(context, support)
             x = examples_for(context.backbone, x)
             generator = torch.Generator().manual_seed(context.seed)
@@ -94,7 +98,8 @@ def train(
     generator: torch.Generator,
     watch: Watch,
 ) -> Predictor:
-    """Minimise the cross-entropy of ``network`` by AdamW with a one-cycle schedule.
+    """Minimise the cross-entropy of ``network``, or of values half the squared error, by AdamW with a
+    one-cycle schedule.
 
     Args:
         groups: parameters with their peak rates ``lr``.
@@ -106,7 +111,7 @@ def train(
     peaks = [group["lr"] for group in groups]
     schedule = one_cycle(optimizer, peaks, steps, training.pct_start)
     for step, rows in zip(range(1, steps + 1), _batches(len(x), training.batch, generator), strict=False):
-        loss = nn.functional.cross_entropy(plain_call(network.train(), x[rows]), y[rows])
+        loss = _loss(plain_call(network.train(), x[rows]), y[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -114,6 +119,12 @@ def train(
         if step % training.watch_every == 0:
             watch(partial(plain_call, network.eval()))
     return partial(plain_call, network.eval())
+
+
+def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point():
+        return 0.5 * (outputs - targets).square().sum(-1).mean()
+    return nn.functional.cross_entropy(outputs, targets)
 
 
 def check_classes(support: Support, method: str) -> None:
@@ -131,7 +142,7 @@ def check_classes(support: Support, method: str) -> None:
 
 def pool_of(context: Context, support: Support) -> tuple[Tensor, Tensor]:
     """All training examples of the task's classes."""
-    if support.whole:
+    if support.whole or support.regression:
         return support.x, support.y
     return context.pool(support.classes, support.reserved)
 
@@ -144,8 +155,8 @@ def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
 
 
 def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator) -> nn.Module:
-    """The backbone's architecture, randomly initialised, norms with batch statistics, and a linear layer on
-    top."""
+    """The backbone's architecture, randomly initialised, norms with batch statistics, and a linear layer for
+    ``ways`` classes on top (0: values, which are the network's own outputs)."""
     network = trained(_batch_norms(trainable_copy(backbone)))
     with torch.random.fork_rng(devices=[]):  # reset_parameters draws from the global generator
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
@@ -155,6 +166,8 @@ def _fresh(backbone: nn.Module, ways: int, x: Tensor, generator: torch.Generator
                 reset()
             else:
                 _reset(module)
+        if not ways:
+            return network.to(x.device)
         with torch.no_grad():
             features = plain_call(network.eval(), x[:1])
         linear = nn.Linear(features.shape[1], ways, device=x.device, dtype=features.dtype)

@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from adapt import AdaptError
 from adapt.adapter import Context, FewShotAdapter, Forward, Method, Predictor, Support, initial_state
-from adapt.backbones import Conv4, fingerprint
-from adapt.baselines import Backprop, Finetune, HeadOnly, Retrain
+from adapt.backbones import Conv4, fingerprint, plain_call
+from adapt.baselines import Backprop, Finetune, FinetuneAll, HeadOnly, Retrain
 from adapt.baselines.checkpointing import CheckpointedReverse, checkpointed, segments
 from adapt.compare.measure import peak_megabytes
 from adapt.forward.estimators import Exact, Reverse
@@ -299,7 +299,7 @@ def test_finetuning_a_regression_starts_from_the_learned_start() -> None:
         (HeadOnly(Direct()), 3, r"head=Direct takes the network's outputs \(8, 3\) for the targets \(8, 1\)"),
         (Finetune(), 3, r"head=Direct takes the network's outputs .*use a network with as many outputs"),
         (Backprop(), 1, r"head=Logistic classifies"),
-        (Retrain(), 1, r"retrain: a regression task has no classes.*leave retrain out of method="),
+        (FinetuneAll(), 1, r"finetune_all: a regression task has no classes.*leave finetune_all out"),
     ],
 )
 def test_what_makes_no_sense_in_regression_is_refused(method: Method, outputs: int, message: str) -> None:
@@ -309,6 +309,19 @@ def test_what_makes_no_sense_in_regression_is_refused(method: Method, outputs: i
 
 
 # --------------------------------------------------------------------------------- finetuning, retraining
+
+
+def test_retraining_on_values_begins_anew_and_learns_from_what_is_given() -> None:
+    context, support, x, _ = regression(1)
+    whole = error(
+        Retrain(epochs=400, batch=8, lr=0.01, weight_decay=0.0), context, support, support.x, support.y
+    )
+    assert whole < 0.05 * float(support.y.var())
+    barely = Retrain(epochs=1, batch=8, lr=1e-12).prepare(context)(support, lambda _: None)
+    assert not torch.allclose(barely(x), plain_call(context.adapter.backbone, x))  # other weights than ours
+    assert torch.equal(
+        barely(x), Retrain(epochs=1, batch=8, lr=1e-12).prepare(context)(support, lambda _: None)(x)
+    )
 
 
 def test_finetuning_starts_from_the_head_and_moves_everything(source: ArraySource, episode: Episode) -> None:

@@ -197,3 +197,16 @@ def test_what_an_earlier_sweep_left_in_the_folder_is_not_counted(tmp_path: Path)
     write_json(tmp_path / "2" / "comparison.json", comparison(0.9).to_dict())
 
     assert [one.number for one in read_jobs(tmp_path, SWEEP)] == [0]
+
+
+def test_different_experiments_are_told_one_by_one_and_drawn_beside_each_other(tmp_path: Path) -> None:
+    kinds = {"classes": comparison(0.9), "physics": comparison(0.2, metric=MSE)}
+    for number, (name, found) in enumerate(kinds.items()):
+        job(tmp_path, number, f"experiment={name}", found=replace(found, experiment=name))
+    told = summary(tmp_path)
+    assert told.best is None  # an accuracy is no better than an error
+    assert "classes: Use forward" in told.text and "physics: Use forward" in told.text
+    drawn = [path.name for path in told.write(tmp_path)]
+    assert drawn == ["sweep.md", "error_against_seconds.svg", "error_against_seconds.png"]
+    shown = (tmp_path / "error_against_seconds.svg").read_text(encoding="utf-8")
+    assert shown.count("time to adapt to one task") >= 2 or "<path" in shown

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from adapt.app.stages.state import STATE, State
 from adapt.compare import Comparison
-from adapt.compare.figures import draw_all, interactive, save, score_against_shots
+from adapt.compare.figures import draw_all, errors_beside, interactive, save, score_against_shots
 from adapt.compare.markdown import comparison_markdown
 from adapt.compare.metric import METRICS, Metric
 from adapt.compare.pooled import pool
@@ -32,6 +32,8 @@ ROLES = ("retrain", "finetune", "backprop")
 CHOSEN_ON = "the tasks that it is measured on"
 #: So many failures are named in a line.
 SHOWN_FAILURES = 5
+#: So many experiments have room in one figure.
+MOST_BESIDE = 3
 #: Of a run's state, what sweep.json repeats.
 NOTED = ("status", "score", "metric", "run_id", "error")
 
@@ -185,6 +187,9 @@ class Summary:
                 yield f"{score[0].upper()}{score[1:]}."
             if best.comparison is not None:
                 yield verdict(best.comparison)
+        found = [setting.comparison for setting in self.settings if setting.comparison is not None]
+        if self.best is None:
+            yield from (f"{result.experiment}: {verdict(result)}" for result in found)
         if self.failed:
             yield f"{self.failures}."
 
@@ -306,7 +311,10 @@ class Summary:
 
 
 def draw(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
-    """The score against shots, if the comparisons differ in shots and in nothing else but seeds."""
+    """The score against shots, if the comparisons differ in shots and in nothing else but seeds; of a few
+    experiments, one run each, their errors against seconds beside each other."""
+    if 1 < len({result.experiment for result in comparisons}) == len(comparisons) <= MOST_BESIDE:
+        return save(errors_beside(comparisons), folder / "error_against_seconds")
     points = {(result.task.get("shots"), result.seed) for result in comparisons}
     metrics = {result.metric.name for result in comparisons}
     if len({shots for shots, _ in points}) < 2 or len(points) < len(comparisons) or len(metrics) > 1:

@@ -4,6 +4,7 @@ window), and one page of interactive ones.
 matplotlib and plotly are imported when something is drawn.
 """
 
+from adapt.compare.figures.beside import errors_beside
 from adapt.compare.figures.break_even import break_even
 from adapt.compare.figures.draw import draw_all
 from adapt.compare.figures.interactive import interactive
@@ -19,6 +20,7 @@ __all__ = [
     "break_even",
     "draw_all",
     "empty_figure",
+    "errors_beside",
     "interactive",
     "mean_curve",
     "save",

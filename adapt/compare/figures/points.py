@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["score_against_memory", "score_against_seconds"]
+__all__ = ["score_against_memory", "score_against_seconds", "score_panel"]
 
 
 def score_against_seconds(comparison: Comparison) -> Figure:
@@ -30,23 +30,29 @@ def score_against_seconds(comparison: Comparison) -> Figure:
 
     A watched method also shows its mean score over time, as a line that ends at its point.
     """
+    with empty_figure() as (figure, axes):
+        points = score_panel(axes, comparison)
+        axes.set_title(title(comparison, size_text(comparison.task)))
+        label_points(figure, axes, comparison.metric, points)
+        return figure
+
+
+def score_panel(axes: Axes, comparison: Comparison) -> list[tuple[float, MethodResult]]:
+    """Draw :func:`score_against_seconds` into ``axes``, without title and names; returns the points."""
     metric, methods = comparison.metric, list(comparison.methods.values())
     curves = {method.name: mean_curve(method.curves) for method in methods if method.curves}
-    with empty_figure() as (figure, axes):
-        clock_axis(axes, "time to adapt to one task, median")
-        starts = [curve.seconds[0] for curve in curves.values() if curve.seconds[0] > 0]
-        axes.set_xlim(*log_range([*starts, *(method.adapt_seconds for method in methods)]))
-        _score_range(axes, comparison, methods)
-        for method in methods:
-            if method.name in curves:
-                curve = curves[method.name]
-                shown = [metric.scale * value for value in curve.score]
-                axes.plot(curve.seconds, shown, color=COLOURS[method.role], lw=1.3, alpha=0.6, zorder=1)
-        points = [(method.adapt_seconds, method) for method in methods]
-        _draw_points(axes, comparison, points)
-        axes.set_title(title(comparison, size_text(comparison.task)))
-        label_points(figure, axes, metric, points)
-        return figure
+    clock_axis(axes, "time to adapt to one task, median")
+    starts = [curve.seconds[0] for curve in curves.values() if curve.seconds[0] > 0]
+    axes.set_xlim(*log_range([*starts, *(method.adapt_seconds for method in methods)]))
+    _score_range(axes, comparison, methods)
+    for method in methods:
+        if method.name in curves:
+            curve = curves[method.name]
+            shown = [metric.scale * value for value in curve.score]
+            axes.plot(curve.seconds, shown, color=COLOURS[method.role], lw=1.3, alpha=0.6, zorder=1)
+    points = [(method.adapt_seconds, method) for method in methods]
+    _draw_points(axes, comparison, points)
+    return points
 
 
 def score_against_memory(comparison: Comparison) -> Figure:
