@@ -8,7 +8,7 @@ transitions, with all weights fine-tuned on them, and with the true equations. E
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +34,13 @@ DEPENDS = (
     "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/inner", "adapt/meta", "adapt/spaces",
     "bench/lib/control.py", "tasks/physics",
 )  # fmt: skip
-STEPS, TRAJECTORIES = 200, 5
+STEPS, TRAJECTORIES = 200, (5, 1)
 SIZES, LAST = (4, 64, 64, 2), 1e-3
-OURS, TRUE = "adapted, forward", "the true equations"
+OURS, STILL, TRUE = "adapted, forward", "not adapted", "the true equations"
+
+
+#: Model -> returns and seconds, a number for every pendulum.
+Measured = dict[str, dict[str, list[float]]]
 
 
 class Equations(nn.Module):
@@ -87,9 +91,14 @@ def trained(field: nn.Module, x: Tensor, y: Tensor, steps: int, lr: float) -> nn
 
 
 def models(
-    adapter: FewShotAdapter, constants: Mapping[str, float], x: Tensor, y: Tensor, quick: bool
+    adapter: FewShotAdapter,
+    constants: Mapping[str, float],
+    x: Tensor,
+    y: Tensor,
+    left_out: Sequence[str],
+    quick: bool,
 ) -> Iterator[tuple[str, Simulator, float]]:
-    """Name, simulator, and seconds that it took to make."""
+    """Name, simulator, and seconds that it took to make, without those ``left_out``."""
     horizon, steps = Planner.horizon, 5 if quick else 3000
     copy = lambda: Mlp(SIZES, "tanh")  # noqa: E731
     origin = adapter.space.parameters(adapter.state.origin)
@@ -105,13 +114,14 @@ def models(
         return simulator(trained(field, x, y, steps, LAST), horizon)
 
     ways: dict[str, Callable[[], Simulator]] = {
-        "not adapted": lambda: simulator(copy(), horizon, origin),
+        STILL: lambda: simulator(copy(), horizon, origin),
         OURS: ours,
         "all weights, fine-tuned": tuned,
         "trained anew": lambda: simulator(trained(copy(), x, y, steps, 3 * LAST), horizon),
         TRUE: lambda: simulator(Equations(**constants), horizon),
     }
-    for name, make in ways.items():
+    for name in [name for name in ways if name not in left_out]:
+        make = ways[name]
         started = time.perf_counter()
         model = make()
         yield name, model, time.perf_counter() - started
@@ -131,19 +141,20 @@ def returned(
     return total
 
 
-def measured(adapter: FewShotAdapter, folder: Path, quick: bool) -> dict[str, dict[str, list[float]]]:
-    """Returns and seconds of every model on every pendulum; what has been measured is not measured again."""
+def measured(adapter: FewShotAdapter, given: int, folder: Path, quick: bool) -> Measured:
+    """Returns and seconds of every model on every pendulum, of which ``given`` trajectories are known; what
+    has been measured is not measured again, nor models that learn nothing with fewer trajectories."""
     source, one = Pendulum(), Pendulum(points=1)
     names = [*source.groups("test")][: 1 if quick else None]
-    found: dict[str, dict[str, list[float]]] = {}
-    for number in progress("pendulums")(range(len(names))):
-        path = folder / f"{number}.json"
+    found: Measured = {}
+    for number in progress(f"pendulums, {given} trajectories")(range(len(names))):
+        path = folder / f"{given}_{number}.json"
         if not path.exists():
             constants = source.constants(names[number])
-            drawn = source.sample(np.random.default_rng([7, number]), names[number], TRAJECTORIES, 1)
-            x, y = torch.from_numpy(drawn.support_x), torch.from_numpy(drawn.support_y)
-            results = {}
-            for name, model, seconds in models(adapter, constants, x, y, quick):
+            drawn = source.sample(np.random.default_rng([7, number]), names[number], max(TRAJECTORIES), 1)
+            x, y = torch.from_numpy(drawn.support_x)[:given], torch.from_numpy(drawn.support_y)[:given]
+            results, left_out = {}, () if given == TRAJECTORIES[0] else (STILL, TRUE)
+            for name, model, seconds in models(adapter, constants, x, y, left_out, quick):
                 with torch.no_grad():
                     score = returned(one, constants, model, 3 if quick else STEPS, number)
                 results[name] = [score, seconds]
@@ -155,11 +166,11 @@ def measured(adapter: FewShotAdapter, folder: Path, quick: bool) -> dict[str, di
     return found
 
 
-def rows_of(found: Mapping[str, Mapping[str, list[float]]]) -> Iterator[Row]:
-    """Every model's return, what it lacks of the true equations', and what making it took."""
-    ours = found[OURS]["returns"]
+def rows_of(given: int, found: Measured) -> Iterator[Row]:
+    """Every model's return, what ours has more of it, and what making it took."""
+    ours, transitions = found[OURS]["returns"], given * Pendulum().points
     for name, kept in found.items():
-        case = f"pendulum, 100 transitions: {name}"
+        case = f"pendulum, {transitions} transitions: {name}"
         yield Row.of(case, "return", mean_interval(kept["returns"]))
         yield Row.cost(case, "time/adapt_seconds", float(np.median(kept["seconds"])), "s", n=len(ours))
         if name != OURS:
@@ -180,7 +191,11 @@ def main() -> None:
             command_line(["experiment=meta_pendulum", *made], quick=False)
         adapter = adapt.load(learned)
     folder.mkdir(parents=True, exist_ok=True)
-    report("control", [*rows_of(measured(adapter, folder, quick))], arguments)
+    found: dict[int, Measured] = {}
+    for given in TRAJECTORIES:
+        still = {name: found[TRAJECTORIES[0]][name] for name in (STILL, TRUE)} if found else {}
+        found[given] = {**measured(adapter, given, folder, quick), **still}
+    report("control", [row for given, part in found.items() for row in rows_of(given, part)], arguments)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ SYSTEMS = {
     "selkov": System(Selkov(), 1),
     "pendulum": System(Pendulum(), 5),
 }
-CASES = {"new environments": "test", "environments learned from": "seen"}
+CASES = {"new environments": "test", "environments learned from": "seen", "more new environments": "wide"}
 RATES = (0.03, 0.1, 0.3)
 GRIDS: dict[str, dict[str, Method]] = {
     "start, not moved": {"": Forward(GaussNewton(steps=0), HEAD)},

@@ -25,11 +25,16 @@ from adapt.compare.verdict import verdict
 from adapt.files import read_json, write_text
 from bench.lib.age import without_ages
 from bench.lib.blocks import committed, reached
-from bench.lib.figures import adaptation_memory, memory_against_depth, training_curves
+from bench.lib.figures import (
+    adaptation_memory,
+    memory_against_depth,
+    memory_against_horizon,
+    training_curves,
+)
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import forward_mode, overhead, posterior, when
+from bench.pages import forward_mode, overhead, physics, posterior, when
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -41,6 +46,9 @@ TITLES = {
     "episodes": "Drawing episodes",
     "one_shot": "One shot: views of the only example of a class",
     "conditions": "The same classes under other conditions",
+    "conditions_networks": "The same classes under other conditions, other networks",
+    "physics": "Unknown physics: trajectories of new environments",
+    "control": "Control: a pendulum after a hundred transitions",
     "selection": "Choice of hyper-parameters on validation tasks",
 }
 EXPLANATIONS = {
@@ -101,6 +109,22 @@ support, or, in networks with layer or group norms, channel means as on clean ph
 rule alone, on FiLM in place of a prompt. Settings are chosen on validation kinds, which no meta-training saw;
 test tasks were measured once. Differences are paired by task, in points. `worst kind` is the mean over the
 tasks that a kind is part of, of the kind for which it is least.""",
+    "conditions_networks": """\
+The same tasks and methods with networks that were trained on the same clean photographs in minutes, and are
+weaker for it; fewer tasks.""",
+    "physics": """\
+Mean squared error of whole trajectories, from one of an environment that is new (pendulum: five). `forward`
+takes Gauss–Newton steps along the directions that the auto-decoder learned, `continuation` ten of them on
+ever more of the trajectory; `descent on z` is Adam by backpropagation along the same directions, as CoDA
+adapts its context; `all weights` fine-tunes the field from the same start; `maml` and `cavia` were
+meta-trained for themselves, for about as long; `the equations` are known to the last method, which fits their
+constants. Settings are chosen on validation environments. `compare/time_of_this` is the time of a method by
+that of ten steps of ours; `compare/time_to_the_same_error` that of descent until it explains the given
+trajectories as well as four steps do. Goals for the error are what CoDA reports (Kirchmeyer et al. 2022,
+table 1), which counts the given beginning of a trajectory as a point.""",
+    "control": """\
+A cross-entropy planner swings a pendulum up for ten seconds. Returns are those of Pendulum-v1 of gymnasium, 0
+at best; differences are paired by pendulum.""",
     "selection": """\
 Tasks of glyph classes that neither pretraining nor meta-training uses, drawn as in meta-training. Every
 method has at most nine settings on the same tasks; chosen is the cheapest within a tenth of a point of the
@@ -207,9 +231,11 @@ def _cell(row: Mapping[str, Any]) -> str:
     places = 2
     if 0 < abs(value) < 0.1 and unit not in ("%", "points"):
         digits = places = 4
+    kind = "g" if 0 < abs(value) < 1e-3 and unit == "" else "f"  # errors of any size
+    digits, places = (3, 2) if kind == "g" else (digits, places)
     text = (
-        f"{sign}{value:.{digits}f}"
-        + (f" ± {interval:.{places}f}" if interval is not None else "")
+        f"{sign}{value:.{digits}{kind}}"
+        + (f" ± {interval:.{places}{kind}}" if interval is not None else "")
         + f" {unit}"
     )
     extra = [f"n = {row['n']}"] if row["n"] else []
@@ -235,6 +261,8 @@ def figures() -> Iterable[Path]:
 def _forward_figures() -> Iterable[Path]:
     if (result := committed("memory")) is not None:
         yield from save(adaptation_memory(result), DOCS / "figures" / "adaptation_memory")
+    if (result := committed("physics")) is not None:
+        yield from save(memory_against_horizon(result), DOCS / "figures" / "horizon_memory")
     if (result := committed("forward_vs_backprop")) is not None:
         yield from save(training_curves(result), DOCS / "figures" / "forward_training")
         yield from save(memory_against_depth(result), DOCS / "figures" / "forward_memory")
@@ -247,7 +275,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (forward_mode, when, overhead, posterior):
+    for explained in (forward_mode, when, overhead, physics, posterior):
         pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():

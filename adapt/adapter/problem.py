@@ -7,6 +7,7 @@ with leave-one-out outputs of the support head (an example is no part of what it
 by adapting (``FewShotAdapter.fit``) and meta-training, so that both solve the same problem.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from adapt.adapter.state import AdapterState
 from adapt.backbones import by_rows
 from adapt.forward import pushforward
 from adapt.heads import Direct, Head, Logistic, Prototype
+from adapt.heads.base import is_concrete
 from adapt.heads.leave_one_out import fit_and_leave_out
 from adapt.inner import CrossEntropy, Loss, Model, Solver, Trace
 from adapt.precision import autocast_of
@@ -58,13 +60,27 @@ def features_of(
 ) -> Callable[[Tensor], Tensor]:
     """The function ``z [k] → features [n, D]`` of the backbone on ``x [n, …]``, its parameters at φ₀ + U z.
 
-    What does not depend on z is computed once, however often the function is called. At most ``rows``
+    What does not depend on z is computed once, however often the function is called, and tensors that no
+    direction moves carry no tangents. At most ``rows``
     examples go through the network at a time (None = all), see :mod:`adapt.backbones.rows`. The network runs
     under the ``torch.autocast`` that this is called in, whatever autocast the function is called in.
     """
     subspace, network = Subspace(space, state.origin, state.basis), by_rows(backbone, x, rows)
-    network = autocast_of(x.device).around(network)
-    return lambda z: network(subspace.parameters(z))
+    network, still = autocast_of(x.device).around(network), _still(space, state)
+    return lambda z: network(subspace.parameters(z) | still)
+
+
+def _still(space: Space, state: AdapterState) -> dict[str, Tensor]:
+    """The tensors, by name, of which U has no row that is not zero, at φ₀. While U is being learned, and
+    where the tensors are merged with others, there are none."""
+    basis = state.basis
+    if space.merge is not None or not is_concrete(basis) or basis.requires_grad:
+        return {}
+    sizes = [math.prod(shape) for shape in space.shapes.values()]
+    moved = basis.detach().reshape(len(basis), -1).any(1).split(sizes)
+    names = [name for name, rows in zip(space.shapes, moved, strict=True) if not rows.any()]
+    origin = space.tensors(state.origin) if names else {}
+    return {name: origin[name] for name in names}
 
 
 def model_of(

@@ -1,5 +1,5 @@
-"""Figures of ``bench/forward_vs_backprop.py`` and ``bench/memory.py``, from their JSON, in the style of
-``adapt/compare/figures``.
+"""Figures of ``bench/forward_vs_backprop.py``, ``bench/memory.py`` and ``bench/physics.py``, from their JSON,
+in the style of ``adapt/compare/figures``.
 
 matplotlib is imported by what draws, as there.
 """
@@ -17,7 +17,7 @@ from adapt.compare.verdict import seconds_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["adaptation_memory", "memory_against_depth", "training_curves"]
+__all__ = ["adaptation_memory", "memory_against_depth", "memory_against_horizon", "training_curves"]
 
 #: What is not backprop or the forward gradient itself, from the same palette (Okabe and Ito 2008).
 OTHERS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#332288", "#555555")
@@ -116,4 +116,29 @@ def memory_against_depth(result: Mapping[str, Any]) -> Figure:
         axes.set_yscale("log")
         axes.set_title("One gradient of all parameters, 64 digits")
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        return figure
+
+
+def memory_against_horizon(result: Mapping[str, Any]) -> Figure:
+    """Peak memory of one adaptation (MB, log) against the points of a trajectory (log)."""
+    lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in result["rows"]:
+        found = re.fullmatch(r"(\d+) points: (.+)", row["case"])
+        if found and row["metric"] == "memory/peak_mb":
+            lines[found[2]].append((int(found[1]), row["value"]))
+    colours = {"forward": COLOURS["forward"], "backprop": COLOURS["backprop"]}
+    with empty_figure() as (figure, axes):
+        for name, points in lines.items():
+            axes.plot(
+                *zip(*points, strict=True), marker="o", ms=4.5, color=colours.get(name, "0.5"), label=name
+            )
+        horizons = [points for points, _ in next(iter(lines.values()))]
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(horizons, [f"{points:,}" for points in horizons])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("points of a trajectory (log scale)")
+        axes.set_ylabel("peak memory, MB (log scale)")
+        axes.set_title("One adaptation along four directions, through a simulation")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
         return figure

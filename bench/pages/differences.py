@@ -49,6 +49,16 @@ CASES = (
         "compare/forward_minus_this_accuracy", "a logistic head",
     ),
     Case(
+        "constants of a system that is simulated", "`forward` through a roll-out", "physics",
+        "lotka_volterra, more new environments: all weights", "compare/mse_minus_forward",
+        "fine-tuning the whole field", "of squared error", True,
+    ),
+    Case(
+        "a body that is to be controlled", "`forward`, then plan", "control",
+        "pendulum, 100 transitions: trained anew", "compare/forward_minus_this_return",
+        "training a field anew on the same transitions", "of return",
+    ),
+    Case(
         "conditions, a few labels", "`task.fit(x, y)`", CONDITIONS, "unseen kinds: classifier, forward",
         "compare/accuracy_vs_head_and_norms", "a head on the labels, whose norms follow",
     ),

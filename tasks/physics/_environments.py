@@ -24,7 +24,7 @@ from tasks.source import Card, TaskError
 
 __all__ = ["Environments"]
 
-SPLITS = ("train", "validation", "test", "seen")
+SPLITS = ("train", "validation", "test", "seen", "wide")
 KEPT_SEED = 0  # fixed: which trajectories there are to learn from belongs to the source
 TOLERANCE = 1e-8  # relative, of the solver; far below what float32 holds
 
@@ -37,6 +37,7 @@ class Environments(ABC):
     Split ``train`` has ``kept`` trajectories of each of its environments, always the same. Those of
     ``validation`` and ``test``, other environments, are drawn anew for every task. ``seen`` is of the
     environments of ``train``: supports are the kept trajectories, if there are enough, queries are new.
+    ``wide`` has more new environments than ``test``, which is as small as others publish it.
 
     Args:
         points: T, moments of a trajectory after its beginning.

@@ -47,6 +47,11 @@ class CartPole(Environments):
         "train": {"mass": (0.1, 0.25, 0.4), "length": (0.35, 0.55, 0.75), "friction": (0.0, 0.5)},
         "validation": {"mass": (0.2, 0.42), "length": (0.5, 0.78), "friction": (0.2, 0.55)},
         "test": {"mass": (0.15, 0.45), "length": (0.45, 0.8), "friction": (0.1, 0.6)},
+        "wide": {
+            "mass": (0.08, 0.18, 0.3, 0.43),
+            "length": (0.4, 0.6, 0.7, 0.77),
+            "friction": (0.05, 0.3, 0.58),
+        },
     }
 
     def __init__(self, points: int = 20, kept: int = 4, noise: float = 0.0) -> None:

@@ -33,7 +33,7 @@ class LotkaVolterra(Environments):
     Example:
         >>> animals = LotkaVolterra()
         >>> animals.shape, animals.outputs, [len(animals.groups(split)) for split in animals.splits]
-        ((2,), 38, [9, 4, 4, 9])
+        ((2,), 38, [9, 4, 4, 9, 36])
     """
 
     interval: ClassVar[float] = 0.5
@@ -42,6 +42,7 @@ class LotkaVolterra(Environments):
         "train": {"beta": (0.5, 0.75, 1.0), "delta": (0.5, 0.75, 1.0)},
         "validation": {"beta": (0.875, 1.0625), "delta": (0.875, 1.0625)},
         "test": {"beta": (0.625, 1.125), "delta": (0.625, 1.125)},
+        "wide": {"beta": (0.45, 0.6, 0.7, 0.85, 0.95, 1.1), "delta": (0.45, 0.6, 0.7, 0.85, 0.95, 1.1)},
     }
 
     def __init__(self, points: int = 19, kept: int = 4, noise: float = 0.0) -> None:

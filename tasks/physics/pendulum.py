@@ -44,6 +44,11 @@ class Pendulum(Environments):
         "train": {"mass": (0.7, 1.0, 1.3), "length": (0.7, 1.0, 1.3), "friction": (0.0, 0.2)},
         "validation": {"mass": (0.85, 1.35), "length": (0.85, 1.35), "friction": (0.05, 0.22)},
         "test": {"mass": (0.8, 1.4), "length": (0.8, 1.4), "friction": (0.03, 0.25)},
+        "wide": {
+            "mass": (0.65, 0.9, 1.1, 1.38),
+            "length": (0.75, 0.95, 1.2, 1.38),
+            "friction": (0.02, 0.08, 0.24),
+        },
     }
 
     def __init__(self, points: int = 20, kept: int = 4, noise: float = 0.0) -> None:

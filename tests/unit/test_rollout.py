@@ -12,8 +12,10 @@ from torch import nn
 import adapt
 from adapt.adapter import FewShotAdapter
 from adapt.backbones import Mlp, Rollout, load_backbone
+from adapt.compare.measure import count_flops
 from adapt.errors import AdaptError
 from adapt.forward import pushforward
+from adapt.inner import GaussNewton
 
 
 class Linear(nn.Module):
@@ -116,3 +118,25 @@ def test_what_does_not_fit_is_refused(name: str, settings: dict[str, object], sa
 def test_an_example_of_another_width_is_refused() -> None:
     with pytest.raises(AdaptError, match="2 states with 1 controls for each of 3 intervals are 5"):
         Rollout(Mlp((3, 4, 2)), 2, 3, 0.5, controls=1)(torch.ones(1, 4))
+
+
+def test_tensors_that_no_direction_moves_carry_no_tangents() -> None:
+    adapter = adapt.load("rollout_lotka_volterra").replace(solver=GaussNewton(steps=2))
+    k, moved = adapter.state.k, "field.layers.4."
+    x, y = torch.ones(1, 2), torch.ones(1, 38)
+    with torch.no_grad():
+        ratio = count_flops(lambda: adapter.fit(x, y)) / count_flops(lambda: adapter.backbone(x))
+        # Two steps of 1 + k passes, of which the tangents skip what lies before the last layer but for the
+        # state, and a pass at the end.
+        assert ratio < 2 * (1 + k) + 3  # 19 with them
+        elsewhere = adapter.state.basis.clone()
+        elsewhere[0] = 1e-30  # moves, though by nothing: all of it is carried along
+        other = adapter.replace(state=adapter.state._replace(basis=elsewhere))
+        assert count_flops(lambda: other.fit(x, y)) > count_flops(lambda: adapter.fit(x, y))
+        assert torch.allclose(other.fit(x, y).z, adapter.fit(x, y).z, atol=1e-5)
+    rows = adapter.state.basis.any(1).split([value.numel() for value in adapter.backbone.parameters()])
+    names = [name for name, _ in adapter.backbone.named_parameters()]
+    assert [name for name, row in zip(names, rows, strict=True) if row.any()] == [
+        f"{moved}weight",
+        f"{moved}bias",
+    ]
