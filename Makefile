@@ -1,6 +1,6 @@
 # Two commands matter: `make run` (an experiment, end to end) and `make test` (every check that CI runs).
 #
-#   make run ARGS="task.shots=1"           Hydra overrides
+#   make run ARGS="seed=1"                 Hydra overrides, of both quickstarts
 #   make test PIP_FLAGS=--no-cache-dir     extra flags for every pip call
 #   make run PYTHON=python3.12             another interpreter for the virtual environment
 
@@ -30,7 +30,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.stamp-run ## run the two quickstart experiments (more overrides: ARGS="task.tasks=20")
+run: $(VENV)/.stamp-run ## run the two quickstart experiments (more overrides: ARGS="seed=1")
 	OMP_NUM_THREADS=1 $(BIN)/python -m adapt -m experiment=quickstart,quickstart_physics $(ARGS)
 
 # One thread each: two test processes with as many threads as there are cores are in each other's way. Three take as long

@@ -15,6 +15,7 @@ from typing import Any
 from adapt.compare import Comparison
 from adapt.compare.figures import (
     break_even,
+    errors_beside,
     save,
     score_against_seconds,
     score_against_shots,
@@ -39,6 +40,7 @@ from bench.pages import forward_mode, overhead, physics, posterior, when
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
     "time_to_accuracy": "Time to accuracy: when the others get as far as forward",
+    "time_to_error": "Time to error: trajectories of predators and prey",
     "vision": "Public images, inside a domain and across domains",
     "intents": "Intents: BANKING77 and CLINC150, all classes at once",
     "relations": "Relations in medical abstracts: FewRel 2.0",
@@ -67,6 +69,11 @@ is judged at every look, which nobody could do without the labels of the queries
 `time/to_target_failures` counts the tasks on which it never got there; its median is then a lower bound. A
 speed-up against retraining counts the time to that accuracy, the others the whole of their time. Break-even
 is the number of tasks after which meta-training has paid off against retraining each time.""",
+    "time_to_error": """\
+One trajectory of an environment that is new, and the error on sixteen others of it, each method as
+`experiment=quickstart_physics` has it, but for retraining, which goes on for eight times as long.
+Environments are those of split `wide`. `time/to_target_seconds` is when a method's error was first as small
+as that of `forward`.""",
     "vision": """\
 Each row is a start, a test and a method. Starts: `omniglot` and `cifar_fs` are conv4 networks trained on the
 training classes of that data set; `conv4` is the one that was trained on glyphs; `signs` and `elsewhere` are
@@ -253,6 +260,10 @@ def figures() -> Iterable[Path]:
     runs = _runs()
     if not runs:
         return
+    if (result := committed("time_to_error.runs")) is not None:
+        classes = next(run for run in runs if run.task["shots"] == 5)
+        both = [classes, Comparison.from_dict(result["runs"][0])]
+        yield from save(errors_beside(both), DOCS / "figures" / "error_against_seconds")
     first = next(r for r in runs if r.task["shots"] == 5 and any(m.curves for m in r.methods.values()))
     seconds = save(score_against_seconds(first), DOCS / "figures" / "digits_seconds")
     yield from [*seconds, *save(score_against_shots(runs), DOCS / "figures" / "digits_shots")]

@@ -6,10 +6,12 @@ interrupted one goes on where it was. A method that never got there on a task wi
 a failure: its median is then a lower bound.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from adapt.compare import Comparison, pool
 from adapt.compare.figures.numbers import Reached, break_even_of, reached, speedups_of
+from adapt.compare.metric import Metric
 from adapt.files import write_json
 from bench.lib.paths import RESULTS
 from bench.lib.record import Row, folder_of, options, report
@@ -40,13 +42,15 @@ def measure(seed: int, folder: Path, methods: str, quick: bool) -> Comparison:
     return measured(folder / f"seed-{seed}", [*settings, *(MINIATURE if quick else ())], quick=quick)
 
 
-def rows_of(run: Comparison) -> list[Row]:
+def rows_of(run: Comparison, goals: Mapping[tuple[str, str], float] | None = None) -> list[Row]:
     """Score, time and costs of every method, then how it stands against ours."""
-    rows = [row for found in reached(run) for row in _rows(found)]
+    rows = [row for found in reached(run) for row in _rows(found, run.metric)]
     if run.ours is None:
         return rows
     case = run.ours.name
-    rows += [bounded(case, f"speed-up against {other.name}", found) for other, found in speedups_of(run)]
+    rows += [
+        bounded(case, f"speed-up against {other.name}", found, goals) for other, found in speedups_of(run)
+    ]
     if (even := break_even_of(run)) is not None:
         note = "an upper bound: retraining did not always get there" if even.bound else ""
         metric = "compare/break_even_tasks"
@@ -55,15 +59,20 @@ def rows_of(run: Comparison) -> list[Row]:
     return rows
 
 
-def _rows(found: Reached) -> list[Row]:
+def _rows(found: Reached, metric: Metric) -> list[Row]:
     method, (median, low, high) = found.method, found.median
-    case, score, n = method.name, percent(method.mean_score), len(found.seconds)
+    case, score, n = method.name, method.mean_score, len(found.seconds)
     notes = [] if low is None else [f"{low:.3g} to {high:.3g} s"]
     if found.never:
         notes.append(f"a lower bound: {found.never} of {n} never")
     note = "; ".join(notes)
+    first = (
+        Row.of(case, "eval/accuracy", percent(score), "%")
+        if metric.share
+        else Row.cost(case, "eval/mse", score.mean, "", score.ci95, score.n)
+    )
     return [
-        Row.of(case, "eval/accuracy", score, "%"),
+        first,
         Row.cost(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n),
         Row.cost(case, "time/to_target_seconds", median, "s", n=n, note=note),
         Row.cost(case, "time/to_target_failures", found.never, "tasks", n=n),

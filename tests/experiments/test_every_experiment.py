@@ -252,6 +252,17 @@ MINIATURES = {
         runs=1,
     ),
     "lotka_volterra": Miniature(("task.tasks=2", "method.backprop.solver.steps=1"), COMPARISON, runs=3),
+    "quickstart_physics": Miniature(
+        (
+            "task.tasks=1",
+            "task.queries=1",
+            "method.backprop.solver.steps=1",
+            "method.finetune.steps=1",
+            "method.retrain.epochs=1",
+        ),
+        COMPARISON,
+        runs=5,
+    ),
     "sinusoid": Miniature(("task.tasks=2",), ERRORS, runs=4),
     "vehicle_dynamics": Miniature(("task.tasks=2",), COMPARISON, runs=4),
     "vehicle_stream": Miniature(

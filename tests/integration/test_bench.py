@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 BENCHES = (
     "digits",
     "time_to_accuracy",
+    "time_to_error",
     "selection",
     "pushforward",
     "gpu",
@@ -25,7 +26,9 @@ BENCHES = (
     "fields",
     "memory",
     "one_shot",
+    "physics",
     "conditions",
+    "control",
     "episodes",
     "intents",
     "relations",
@@ -43,7 +46,7 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", BENCHES)
 def test_quick_run_writes_the_documented_form(name: str, tmp_path: Path) -> None:
     kept = ["--runs", str(tmp_path / "runs")]
-    special = {"digits": kept, "time_to_accuracy": kept, "gpu": ["--device", "cpu"]}
+    special = {"digits": kept, "time_to_accuracy": kept, "time_to_error": kept, "gpu": ["--device", "cpu"]}
     done = run(name, "--quick", "--out", str(tmp_path), *special.get(name, []))
     assert done.returncode == 0, done.stderr
     (written,) = tmp_path.glob("*.quick.json")
