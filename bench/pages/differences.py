@@ -55,8 +55,8 @@ CASES = (
     ),
     Case(
         "a body that is to be controlled", "`forward`, then plan", "control",
-        "pendulum, 100 transitions: trained anew", "compare/forward_minus_this_return",
-        "training a field anew on the same transitions", "of return",
+        "pendulum, 20 transitions: trained anew", "compare/forward_minus_this_return",
+        "training a field anew on the same second", "of return",
     ),
     Case(
         "conditions, a few labels", "`task.fit(x, y)`", CONDITIONS, "unseen kinds: classifier, forward",

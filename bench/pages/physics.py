@@ -74,11 +74,11 @@ def _control(result: Result) -> str:
         mean, gap = rows[case, "return"], rows.get((case, "compare/forward_minus_this_return"))
         lines.append(
             [
-                case.split(": ")[1],
+                case.removeprefix("pendulum, ").replace(" transitions:", ":"),
                 f"{mean['value']:.0f} ± {mean['ci95'] or 0:.0f}",
                 "" if gap is None else f"{gap['value']:+.0f} ± {gap['ci95'] or 0:.0f}".replace("-", "−"),
                 f"{rows[case, 'time/adapt_seconds']['value']:.2g} s",
             ]
         )
-    table = markdown_table(["the planner's model", "return", "ours − it", "time to make it"], lines)
+    table = markdown_table(["transitions, and the planner's model", "return", "ours − it", "time to make it"], lines)
     return "\n".join([table, "", provenance(result), ""])
