@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adapt.inner import LOSSES
 from tasks.readers.shown import inline, row
 
 __all__ = ["model_card"]
@@ -45,6 +46,8 @@ def model_card(
         if fitted
         else ["adapter = adapt.load(folder)", "task = adapter.fit(x, y)  # a few labelled examples"]
     )
+    values = LOSSES[config["loss"]["name"]]().regression
+    predicting = "predict(x_new, return_std=True)" if values else "predict_proba(x_new)"
     lines = [
         "---",
         "library_name: adaptive-behavior",
@@ -64,7 +67,7 @@ def model_card(
         "import adapt",
         "",
         *usage,
-        "task.predict_proba(x_new)",
+        f"task.{predicting}",
         "```",
         "",
     ]

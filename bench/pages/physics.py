@@ -80,5 +80,7 @@ def _control(result: Result) -> str:
                 f"{rows[case, 'time/adapt_seconds']['value']:.2g} s",
             ]
         )
-    table = markdown_table(["transitions, and the planner's model", "return", "ours − it", "time to make it"], lines)
+    table = markdown_table(
+        ["transitions, and the planner's model", "return", "ours − it", "time to make it"], lines
+    )
     return "\n".join([table, "", provenance(result), ""])

@@ -34,13 +34,14 @@ DATA: dict[str, Any] = {
 }
 
 
-def card(**info: Any) -> str:
+def card(loss: str = "cross_entropy", **info: Any) -> str:
     config = {
         "kind": "adapter",
         "backbone": {"name": "conv4", "fingerprint": "f" * 64},
         "space": {"name": "film"},
         "solver": {"name": "gauss_newton"},
         "head": {"name": "logistic"},
+        "loss": {"name": loss},
         "info": info,
     }
     return model_card(config, {"origin": torch.zeros(12), "basis": torch.zeros(12, 3)})
@@ -48,6 +49,12 @@ def card(**info: Any) -> str:
 
 def section(page: str, heading: str) -> list[str]:
     return page.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
+
+
+def test_values_are_predicted_with_how_sure_they_are_and_classes_with_probabilities() -> None:
+    assert "task.predict_proba(x_new)" in card() and "return_std" not in card()
+    values = card("squared_error")
+    assert "task.predict(x_new, return_std=True)" in values and "predict_proba" not in values
 
 
 def test_training_data_come_before_how_it_was_trained_with_all_that_one_must_know() -> None:
