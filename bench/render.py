@@ -71,7 +71,7 @@ speed-up against retraining counts the time to that accuracy, the others the who
 is the number of tasks after which meta-training has paid off against retraining each time.""",
     "time_to_error": """\
 One trajectory of an environment that is new, and the error on sixteen others of it, each method as
-`experiment=quickstart_physics` has it, but for retraining, which goes on for eight times as long.
+`experiment=quickstart_physics` has it, but for retraining, which goes on for far longer.
 Environments are those of split `wide`. `time/to_target_seconds` is when a method's error was first as small
 as that of `forward`.""",
     "vision": """\
@@ -127,8 +127,8 @@ adapts its context; `all weights` fine-tunes the field from the same start; `mam
 meta-trained for themselves, for about as long; `the equations` are known to the last method, which fits their
 constants. Settings are chosen on validation environments. `compare/time_of_this` is the time of a method by
 that of ten steps of ours; `compare/time_to_the_same_error` that of descent until it explains the given
-trajectories as well as four steps do. Goals for the error are what CoDA reports (Kirchmeyer et al. 2022,
-table 1), which counts the given beginning of a trajectory as a point.""",
+trajectories as well as the forward method that validation environments chose. Goals for the error are what
+CoDA reports (Kirchmeyer et al. 2022, table 1), which counts the given beginning of a trajectory as well.""",
     "control": """\
 A cross-entropy planner swings a pendulum up for ten seconds. Returns are those of Pendulum-v1 of gymnasium, 0
 at best; differences are paired by pendulum.""",

@@ -59,8 +59,8 @@ def _speeds(rows: Rows) -> list[str]:
         (case, row) for (case, metric), row in rows.items() if metric == "compare/time_to_the_same_error"
     ]
     return [
-        f"- {case}: {'≥ ' if row['note'] else ''}{row['value']:.0f} × the time of four Gauss–Newton steps "
-        f"until the given trajectories are explained as well (n = {row['n']})."
+        f"- {case}: {'≥ ' if 'bound' in row['note'] else ''}{row['value']:.0f} × the time of "
+        f"*{row['note'].split(';')[0]}* until the given trajectories are explained as well (n = {row['n']})."
         for case, row in found
     ]
 
