@@ -55,6 +55,7 @@ test-lowest: ## the tests of the library and the command line with the lowest ve
 pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
 	$(BIN)/python -m adapt experiment=meta_glyphs output=adapt/pretrained/conv4_glyphs_film
+	$(BIN)/python -m adapt experiment=meta_lotka_volterra output=adapt/pretrained/rollout_lotka_volterra
 	for task in sinusoid vehicle_dynamics; do \
 		$(BIN)/python -m adapt experiment=meta_$$task output=adapt/pretrained/mlp_$$task && \
 		$(BIN)/python -m adapt experiment=meta_$$task meta=maml inner=backprop output=adapt/pretrained/mlp_$${task}_maml && \
