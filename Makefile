@@ -31,7 +31,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.stamp-run ## run the two quickstart experiments (more overrides: ARGS="seed=1")
-	OMP_NUM_THREADS=1 $(BIN)/python -m adapt -m experiment=quickstart,quickstart_physics $(ARGS)
+	$(BIN)/python -m adapt -m experiment=quickstart,quickstart_physics $(ARGS)
 
 # One thread each: two test processes with as many threads as there are cores are in each other's way. Three take as long
 # as two, on two cores.

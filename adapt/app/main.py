@@ -94,6 +94,7 @@ def _run() -> None:
             else:
                 _check_command(command)
                 _check_options(sys.argv[1:])
+                sys.argv += _folder_of_experiments(sys.argv[1:])
                 with _sweep_closed(), guarded():
                     _entry()()
     except MISTAKES as error:
@@ -106,6 +107,17 @@ def _run() -> None:
     finally:
         if (folders := sys.modules.get("adapt.app.folders")) is not None:
             folders.release()
+
+
+def _folder_of_experiments(arguments: list[str]) -> list[str]:
+    """What a sweep over experiments needs besides: each has a name, and so a folder, of its own, and there
+    would be none of all."""
+    several = any(word.startswith("experiment=") and "," in word for word in arguments)
+    if not several or not {"-m", "--multirun"} & {*arguments}:
+        return []
+    if any(word.startswith("hydra.sweep.dir=") for word in arguments):
+        return []
+    return ["hydra.sweep.dir=outputs/experiments/${now:%Y-%m-%d_%H-%M-%S}"]
 
 
 def _hindrance(error: BaseException, folder: Path | None = None) -> str | None:

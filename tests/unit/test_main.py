@@ -11,7 +11,7 @@ pytest.importorskip("hydra")
 from omegaconf import OmegaConf
 
 from adapt.app.compose import forget_unchosen
-from adapt.app.main import _warnings_as_lines
+from adapt.app.main import _folder_of_experiments, _warnings_as_lines
 from tasks import TaskWarning
 
 
@@ -60,3 +60,19 @@ def test_only_settings_of_unchosen_methods_are_forgotten(typed: tuple[str, ...],
     OmegaConf.set_struct(config, True)
     forget_unchosen(config, typed)
     assert sorted(config.method) == left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"),
+    [
+        (["-m", "experiment=quickstart,sinusoid"], 1),
+        (["experiment=quickstart,sinusoid"], 0),
+        (["-m", "experiment=quickstart", "seed=0,1"], 0),
+        (["--multirun", "experiment=a,b", "hydra.sweep.dir=here"], 0),
+    ],
+)
+def test_a_sweep_over_experiments_has_a_folder_of_its_own(arguments: list[str], added: int) -> None:
+    found = _folder_of_experiments(arguments)
+    assert len(found) == added and all(
+        word.startswith("hydra.sweep.dir=outputs/experiments/") for word in found
+    )
