@@ -221,7 +221,7 @@ def main() -> None:
     found = [
         row for name in names for row in of_network(name, NETWORKS[name], Cifar100(), folder, quick=quick)
     ]
-    report("conditions" if "conv4" in names else "conditions_networks", found, arguments)
+    report("conditions" if "conv4" in names else "conditions.networks", found, arguments)
 
 
 if __name__ == "__main__":

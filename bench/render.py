@@ -48,7 +48,7 @@ TITLES = {
     "episodes": "Drawing episodes",
     "one_shot": "One shot: views of the only example of a class",
     "conditions": "The same classes under other conditions",
-    "conditions_networks": "The same classes under other conditions, other networks",
+    "conditions.networks": "The same classes under other conditions, other networks",
     "physics": "Unknown physics: trajectories of new environments",
     "control": "Control: a pendulum after a hundred transitions",
     "selection": "Choice of hyper-parameters on validation tasks",
@@ -116,7 +116,7 @@ support, or, in networks with layer or group norms, channel means as on clean ph
 rule alone, on FiLM in place of a prompt. Settings are chosen on validation kinds, which no meta-training saw;
 test tasks were measured once. Differences are paired by task, in points. `worst kind` is the mean over the
 tasks that a kind is part of, of the kind for which it is least.""",
-    "conditions_networks": """\
+    "conditions.networks": """\
 The same tasks and methods with networks that were trained on the same clean photographs in minutes, and are
 weaker for it; fewer tasks.""",
     "physics": """\

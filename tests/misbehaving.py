@@ -117,7 +117,16 @@ class Root(nn.Module):
 
 
 def spectral(wrap: Any) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(wrap(nn.Linear(WIDTH, 3))).train()
+    def make() -> nn.Module:
+        linear = nn.Linear(WIDTH, 3)
+        with torch.no_grad():
+            nn.init.orthogonal_(linear.weight)
+            linear.weight[0] *= (
+                1.01  # values so close that power iteration does not come to rest in a few calls
+            )
+        return nn.Sequential(wrap(linear)).train()
+
+    return make
 
 
 class Pooled(nn.Module):

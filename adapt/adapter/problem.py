@@ -74,13 +74,19 @@ def _still(space: Space, state: AdapterState) -> dict[str, Tensor]:
     """The tensors, by name, of which U has no row that is not zero, at φ₀. While U is being learned, and
     where the tensors are merged with others, there are none."""
     basis = state.basis
-    if space.merge is not None or not is_concrete(basis) or basis.requires_grad:
+    if space.merge is not None or not is_concrete(basis) or basis.requires_grad or _recorded():
         return {}
     sizes = [math.prod(shape) for shape in space.shapes.values()]
     moved = basis.detach().reshape(len(basis), -1).any(1).split(sizes)
     names = [name for name, rows in zip(space.shapes, moved, strict=True) if not rows.any()]
     origin = space.tensors(state.origin) if names else {}
     return {name: origin[name] for name in names}
+
+
+def _recorded() -> bool:
+    """Whether a compiler follows what is computed, which looks at no values."""
+    proxy = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
+    return proxy is not None or torch.compiler.is_compiling()
 
 
 def model_of(

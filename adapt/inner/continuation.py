@@ -11,6 +11,7 @@ and Georg (1990), *Numerical Continuation Methods*, chapter 1, for the idea.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Continuation:
 
     Args:
         shares: of the C outputs, ever more, 1 at the end. Classes have no order: all are looked at always.
-        steps: on each of them; 0 stays where it is.
+        steps: on each of them; 0 stays where it is. A number stands for as many on each.
         damping: multiplies the learned precision and damping (1 = as learned); larger moves less.
         engine: of the pushforward: ``fast``, ``reference`` or ``compiled``.
 
@@ -58,7 +59,11 @@ class Continuation:
             ("shares", Number(above=0, most=1, why="a share of the outputs")),
             ("steps", least(0, "0 passes a share over", ceiling=STEPS)),
         ):
-            found = check_setting(f"inner.{name}", [*getattr(self, name)], list_of(rule))
+            given: Any = getattr(self, name)
+            if isinstance(given, int | float):  # one number for all
+                check_setting(f"inner.{name}", given, rule)
+                given = [given] * len(self.shares)
+            found = check_setting(f"inner.{name}", given, list_of(rule))
             object.__setattr__(self, name, tuple(found))  # configs bring lists
         check(sum(self.steps), self.damping, self.engine)
         if (

@@ -83,7 +83,9 @@ def write(
     suffix = f".{device.type}" if device is not None and device.type != "cpu" else ""
     state = git_state(ROOT)
     path = (folder or RESULTS) / (f"{name}{suffix}.quick.json" if quick else f"{name}{suffix}.json")
-    write_json(path, form(name, rows, where, state and state[0], intervals=INTERVALS, **extra))
+    write_json(
+        path, form(name.partition(".")[0], rows, where, state and state[0], intervals=INTERVALS, **extra)
+    )
     return path
 
 

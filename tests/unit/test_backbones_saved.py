@@ -135,6 +135,7 @@ def test_damaged_settings_are_named(settings: Any, message: str, tmp_path: Path)
 #: What makes each config small, and what it then takes.
 CONFIGS: dict[str, tuple[list[str], tuple[int, ...]]] = {
     "columns": (["backbone.name=columns:3"], (3,)),
+    "rollout": (["backbone.points=3"], (2,)),
     "conv4": ([], (1, 32, 32)),
     "conv4_untrained": (["backbone.width=4"], (1, 32, 32)),
     "efficientnet_lite0": (["backbone.size=32"], (3, 20, 20)),

@@ -94,7 +94,7 @@ def test_on_linear_features_it_is_gauss_newton_and_scipys_optimum(problem: Probl
     for steps in (1, 2, 40):
         ours, trace = Linearised(steps)(model, targets, problem.loss, plain(PRECISION))
         theirs, their_trace = GaussNewton(steps)(model, targets, problem.loss, plain(PRECISION))
-        assert distance(ours, theirs) <= 1e-9
+        assert distance(ours, theirs) <= 1e-8  # rounding errors of 40 steps, which machines differ in
         assert distance(trace.losses, their_trace.losses) <= 1e-9
     point = ours.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(objective(model, targets, problem.loss, point), point)

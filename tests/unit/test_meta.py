@@ -201,7 +201,7 @@ def test_meta_training_is_a_function_of_its_seeds(
 
 @pytest.mark.parametrize(
     "name",
-    ["k", "basis_tasks", "basis_steps", "steps", "tasks_per_step", "validate_every", "validation_tasks"],
+    ["k", "basis_tasks", "basis_steps", "tasks_per_step", "validate_every", "validation_tasks"],
 )
 def test_settings_of_the_outer_loop_are_checked(name: str) -> None:
     with pytest.raises(AdaptError, match=rf"meta.{name}=0 is too small: use meta.{name}>=1"):

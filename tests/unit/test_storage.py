@@ -255,7 +255,10 @@ def test_what_cannot_be_saved_says_so_and_touches_nothing(
     adapter.save_pretrained(tmp_path / "it")
     before = {path.name: path.read_bytes() for path in (tmp_path / "it").iterdir()}
     for bad, message in (
-        (adapter.replace(solver=Mine()), r"Mine cannot be saved: only auto, descent, gauss_newton"),
+        (
+            adapter.replace(solver=Mine()),
+            r"Mine cannot be saved: only auto, continuation, descent, gauss_newton",
+        ),
         (adapter.replace(info={"loss": float("nan")}), r"cannot be written as JSON"),
         (adapter.replace(info={"weights": torch.ones(1)}), r"cannot be written as JSON"),
     ):
@@ -265,7 +268,10 @@ def test_what_cannot_be_saved_says_so_and_touches_nothing(
 
 
 BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown solver": ({"solver": {"name": "newton"}}, r"names 'newton', .* known are auto, descent, gauss"),
+    "unknown solver": (
+        {"solver": {"name": "newton"}},
+        r"names 'newton', .* known are auto, continuation, descent, gauss",
+    ),
     "unknown head": ({"head": {"name": "svm"}}, r"names 'svm', .* known are direct, kernel_ridge"),
     "code for a head": ({"head": {"name": "os.system", "command": "true"}}, r"names 'os\.system'"),
     "space a string": ({"space": "film"}, r"wrong type .* damaged"),
