@@ -35,7 +35,7 @@ DEPENDS = (
     "bench/lib/control.py", "tasks/physics",
 )  # fmt: skip
 STEPS, TRAJECTORIES = 200, (5, 1)
-SIZES, LAST = (4, 64, 64, 2), 1e-3
+SIZES, RATE = (4, 64, 64, 2), 1e-3
 OURS, STILL, TRUE = "adapted, forward", "not adapted", "the true equations"
 
 
@@ -111,13 +111,13 @@ def models(
     def tuned() -> Simulator:
         field = copy()
         field.load_state_dict({name.removeprefix("field."): value for name, value in origin.items()})
-        return simulator(trained(field, x, y, steps, LAST), horizon)
+        return simulator(trained(field, x, y, steps, RATE), horizon)
 
     ways: dict[str, Callable[[], Simulator]] = {
         STILL: lambda: simulator(copy(), horizon, origin),
         OURS: ours,
         "all weights, fine-tuned": tuned,
-        "trained anew": lambda: simulator(trained(copy(), x, y, steps, 3 * LAST), horizon),
+        "trained anew": lambda: simulator(trained(copy(), x, y, steps, 3 * RATE), horizon),
         TRUE: lambda: simulator(Equations(**constants), horizon),
     }
     for name in [name for name in ways if name not in left_out]:

@@ -167,7 +167,6 @@ def measured(
             environment=environment(CPU),
             checkpoint=path.with_suffix(".jsonl"),
             memory=number > CHOOSING,
-            ours=next(iter(methods)) if len(methods) == 1 else None,
             progress=progress(path.stem),
         )
         write_json(path, result.to_dict())

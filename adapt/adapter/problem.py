@@ -61,9 +61,9 @@ def features_of(
     """The function ``z [k] → features [n, D]`` of the backbone on ``x [n, …]``, its parameters at φ₀ + U z.
 
     What does not depend on z is computed once, however often the function is called, and tensors that no
-    direction moves carry no tangents. At most ``rows``
-    examples go through the network at a time (None = all), see :mod:`adapt.backbones.rows`. The network runs
-    under the ``torch.autocast`` that this is called in, whatever autocast the function is called in.
+    direction moves carry no tangents. At most ``rows`` examples go through the network at a time (None =
+    all), see :mod:`adapt.backbones.rows`. The network runs under the ``torch.autocast`` that this is called
+    in, whatever autocast the function is called in.
     """
     subspace, network = Subspace(space, state.origin, state.basis), by_rows(backbone, x, rows)
     network, still = autocast_of(x.device).around(network), _still(space, state)

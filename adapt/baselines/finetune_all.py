@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
-from adapt.baselines.retrain import RULES, Training, check_classes, pool_of, train
+from adapt.baselines.retrain import RULES, Training, pool_of, train
 from adapt.checks import WIDTH, check_settings, least, positive
+from adapt.errors import AdaptError
 
 __all__ = ["FinetuneAll"]
 
@@ -51,7 +52,7 @@ class FinetuneAll:
         """See :class:`adapt.adapter.Method`."""
 
         def adapt(support: Support, watch: Watch) -> Predictor:
-            check_classes(support, "finetune_all")
+            _check_classes(support)
             x, y = pool_of(context, support)
             x = examples_for(context.backbone, x)
             generator = torch.Generator().manual_seed(context.seed)
@@ -76,3 +77,11 @@ def _with_layer(backbone: nn.Module, ways: int, x: Tensor) -> nn.Sequential:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(network, linear)
+
+
+def _check_classes(support: Support) -> None:
+    if support.regression:
+        raise AdaptError(
+            "finetune_all: a regression task has no classes, and so no pool of their training examples "
+            "to retrain on: leave finetune_all out of method="
+        )

@@ -25,10 +25,9 @@ from adapt.adapter.method import Adapt, Context, Predictor, Role, Support, Watch
 from adapt.backbones import FrozenBatchNorm, examples_for, plain_call
 from adapt.baselines._module import trainable_copy, trained
 from adapt.checks import STEPS, WIDTH, Number, between, check_settings, least, optional, positive
-from adapt.errors import AdaptError
 from adapt.meta.schedule import one_cycle
 
-__all__ = ["RULES", "Retrain", "Training", "check_classes", "pool_of", "train"]
+__all__ = ["RULES", "Retrain", "Training", "pool_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -125,19 +124,6 @@ def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return 0.5 * (outputs - targets).square().sum(-1).mean()
     return nn.functional.cross_entropy(outputs, targets)
-
-
-def check_classes(support: Support, method: str) -> None:
-    """Refuse a regression.
-
-    Raises:
-        AdaptError: there are no classes.
-    """
-    if support.regression:
-        raise AdaptError(
-            f"{method}: a regression task has no classes, and so no pool of their training examples "
-            f"to retrain on: leave {method} out of method="
-        )
 
 
 def pool_of(context: Context, support: Support) -> tuple[Tensor, Tensor]:

@@ -136,11 +136,14 @@ def _stepped(
 ) -> tuple[_Point, float]:
     """One step, shortened until the sum of squares falls, and the damping for the next."""
     (start, turn), tasks = variance, range(len(fits))
-    with torch.no_grad():
-        left = [fits[t](now.parameters(t), share) for t in tasks]
-    rows = [jacrev(lambda phi, t=t: fits[t](phi, share))(now.parameters(t)).detach() for t in tasks]
+    rows, left = [], []
+    for t in tasks:
+        row, values = jacrev(lambda phi, t=t: (fits[t](phi, share),) * 2, has_aux=True)(now.parameters(t))
+        rows.append(row.detach())  # [R_t, P]
+        left.append(values.detach())
     along = [(row @ now.basis).double() for row in rows]  # [R_t, k]
-    whole, owner = torch.cat(rows), torch.cat([torch.full((len(row),), t) for t, row in enumerate(rows)])
+    sizes = [len(row) for row in rows]
+    whole, owner = torch.cat(rows), torch.arange(len(rows)).repeat_interleave(torch.tensor(sizes))
     alike = (now.z @ now.z.T).double()[owner][:, owner]
     kernel = start * (whole @ whole.T).double() + turn * alike * ((whole * mask) @ whole.T).double()
     kernel = kernel + torch.block_diag(*(part @ part.T for part in along))
@@ -148,10 +151,9 @@ def _stepped(
     before = float(residual.square().sum())
     identity = torch.eye(len(residual), dtype=residual.dtype, device=residual.device)
     for _ in range(TRIES):
-        dual = torch.linalg.solve(kernel + damping * identity, residual)
-        pulls = [row.T @ dual[owner == t].to(row) for t, row in enumerate(rows)]  # [P] each
-        moves = [part.T @ dual[owner == t] for t, part in enumerate(along)]
-        pull = torch.stack(pulls)  # [T, P]
+        duals = torch.linalg.solve(kernel + damping * identity, residual).split(sizes)
+        pull = torch.stack([row.T @ dual.to(row) for row, dual in zip(rows, duals, strict=True)])  # [T, P]
+        moves = [part.T @ dual for part, dual in zip(along, duals, strict=True)]
         there = _Point(
             now.origin - start * pull.sum(0),
             now.basis - turn * mask[:, None] * (pull.T @ now.z),

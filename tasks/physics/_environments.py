@@ -60,7 +60,7 @@ class Environments(ABC):
     #: Split -> constant -> the values that it takes there, each with each of the others.
     grid: ClassVar[Mapping[str, Mapping[str, tuple[float, ...]]]]
 
-    def __init__(self, points: int, kept: int, noise: float) -> None:
+    def __init__(self, points: int = 20, kept: int = 4, noise: float = 0.0) -> None:
         name = self.card.name
         for setting, value in (("points", points), ("kept", kept)):
             check_setting(f"{name}: {setting}", value, least(1, most=10_000))

@@ -54,9 +54,6 @@ class CartPole(Environments):
         },
     }
 
-    def __init__(self, points: int = 20, kept: int = 4, noise: float = 0.0) -> None:
-        super().__init__(points, kept, noise)
-
     def begin(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """At any angle, near the middle, slow."""
         place, turning = rng.uniform(-1, 1, (2, n)), rng.uniform(-1, 1, (2, n))

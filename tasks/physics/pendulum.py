@@ -51,9 +51,6 @@ class Pendulum(Environments):
         },
     }
 
-    def __init__(self, points: int = 20, kept: int = 4, noise: float = 0.0) -> None:
-        super().__init__(points, kept, noise)
-
     def begin(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Any angle, and up to 4 rad/s."""
         return np.stack([rng.uniform(-np.pi, np.pi, n), rng.uniform(-4, 4, n)])

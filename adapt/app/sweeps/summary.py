@@ -187,8 +187,8 @@ class Summary:
                 yield f"{score[0].upper()}{score[1:]}."
             if best.comparison is not None:
                 yield verdict(best.comparison)
-        found = [setting.comparison for setting in self.settings if setting.comparison is not None]
         if self.best is None:
+            found = [setting.comparison for setting in self.settings if setting.comparison is not None]
             yield from (f"{result.experiment}: {verdict(result)}" for result in found)
         if self.failed:
             yield f"{self.failures}."
