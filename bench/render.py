@@ -45,6 +45,7 @@ TITLES = {
     "intents": "Intents: BANKING77 and CLINC150, all classes at once",
     "relations": "Relations in medical abstracts: FewRel 2.0",
     "fields": "Tables, forecasting, behaviour cloning",
+    "volatility": "Volatility, day after day",
     "episodes": "Drawing episodes",
     "one_shot": "One shot: views of the only example of a class",
     "conditions": "The same classes under other conditions",
@@ -100,6 +101,13 @@ processor.""",
     "fields": """\
 Small networks, meta-trained on training tasks of each field, beside the best cheap baseline. Settings are
 chosen on validation tasks; test tasks are measured once. Differences are paired by task.""",
+    "volatility": """\
+Assets that are new, for a year of trading days after their first ten windows. Every day each method forecasts
+the logarithm of the volatility of the next week from what is known by then. `learning every day` goes on by
+`partial_fit`, one window a day; `forward` in differences is that. GARCH is fitted once a week, ridge on the
+features of Corsi (2009) every day; `all assets` is of training assets. Forecasts that are of something else,
+those of GARCH and last week's volatility, are read through a line fitted to validation assets. Settings are
+chosen there too. Errors are squared, means over assets; differences are paired by asset.""",
     "episodes": """\
 Tasks drawn per second, beside learn2learn's `TaskDataset` on the same arrays, in one interleaved run.""",
     "one_shot": """\

@@ -3,6 +3,7 @@
 from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured, reached
 from bench.lib.paths import DOCS
 from bench.lib.posterior_tables import classes, costs, plus, uncertainty
+from bench.lib.record import provenance
 
 __all__ = ["PAGE", "filled"]
 
@@ -21,7 +22,8 @@ def filled(text: str) -> str:
         "wrong": _wrong,
         "together": _together,
     }
-    return fill(text, {name: measured("posterior", block) for name, block in blocks.items()})
+    of_posterior = {name: measured("posterior", block) for name, block in blocks.items()}
+    return fill(text, {**of_posterior, "volatility": measured("volatility", _volatility)})
 
 
 def _stream(result: Result, when: str) -> str:
@@ -37,6 +39,22 @@ def _stream(result: Result, when: str) -> str:
         "25 after the change": "Another one, 25 moments later",
     }
     return markdown_table([title[when], "squared error"], table)
+
+
+def _volatility(result: Result) -> str:
+    rows = by_case(result)
+    parts = [*dict.fromkeys(case.partition(": ")[0] for case, _ in rows)]
+    lines = []
+    for case, metric in rows:
+        part, _, name = case.partition(": ")
+        if part != parts[0] or metric != "eval/mse":
+            continue
+        gap = rows.get((case, "compare/forward_minus_this_mse"))
+        day = rows[case, "time/day_milliseconds"]["value"]
+        errors = [plus(rows[f"{it}: {name}", metric], 3) for it in parts]
+        lines.append([name, *errors, "" if gap is None else plus(gap, 3), f"{day:.2g} ms"])
+    header = ["Volatility of the next week", *parts, f"learning every day − it, {parts[0]}", "a day takes"]
+    return "\n".join([markdown_table(header, lines), "", provenance(result), ""])
 
 
 def _change(result: Result) -> str:

@@ -35,6 +35,7 @@ BENCHES = (
     "posterior",
     "vision",
     "tracking",
+    "volatility",
 )
 
 
