@@ -163,7 +163,10 @@ def rivals(quick: bool) -> dict[str, dict[str, Forecaster]]:
     own = {f"alpha={a:g}": a for a in (1, 10, 100)}
     return {
         "last week's volatility": {"": last_week},
-        "GARCH": {"GARCH(1, 1)": partial(garch, leverage=0), "GJR-GARCH(1, 1, 1)": partial(garch, leverage=1)},
+        "GARCH": {
+            "GARCH(1, 1)": partial(garch, leverage=0),
+            "GJR-GARCH(1, 1, 1)": partial(garch, leverage=1),
+        },
         "ridge, per asset": {said: partial(ridge, alpha=a) for said, a in own.items()},
         "ridge, all assets": {"": common},
         "ridge, all assets and per asset": {

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adapt.heads import HEADS, is_transductive
 from adapt.inner import LOSSES
 from tasks.readers.shown import inline, row
 
@@ -63,6 +64,7 @@ def model_card(
         f"{tensors['basis'].shape[-1]} directions, "
         f"solver `{config['solver']['name']}`, head `{config['head']['name']}`.",
         "",
+        *_together(config["head"]["name"]),
         "```python",
         "import adapt",
         "",
@@ -86,6 +88,13 @@ def model_card(
     for key, value in info.items():
         lines += _section(str(key), value)
     return "\n".join(lines)
+
+
+def _together(head: str) -> list[str]:
+    if not is_transductive(HEADS.get(head)):
+        return []
+    said = "predicts a batch of examples together (transductive): what it says of one depends on the others"
+    return [f"The head {said}.", ""]
 
 
 def _data_section(card: Mapping[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from adapt.adapter.record import TaskRecord
 from adapt.adapter.state import AdapterState
 from adapt.backbones import call
 from adapt.errors import AdaptError
-from adapt.heads import one_hot
+from adapt.heads import is_transductive, one_hot
 from adapt.inner import GaussNewton, Solver, Trace
 from adapt.inner.semi_supervised import SemiSupervised
 from adapt.precision import outside_autocast
@@ -74,6 +74,11 @@ def under_conditions(
     if adapter.loss.regression:
         raise AdaptError(
             "values have no classes that stay: go on with partial_fit(x, y), or fit the adapter anew"
+        )
+    if is_transductive(adapter.head):
+        raise AdaptError(
+            f"the head {type(adapter.head).__name__} predicts examples together and is no classifier that "
+            "could stay: use one that predicts each alone, such as heads.Logistic()"
         )
     if not isinstance(loss, SemiSupervised | None):
         raise AdaptError(f"loss is a {type(loss).__name__}: give an adapt.inner.SemiSupervised, or None")

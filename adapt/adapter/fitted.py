@@ -26,6 +26,7 @@ from adapt.adapter.uncertainty import Predictive, predictive_of
 from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
 from adapt.errors import AdaptError
+from adapt.heads import is_transductive
 from adapt.inner import SemiSupervised, Solver
 from adapt.precision import outside_autocast
 
@@ -53,7 +54,8 @@ class FittedTask(TaskRecord):
 
     def logits(self, x: Examples, *, batch_size: int | None = None) -> Tensor:
         """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
-        predicted values. Of no examples there are none, ``[0, C]``.
+        predicted values. Of no examples there are none, ``[0, C]``. With a transductive head they depend on
+        which examples ``x`` holds, and not on how many go through the network at a time.
 
         Args:
             batch_size: examples that go through the network at a time. None: as many as are good for speed,
@@ -63,17 +65,23 @@ class FittedTask(TaskRecord):
         Raises:
             AdaptError: shapes or values that cannot be used, or no such number.
         """
-        found = [self._logits(examples) for examples in self.adapter.batches(x, batch_size)]
+        parts = map(self._features, self.adapter.batches(x, batch_size))
+        if is_transductive(self.adapter.head):
+            seen = [*parts]
+            return self._outputs(torch.cat(seen)) if seen else self.z.new_zeros(0, self.outputs)
+        found = [*map(self._outputs, parts)]
         if not found:
             return self.z.new_zeros(0, self.outputs)
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _logits(self, examples: Tensor) -> Tensor:
+    def _features(self, examples: Tensor) -> Tensor:
         with torch.no_grad():
-            features = call(self.adapter.backbone, self.parameters, examples)
-            check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
-            with outside_autocast(features.device):
-                return self.adapter.head.logits(self.head_state, features)
+            return call(self.adapter.backbone, self.parameters, examples)
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
+        with torch.no_grad(), outside_autocast(features.device):
+            return self.adapter.head.logits(self.head_state, features)
 
     def predict_proba(
         self, x: Examples, *, average: bool = False, batch_size: int | None = None

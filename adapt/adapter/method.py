@@ -15,7 +15,7 @@ from adapt.adapter.fitted import FittedTask
 from adapt.adapter.storage import read_adapter, read_stored
 from adapt.backbones import device_of
 from adapt.errors import AdaptError
-from adapt.heads import Head, Logistic
+from adapt.heads import HEADS, Head, Logistic, is_transductive
 from adapt.inner import GaussNewton, Solver
 from adapt.inner.solver import is_stepwise
 
@@ -30,6 +30,7 @@ __all__ = [
     "Unfinished",
     "Watch",
     "adapted_by",
+    "predicts_together",
 ]
 
 #: Maps examples ``[m, …]`` to outputs ``[m, C]``: logits of the C classes, or predicted values.
@@ -205,6 +206,14 @@ class Saved:
             adapter = adapter.replace(solver=self.solver)
         adapter = adapter.to(device_of(context.backbone))
         return adapted_by(adapter)
+
+
+def predicts_together(method: Method) -> bool:
+    """Whether what ``method`` predicts for a query depends on the others of its task (transductive)."""
+    if isinstance(method, Saved):
+        head = read_stored(method.adapter).config["head"]
+        return is_transductive(HEADS.get(head.get("name")))
+    return is_transductive(getattr(method, "head", None))
 
 
 def adapted_by(adapter: FewShotAdapter) -> Adapt:

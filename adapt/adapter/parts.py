@@ -14,7 +14,7 @@ from adapt.adapter.calibration import Calibration
 from adapt.adapter.matching import Matching
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
-from adapt.heads import HEADS
+from adapt.heads import HEADS, is_transductive
 from adapt.inner import LOSSES, SOLVERS
 from adapt.spaces import SPACES, Space
 
@@ -47,6 +47,11 @@ def check_parts(parts: Mapping[str, Any]) -> None:
             "head",
             HEADS,
             "heads.Ridge()",
+        )
+    if is_transductive(parts["support_head"]):
+        raise AdaptError(
+            f"support_head is {_said(parts['support_head'])}, which predicts examples together; in the "
+            "support loss each is left out alone: use heads.Prototype(), say, and this one as head"
         )
     _check(
         "loss", parts["loss"], lambda it: _has(it, LOSS, "regression"), "loss", LOSSES, "inner.CrossEntropy()"

@@ -22,6 +22,7 @@ from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.adapter.verified import check_head_state
 from adapt.errors import AdaptError
 from adapt.forward import pushforward
+from adapt.heads import is_transductive
 from adapt.inner import Trace
 from adapt.inner.posterior import Posterior, posterior_of, variances
 from adapt.precision import double, outside_autocast, wide
@@ -110,6 +111,11 @@ def known(task: TaskRecord) -> Posterior:
     Raises:
         AdaptError: it has none; says why.
     """
+    if is_transductive(task.adapter.head):
+        raise AdaptError(
+            f"the head {type(task.adapter.head).__name__} predicts examples together, and has no posterior "
+            "for one of them: use a head that predicts each alone, such as heads.Logistic()"
+        )
     if task.posterior is None:
         name, said = type(task.adapter.solver).__name__, task.trace.choice
         why = (

@@ -80,10 +80,13 @@ class Comparison:
 
     def by_role(self, role: Role) -> MethodResult | None:
         """The method that stands for a role, or None: of ``forward`` :attr:`ours`, of the others the most
-        accurate. Choosing that on these very tasks favours them, never us."""
+        accurate. Choosing that on these very tasks favours them, never us. One that sees all queries at once
+        stands for none where ours sees one at a time, if there are others."""
         if role == "forward":
             return self.ours
         found = self.of_role(role)
+        if self.ours is None or not self.ours.transductive:
+            found = [method for method in found if not method.transductive] or found
         return max(found, key=lambda method: self.metric.gain(float(np.mean(method.score))), default=None)
 
     def of_role(self, role: Role) -> list[MethodResult]:

@@ -55,7 +55,7 @@ def _row(comparison: Comparison, method: MethodResult) -> tuple[str, ...]:
         found = comparison.speedup(retrain, method)
         speedup = ("≥ " if found.bound else "") + ratio_text(found.ratio)
     return (
-        method.name,
+        method.shown,
         comparison.metric.text(method.mean_score),
         difference,
         _seconds(comparison, method),

@@ -48,6 +48,7 @@ class MethodResult:
         examples: what the tasks were drawn from; the comparison that the result is part of sets it. None: not
             known.
         share: whether scores are shares of the queries; the comparison sets it too.
+        transductive: whether what it predicts for a query depends on the others of the task.
         queries: where tasks are fixed, of each the score of every query; :mod:`adapt.compare.bootstrap`.
     """
 
@@ -62,6 +63,7 @@ class MethodResult:
     co2_g: float | None = None
     usd: float | None = None
     process_mb: float | None = None
+    transductive: bool = False
     examples: Examples | None = field(default=None, repr=False, compare=False)
     share: bool = field(default=False, repr=False, compare=False)
     queries: Scores = field(default=(), repr=False)
@@ -70,6 +72,11 @@ class MethodResult:
     def n(self) -> int:
         """Number of tasks."""
         return len(self.score)
+
+    @property
+    def shown(self) -> str:
+        """The name, and what has to be known beside it."""
+        return f"{self.name} (transductive)" if self.transductive else self.name
 
     @property
     def mean_score(self) -> Interval:

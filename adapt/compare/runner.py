@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapt.adapter import Context, Method, Predictor, Support
-from adapt.adapter.method import Adapt, Unfinished
+from adapt.adapter.method import Adapt, Unfinished, predicts_together
 from adapt.backbones import fingerprint
 from adapt.checks import check_setting, least, optional
 from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
@@ -166,6 +166,7 @@ def _result(
     return MethodResult(
         name=name,
         role=method.role,
+        transductive=predicts_together(method),
         score=tuple(result.score for result in found),
         seconds=seconds,
         forward_equivalents=probe.forward_equivalents,

@@ -207,8 +207,9 @@ def _energy_saved(comparison: Comparison, chosen: MethodResult) -> str:
 def label(method: MethodResult) -> str:
     """The method's name as a reader would say it: ``head_logistic`` → "the logistic head"."""
     if method.role == "head":
-        return f"the {method.name.removeprefix('head_').replace('_', ' ')} head".replace("head head", "head")
-    return method.name
+        name = f"the {method.name.removeprefix('head_').replace('_', ' ')} head".replace("head head", "head")
+        return f"{name} (transductive)" if method.transductive else name
+    return method.shown
 
 
 def size_text(task: Mapping[str, Any]) -> str:

@@ -22,10 +22,12 @@ from adapt.heads.base import Head
 from adapt.heads.systems import cholesky, floored, regularised
 from adapt.precision import double
 
-__all__ = ["REFIT", "fit_and_leave_out", "leave_one_out", "one_step"]
+__all__ = ["REFIT", "fit_and_leave_out", "leave_one_out", "one_step", "refitted"]
 
 #: Unknowns, min(n, D) · C, up to which leaving one out is fitting without it.
 REFIT = 512
+#: Numbers that the states of fits may be at once.
+AT_ONCE = 2**24
 
 
 def fit_and_leave_out(head: Head, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,6 +39,20 @@ def fit_and_leave_out(head: Head, features: Tensor, targets: Tensor) -> tuple[Te
         return head.fit(features, targets), head.loo_logits(features, targets)
     state, outputs = own(features, targets)
     return state, outputs
+
+
+def refitted(head: Head, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Outputs ``[n, C]`` for each example of ``features [n, D]`` and ``targets [n, C]`` from ``head`` fitted
+    to all others, n fits; a few at a time where they are large."""
+    ones = targets.new_ones(len(features)) if weights is None else weights
+    keep = ones * (1 - torch.eye(len(features), dtype=features.dtype, device=features.device))
+
+    def one(mask: Tensor, row: Tensor) -> Tensor:
+        return head.logits(head.fit(features, targets, mask), row[None])[0]
+
+    size = targets.shape[1] * len(features) * max(features.shape)
+    found: Tensor = vmap(one, chunk_size=max(1, AT_ONCE // max(size, 1)))(keep, features)
+    return found
 
 
 def leave_one_out(

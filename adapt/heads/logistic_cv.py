@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from adapt.checks import check_setting, list_of, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import is_concrete
-from adapt.heads.leave_one_out import REFIT
+from adapt.heads.leave_one_out import REFIT, refitted
 from adapt.heads.logistic import Logistic
 from adapt.precision import full_precision
 
@@ -75,10 +74,7 @@ class LogisticCV:
         :mod:`adapt.heads.leave_one_out`) all examples choose one λ."""
         n, d = features.shape
         if min(n, d + 1) * targets.shape[1] <= REFIT:
-            ones = targets.new_ones(n) if weights is None else weights
-            keep = ones * (1 - torch.eye(n, dtype=features.dtype, device=features.device))
-            states = vmap(lambda mask: self.fit(features, targets, mask))(keep)  # [n, D + 1, C]
-            return vmap(lambda state, row: self.logits(state, row[None])[0])(states, features)
+            return refitted(self, features, targets, weights)
         outputs = torch.stack([head.loo_logits(features, targets, weights) for head in self._heads()])
         choice = _best(outputs, targets, weights)
         return torch.einsum("l,lnc->nc", self._mask(choice, outputs), outputs)

@@ -136,6 +136,8 @@ def _child(
     """A finished run below the run: tags, parameters, metrics, curve, data."""
     start, run = milliseconds(), f"method:{method.name}"
     own = {**tags, "method": method.name, "role": method.role}
+    if method.transductive:
+        own["transductive"] = "true"
     yield {"do": "child", "run": run, "name": name, "tags": own, "time": start}
     values = [*points(comparison.method_metrics(method), start), *_curve(comparison, method, start)]
     yield {"do": "metrics", "run": run, "points": values}

@@ -13,15 +13,8 @@ from torch.nn.functional import cross_entropy
 from adapt.heads import Head, Logistic, one_hot
 from adapt.heads.base import state_shape
 from adapt.heads.leave_one_out import fit_and_leave_out
-from tests.conformance.tables import (
-    DTYPES,
-    F64,
-    HEADS,
-    TOLERANCE,
-    HeadRow,
-    randn,
-    rows,
-)
+from tests.conformance.head_tables import HEADS, HeadRow
+from tests.conformance.tables import DTYPES, F64, TOLERANCE, randn, rows
 from tests.helpers import distance
 
 

@@ -15,7 +15,8 @@ from torch.func import vmap
 from adapt import AdaptError
 from adapt.heads import Head, KernelRidge, LabelWords, Linear, Logistic, LogisticCV, Prototype, Ridge, one_hot
 from adapt.heads.base import normalise
-from tests.conformance.tables import F64, PLAIN_HEADS, randn
+from tests.conformance.head_tables import PLAIN_HEADS
+from tests.conformance.tables import F64, randn
 from tests.helpers import distance
 
 F32 = torch.float32

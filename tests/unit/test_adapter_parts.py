@@ -11,7 +11,7 @@ from torch import nn
 
 import adapt
 from adapt import AdaptError, FewShotAdapter
-from adapt.heads import HEADS, Ridge
+from adapt.heads import HEADS, Ridge, is_transductive
 from adapt.inner import LOSSES, SOLVERS, GaussNewton
 from adapt.spaces import SPACES, film, lora
 from tests.helpers import tiny_conv4
@@ -67,7 +67,8 @@ def test_faulty_parts_are_named_at_once(
 def test_every_part_that_there_is_will_do(adapter: FewShotAdapter) -> None:
     for head in HEADS.values():
         if head.__name__ != "LabelWords":  # is made of a network and words
-            assert isinstance(adapter.replace(head=head(), support_head=head()).head, head)
+            own = {} if is_transductive(head) else {"support_head": head()}
+            assert isinstance(adapter.replace(head=head(), **own).head, head)
     for solver in SOLVERS.values():
         assert isinstance(adapter.replace(solver=solver()).solver, solver)
     for loss in LOSSES.values():

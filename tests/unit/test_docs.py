@@ -27,7 +27,7 @@ import adapt.inner
 import tasks
 from adapt.app import build
 from adapt.app.components import COMPONENTS
-from tests.conformance import tables, task_tables, test_heads, test_methods, test_sources
+from tests.conformance import head_tables, task_tables, test_heads, test_methods, test_sources
 from tests.helpers import tensors_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +92,7 @@ def page() -> Any:
         for block in blocks("python"):
             exec(compile(block, "docs/adding-a-method.md", "exec"), module.__dict__)
         for head, reference in module.REFERENCES.items():
-            patch.setitem(tables.REFERENCES, head, reference)
+            patch.setitem(head_tables.REFERENCES, head, reference)
         for package, kind in (
             ("adapt.heads", module.NearestMedian),
             ("adapt.inner", module.Steepest),
@@ -125,7 +125,7 @@ HEAD_TESTS = {
 def test_head_of_the_page_is_conformant(name: str, page: Any) -> None:
     """Every conformance test of heads, in all its cases, on the row that the page adds."""
     test = HEAD_TESTS[name]
-    row = tables.HeadRow(page.NearestMedian())
+    row = head_tables.HeadRow(page.NearestMedian())
     cases: list[dict[str, Any]] = [{"row": row}]
     for mark in test.pytestmark:
         argument, values = mark.args

@@ -16,7 +16,7 @@ from adapt.adapter.storage import build_component, describe_component
 from adapt.backbones import require
 from adapt.heads import HEADS, LabelWords, Logistic, label_words, one_hot
 from adapt.heads.base import normalise
-from tests.conformance.tables import scipy_logistic
+from tests.conformance.head_tables import scipy_logistic
 from tests.helpers import distance
 
 WORDS = {" good": [5], " bad": [7], " so so": [11, 12], "": []}

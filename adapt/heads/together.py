@@ -1,0 +1,74 @@
+"""What heads share that predict a batch of examples together, each in view of the others.
+
+The state is the support set itself. Features are brought to one length after a power of their size, and
+centred: those of the support set and those that are to be predicted each on their own mean, which may differ
+(Liu, Song, Qin 2020, *Prototype Rectification for Few-Shot Learning*, equation 7, shifts them the same way).
+A batch of one says nothing of the others; it is centred as the support set is.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapt.heads.base import check_features, normalise
+
+__all__ = ["Seen", "is_transductive", "means_of", "scores", "seen", "support_of"]
+
+#: Below this a power below 1 would rise without bound.
+SMALL = 1e-3
+
+
+def is_transductive(head: object) -> bool:
+    """Whether outputs of ``head`` for an example depend on which others are predicted with it."""
+    return bool(getattr(head, "transductive", False))
+
+
+class Seen(NamedTuple):
+    """A support set and a batch: unit features ``s [n, D]`` and ``q [m, D]``, targets ``y [n, C]`` of it."""
+
+    s: Tensor
+    y: Tensor
+    q: Tensor
+
+
+def support_of(features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """The state of such heads: features and targets, ``[n, D + C]``; of weight 0 a row without a class."""
+    check_features(features, weights)
+    y = targets if weights is None else targets * weights[:, None]
+    return torch.cat([normalise(features), y.to(features.dtype)], 1)
+
+
+def seen(state: Tensor, features: Tensor, power: float) -> Seen:
+    """Both sets, centred, of length 1."""
+    d = features.shape[-1]
+    y, s, q = state[:, d:], powered(state[:, :d], power), powered(normalise(features), power)
+    there = y.sum(1)
+    centre = there @ s / there.sum().clamp(min=1)
+    # Of m examples their own mean counts m − 1 times and that of the support set once.
+    m = len(q)
+    own = ((m - 1) * q.mean(0) + centre) / m if m else centre
+    length = d**-0.5
+    return Seen(length * normalise(s - centre), y, length * normalise(q - own))
+
+
+def powered(unit: Tensor, power: float) -> Tensor:
+    """sign(f) |f|^β of rows of length √D, of length √D again."""
+    if power == 1:
+        return unit
+    return normalise(unit.sign() * ((unit.abs() + SMALL) ** power - SMALL**power))
+
+
+def means_of(both: Seen, assigned: Tensor | None = None) -> Tensor:
+    """Class means ``[C, D]`` of the support set and of a batch ``assigned [m, C]`` softly, if it is."""
+    sums, count = both.y.T @ both.s, both.y.sum(0)
+    if assigned is not None:
+        sums, count = sums + assigned.T @ both.q, count + assigned.sum(0)
+    means: Tensor = sums / count.clamp(min=1e-6)[:, None]
+    return means
+
+
+def scores(rows: Tensor, means: Tensor, temperature: float) -> Tensor:
+    """−‖q − μ_c‖² / (2 τ), ``[m, C]``."""
+    squared = rows.square().sum(-1, keepdim=True) - 2 * rows @ means.T + means.square().sum(-1)
+    return -squared / (2 * temperature)
