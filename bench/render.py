@@ -47,6 +47,7 @@ TITLES = {
     "fields": "Tables, forecasting, behaviour cloning",
     "volatility": "Volatility, day after day",
     "episodes": "Drawing episodes",
+    "heads": "Heads on frozen features, beside easyfsl",
     "one_shot": "One shot: views of the only example of a class",
     "conditions": "The same classes under other conditions",
     "conditions.networks": "The same classes under other conditions, other networks",
@@ -110,6 +111,14 @@ those of GARCH and last week's volatility, are read through a line fitted to val
 chosen there too. Errors are squared, means over assets; differences are paired by asset.""",
     "episodes": """\
 Tasks drawn per second, beside learn2learn's `TaskDataset` on the same arrays, in one interleaved run.""",
+    "heads": """\
+Five-way tasks on features of EfficientNet-Lite0 (ImageNet, 128 pixels), the same for all; fifteen queries of
+each class, equally many, which transductive methods take for granted. Settings are the best on validation
+tasks of Omniglot, CIFAR-FS and GTSRB together. `best` rows hold the method of ours that was best there
+against that of easyfsl, inductive and transductive. `photographs`: features were centred on the mean of
+photographs of training classes of CIFAR-FS. Of easyfsl, methods that are networks to be trained on episodes
+are left out (FEAT, matching and relation networks). Differences are paired by task. Times are of adapting and
+predicting, features at hand.""",
     "one_shot": """\
 Tasks with one example of a class. `views` rows have four slightly changed copies of it besides, which teach
 the head, or head and z; `trained at one shot` rows use an adapter whose meta-training had the same, the

@@ -30,6 +30,7 @@ BENCHES = (
     "conditions",
     "control",
     "episodes",
+    "heads",
     "intents",
     "relations",
     "posterior",

@@ -1,0 +1,301 @@
+"""Heads on the same frozen features: ours, and those of easyfsl; they see one query at a time, or all.
+
+``python -m bench.heads [--quick] [--train]``. Features are those of EfficientNet-Lite0 with its ImageNet
+weights, of 128 pixels, and stay in ``outputs/bench/heads`` (``--train`` makes them, and no more). Tasks have
+five classes and fifteen queries of each, equally many, which transductive methods take for granted. Every
+method has a few settings, of which the best on validation tasks of Omniglot, CIFAR-FS and GTSRB is taken, one
+for each number of shots; so is the best method of a kind. Test tasks are looked at once.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.app.progress import progress
+from adapt.backbones import load_backbone, require
+from adapt.compare.examples import Examples
+from adapt.compare.statistics import mean_interval, paired_difference
+from adapt.heads import (
+    TIM,
+    Head,
+    KernelRidge,
+    LaplacianShot,
+    Linear,
+    Logistic,
+    LogisticCV,
+    Mahalanobis,
+    Matching,
+    OptimalTransport,
+    Prototype,
+    Ridge,
+    SimpleShot,
+    is_transductive,
+    one_hot,
+)
+from adapt.memory import keep_freed_memory
+from bench.lib.record import Row, folder_of, options, report
+from bench.vision import SPLITS, source
+from tasks import ArraySource, Distribution, Episode
+
+DEPENDS = ("adapt/heads", "bench/vision.py", "tasks/distribution.py", "tasks/images")
+WAYS, QUERIES, SHOTS = 5, 15, (1, 5)
+CHOOSING, TESTED = 25, 200
+DATA = ("digits", "Omniglot", "CIFAR-FS", "GTSRB")
+#: Examples of a class, and classes of a split, whose features are made.
+PER_CLASS, CLASSES = 40, 200
+KINDS = ("inductive", "transductive")
+#: Support, labels, queries -> logits.
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Method(NamedTuple):
+    """Settings, by what is said of them; whether all queries are seen at once; whose it is."""
+
+    settings: Mapping[str, Predict]
+    transductive: bool
+    ours: bool
+
+
+# ------------------------------------------------------------------------------------------- features
+
+
+def features(name: str, folder: Path, quick: bool) -> ArraySource:
+    """The source whose examples are the features of ``name``'s, of validation and of test classes."""
+    path, images = folder / f"{name}.npy", source(name)
+    most = (4, 20) if quick else (CLASSES, PER_CLASS)
+    members: dict[str, dict[str, np.ndarray]] = {}
+    rows: list[np.ndarray] = []
+    for split in dict.fromkeys(it for part in SPLITS[name][1:] for it in part if it is not None):
+        members[split] = {}
+        for label, indices in [*images.classes(split).items()][: max(most[0], WAYS)]:
+            kept = indices[: most[1]]
+            first = sum(map(len, rows))
+            rows.append(kept)
+            members[split][label] = np.arange(first, first + len(kept))
+    if not path.exists():
+        found = embedded(images.load(np.concatenate(rows)), name)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(path, found)
+    card = replace(images.card, name=f"features of {name}")
+    return ArraySource(card, np.load(path), members)
+
+
+def embedded(x: Tensor, name: str) -> np.ndarray:
+    """Of images ``[n, c, h, w]`` in [0, 1]: ``[n, D]``."""
+    network = load_backbone("timm:tf_efficientnet_lite0", weights="package:efficientnet_lite0", size=128)[0]
+    parts = x.expand(-1, 3, -1, -1).split(64)
+    with torch.no_grad():
+        return torch.cat([network(part) for part in progress(name)(parts)]).numpy()
+
+
+def photographs(folder: Path, quick: bool) -> Tensor:
+    """The mean of features of photographs, ten of every training class of CIFAR-FS, ``[n, D]``."""
+    path = folder / "photographs.npy"
+    if not path.exists():
+        images = source("Omniglot" if quick else "CIFAR-FS")
+        rows = np.concatenate(
+            [it[: 1 if quick else 10] for it in images.classes("train").values()][: 4 if quick else None]
+        )
+        found = embedded(images.load(rows), "photographs")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(path, found)
+    return torch.from_numpy(np.load(path))
+
+
+def tasks_of(name: str, made: ArraySource, part: int, shots: int) -> Distribution:
+    return Distribution(made, WAYS, shots, QUERIES, *SPLITS[name][part])
+
+
+# -------------------------------------------------------------------------------------------- methods
+
+
+def ours(seen: Tensor) -> dict[str, Method]:
+    simple = [SimpleShot(power=power) for power in (1.0, 0.5)]
+    grids: dict[str, Sequence[Head]] = {
+        "nearest mean": [Prototype()],
+        "nearest mean, cosine": [Prototype(metric="cosine")],
+        "matching": [Matching(t) for t in (0.05, 0.1, 0.3)],
+        "SimpleShot": [*simple, *(head.centred_on(seen) for head in simple)],
+        "Mahalanobis": [Mahalanobis(l2) for l2 in (0.1, 0.3, 1.0, 3.0)],
+        "ridge": [Ridge(l2) for l2 in (0.03, 0.1, 0.3, 1.0)],
+        "kernel ridge": [KernelRidge(length, l2) for length, l2 in product((0.3, 0.5, 1.0, 2.0), (0.1, 0.3))],
+        "logistic": [Logistic(l2) for l2 in (0.003, 0.01, 0.03, 0.1)],
+        "logistic, λ left-one-out": [LogisticCV()],
+        "linear, by descent": [Linear()],
+        "LaplacianShot": [
+            LaplacianShot(pull=pull, temperature=t, power=power)
+            for pull, t, power in product((0.0, 0.3, 1.0), (0.05, 0.15), (0.5, 1.0))
+        ],
+        "TIM": [
+            TIM(sure=sure, temperature=t, power=power)
+            for sure, t, power in product((0.1, 0.5), (0.05, 0.15), (0.5, 1.0))
+        ],
+        "optimal transport": [
+            OptimalTransport(temperature=t, steps=steps, unknown=unknown)
+            for t, steps, unknown in product((0.05, 0.15), (10, 30), (0.0, 1.0))
+        ],
+    }
+    return {
+        name: Method({said(head): predicting(head) for head in grid}, is_transductive(grid[0]), True)
+        for name, grid in grids.items()
+    }
+
+
+def said(head: Head) -> str:
+    """Its settings that are not the default."""
+    plain = type(head)()
+    changed = {k: v for k, v in vars(head).items() if v != getattr(plain, k)}
+    return " ".join(f"{k}={'photographs' if k == 'mean' else v}" for k, v in changed.items())
+
+
+def predicting(head: Head) -> Predict:
+    return lambda s, y, q: head.logits(head.fit(s, one_hot(y, WAYS)), q)
+
+
+def theirs(seen: Tensor) -> dict[str, Method]:
+    """Of easyfsl, all but those that are networks to be trained on episodes: FEAT, matching and relation
+    networks."""
+    methods = require("easyfsl.methods")
+    more: dict[str, list[dict[str, Any]]] = {
+        "PrototypicalNetworks": [{}],
+        "SimpleShot": [{}],
+        "Finetune": [{"fine_tuning_lr": lr, "temperature": t} for lr in (1e-4, 1e-2) for t in (1, 10)],
+        "BDCSPN": [{}],
+        "LaplacianShot": [{"lambda_regularization": pull} for pull in (0.3, 0.7, 1.0)],
+        "TIM": [{"fine_tuning_lr": lr, "fine_tuning_steps": n} for lr in (1e-4, 1e-2) for n in (50, 200)],
+        "PTMAP": [{"fine_tuning_steps": steps} for steps in (10, 30)],
+        "TransductiveFinetuning": [
+            {"fine_tuning_lr": lr, "temperature": t} for lr in (5e-5, 1e-2) for t in (1, 10)
+        ],
+    }
+    plain: dict[str, Any] = {"": {}}
+    scaled = {"normalised": {"feature_normalization": 2.0}}
+    centred = {"photographs": {"feature_centering": seen.mean(0), "feature_normalization": 2.0}}
+    found = {}
+    for name, grid in more.items():
+        kind = getattr(methods, name)
+        # A power of negative features there is none, and of long ones no transport; to cosines lengths make
+        # no difference.
+        which = scaled if name == "PTMAP" else plain | centred
+        which |= scaled if name in ("PrototypicalNetworks", "LaplacianShot", "BDCSPN") else {}
+        settings = {
+            " ".join([how, *(f"{k}={v}" for k, v in one.items())]).strip(): _of(kind, {**one, **which[how]})
+            for one, how in product(grid, which)
+        }
+        found[f"easyfsl {name}"] = Method(settings, kind.is_transductive(), False)
+    return found
+
+
+def _of(kind: Any, settings: Mapping[str, Any]) -> Predict:
+    def predict(s: Tensor, y: Tensor, q: Tensor) -> Tensor:
+        method = kind(**settings)
+        method.process_support_set(s, y)
+        return method(q)
+
+    return predict
+
+
+# -------------------------------------------------------------------------------------------- results
+
+
+def accuracies(predict: Predict, episodes: Sequence[Episode]) -> np.ndarray:
+    with torch.no_grad():
+        found = [predict(e.support_x, e.support_y, e.query_x).argmax(1) == e.query_y for e in episodes]
+    return np.array([float(right.double().mean()) for right in found])
+
+
+def chosen(
+    methods: Mapping[str, Method], held: Sequence[Episode], shots: int
+) -> dict[str, tuple[str, float, Predict]]:
+    """Of every method the setting that is right most often on validation tasks, and how often."""
+    found = {}
+    for name, method in progress(f"choosing, {shots}-shot")(methods.items()):
+        scores = {key: float(accuracies(one, held).mean()) for key, one in method.settings.items()}
+        best = max(scores, key=lambda key: scores[key])
+        found[name] = best, scores[best], method.settings[best]
+    return found
+
+
+def rows(folder: Path, quick: bool) -> Iterator[Row]:
+    names = DATA[:2] if quick else DATA
+    made = {name: features(name, folder, quick) for name in names}
+    seen, many, held = photographs(folder, quick), 2 if quick else TESTED, 2 if quick else CHOOSING
+    methods = {**ours(seen), **theirs(seen)}
+    if quick:
+        methods = {name: replace_first(method) for name, method in methods.items()}
+    for shots in SHOTS[: 1 if quick else None]:
+        validation = [
+            episode
+            for name in names[1:]
+            for episode in tasks_of(name, made[name], 1, shots).episodes(0, held)
+        ]
+        best = chosen(methods, validation, shots)
+        first = {
+            (whose, kind): max(
+                (n for n, m in methods.items() if m.ours == whose and m.transductive == kind),
+                key=lambda n: best[n][1],
+            )
+            for whose, kind in product((True, False), (False, True))
+        }
+        for data in names:
+            yield from of_data(
+                f"{data}, {shots}-shot", tasks_of(data, made[data], 2, shots), many, best, methods, first
+            )
+
+
+def replace_first(method: Method) -> Method:
+    return method._replace(settings=dict([next(iter(method.settings.items()))]))
+
+
+def of_data(
+    case: str,
+    tasks: Distribution,
+    many: int,
+    best: Mapping[str, tuple[str, float, Predict]],
+    methods: Mapping[str, Method],
+    first: Mapping[tuple[bool, bool], str],
+) -> Iterator[Row]:
+    """Every method on the same test tasks, and the best of ours against the best of theirs."""
+    episodes = [*tasks.episodes(0, many)]
+    drawn = Examples.of(episode.meta for episode in episodes)
+    scores = {}
+    for name, (setting, _, predict) in progress(case)(best.items()):
+        started = time.perf_counter()
+        scores[name] = accuracies(predict, episodes)
+        seconds = (time.perf_counter() - started) / many
+        kind = KINDS[methods[name].transductive]
+        mean = mean_interval([*scores[name]], drawn).times(100)
+        yield Row.of(
+            f"{case}: {name}", "eval/accuracy", mean, "%", note="; ".join(filter(None, [kind, setting]))
+        )
+        yield Row.cost(f"{case}: {name}", "time/task_milliseconds", 1000 * seconds, "ms", n=many)
+    for transductive, kind in enumerate(KINDS):
+        us, them = first[True, bool(transductive)], first[False, bool(transductive)]
+        gap = paired_difference([*scores[us]], [*scores[them]], drawn).times(100)
+        note = f"{us} against {them}, each the best of its kind in validation"
+        yield Row.of(
+            f"{case}: best, {kind}", "compare/accuracy_vs_easyfsl", gap, "points", goal=0.0, note=note
+        )
+
+
+def main() -> None:
+    arguments = options(__doc__, train="make features only").parse_args()
+    keep_freed_memory()
+    folder, quick = folder_of("heads", arguments), arguments.quick
+    if arguments.train:
+        for name in DATA:
+            features(name, folder, quick)
+        photographs(folder, quick)
+        return
+    report("heads", [*rows(folder, quick)], arguments)
+
+
+if __name__ == "__main__":
+    main()
