@@ -8,6 +8,7 @@ of methods that forecast something else (a variance, or last week again) become 
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -151,7 +152,9 @@ def garch(asset: Episode, leverage: int) -> Array:
     for day in range(len(asset.query_x)):
         model = arch_model(series(asset, day), mean="Zero", p=1, o=leverage, q=1, rescale=False)
         if day % WEEK == 0:
-            fitted = model.fit(disp="off", show_warning=False, starting_values=constants)
+            with warnings.catch_warnings():  # where last week's constants are at a bound, it begins anew
+                warnings.simplefilter("ignore")
+                fitted = model.fit(disp="off", show_warning=False, starting_values=constants)
             constants = fitted.params.to_numpy()
         variance = model.forecast(constants, horizon=Volatility().horizon).variance.to_numpy()[-1]
         found.append(0.5 * np.log(variance.mean()))

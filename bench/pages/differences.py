@@ -54,6 +54,11 @@ CASES = (
         "fine-tuning the whole field", "of squared error", True,
     ),
     Case(
+        "a series that goes on, day after day", "`task.partial_fit(x, y)`", "volatility",
+        "the year: ridge, per asset", "compare/forward_minus_this_mse",
+        "a ridge regression of each series alone", "of squared error",
+    ),
+    Case(
         "a body that is to be controlled", "`forward`, then plan", "control",
         "pendulum, 20 transitions: trained anew", "compare/forward_minus_this_return",
         "training a field anew on the same second", "of return",
@@ -81,10 +86,10 @@ def differences() -> str:
 
 
 def _figure(row: Result, one: Case) -> str:
-    value, half = row["value"], row["ci95"]
-    sign = "−" if one.reversed else ""
-    shown = f"{sign}{value:.2g}" if one.reversed else f"{value:+.1f}"
-    spread = "" if half is None else f" ± {half:.2g}" if one.reversed else f" ± {half:.1f}"
+    value, half = -row["value"] if one.reversed else row["value"], row["ci95"]
+    error = one.unit == "of squared error"
+    shown = f"{value:.2g}" if error else f"{value:+.1f}"
+    spread = "" if half is None else f" ± {half:.2g}" if error else f" ± {half:.1f}"
     return f"{shown.replace('-', '−')}{spread} {one.unit}"
 
 
