@@ -25,6 +25,7 @@ from .images.gtsrb import GTSRB
 from .images.gtsrb_light import GTSRBLight
 from .images.omniglot import Omniglot
 from .images.omniglot_drawers import OmniglotDrawers
+from .images.pneumonia import Pneumonia
 from .interop import from_arrays, from_hugging_face, from_learn2learn, from_torch, hugging_face
 from .label_noise import NoisyLabels
 from .meta_dataset import MetaDataset
@@ -42,10 +43,12 @@ from .regression.volatility import Volatility
 from .sizes import Choice, Uniform
 from .source import AnySource, ArraySource, Card, Source, TaskError, TaskWarning
 from .tables.breast_cancer import BreastCancer
+from .tables.german_credit import GermanCredit
 from .tables.table_file import table_file
 from .text.banking77 import Banking77
 from .text.clinc150 import Clinc150
 from .text.fewrel import FewRel
+from .text.reviews import AmazonReviews
 from .text.source import TextSource, TokenSource
 from .text.text_file import TextFile
 from .transforms import Style, Transform
@@ -55,6 +58,7 @@ from .views import WithViews, views_of
 #: Every source, by the name of its option of `task`. What a config or a file may name, what is audited and
 #: what is exported are read from here and from the two tables below: a new source is a file, a row, a config.
 SOURCES: dict[str, Callable[..., AnySource]] = {
+    "amazon_reviews": AmazonReviews,
     "banking77": Banking77,
     "breast_cancer": BreastCancer,
     "cart_pole": CartPole,
@@ -65,6 +69,7 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "digits": Digits,
     "fc100": FC100,
     "fewrel": FewRel,
+    "german_credit": GermanCredit,
     "glyphs": Glyphs,
     "gridworld": Gridworld,
     "gtsrb": GTSRB,
@@ -75,6 +80,7 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "omniglot": Omniglot,
     "omniglot_drawers": OmniglotDrawers,
     "pendulum": Pendulum,
+    "pneumonia": Pneumonia,
     "selkov": Selkov,
     "series_file": SeriesFile,
     "sinusoid": Sinusoid,

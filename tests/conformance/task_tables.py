@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import tasks
 from tasks import (
     FC100,
     GTSRB,
+    AmazonReviews,
     Banking77,
     BreastCancer,
     Card,
@@ -26,6 +27,7 @@ from tasks import (
     Digits,
     FewRel,
     FunctionSource,
+    GermanCredit,
     Glyphs,
     Gridworld,
     GroupSource,
@@ -35,6 +37,7 @@ from tasks import (
     Omniglot,
     OmniglotDrawers,
     Pendulum,
+    Pneumonia,
     Selkov,
     SeriesFile,
     Sinusoid,
@@ -94,6 +97,7 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "cifar_fs": public(lambda: CifarFS()),
     "fc100": public(lambda: FC100()),
     "gtsrb": public(lambda: GTSRB()),
+    "pneumonia": public(lambda: Pneumonia()),
     "gtsrb, all classes": public(lambda: GTSRB(size=16, split_by="tracks")),
 }
 
@@ -118,9 +122,18 @@ FUNCTIONS: dict[str, Callable[[], FunctionSource]] = {
     "volatility": Volatility,
 }
 
+
+def letters(texts: Sequence[str]) -> np.ndarray:
+    """Texts as numbers of their first letters, in place of a tokeniser."""
+    return np.array([[ord(letter) for letter in text[:8].ljust(8)] for text in texts], np.int64)
+
+
 GROUPS: dict[str, Callable[[], GroupSource]] = {
+    "amazon_reviews": public(lambda: AmazonReviews().encoded(letters)),
     "breast_cancer": lambda: BreastCancer(generated=20),
     "cart_pole": lambda: CartPole(points=3),
+    "german_credit": public(lambda: GermanCredit()),
+    "german_credit, with protected attributes": public(lambda: GermanCredit(protected=True)),
     "gridworld": lambda: Gridworld(size=5),
     "gridworld, seen by the agent": lambda: Gridworld(size=5, view="agent", flat=True),
     "gtsrb_light": public(lambda: GTSRBLight()),
