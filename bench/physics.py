@@ -33,7 +33,7 @@ from adapt.inner import Continuation, Descent, GaussNewton
 from adapt.memory import keep_freed_memory
 from bench.lib.record import Row, folder_of, options, report
 from bench.lib.runs import command_line
-from tasks import GroupedTasks, LotkaVolterra, Pendulum, Selkov
+from tasks import CartPole, GroupedTasks, LotkaVolterra, Pendulum, Selkov
 from tasks.physics import Environments
 
 DEPENDS = (
@@ -67,6 +67,7 @@ SYSTEMS = {
     "lotka_volterra": System(LotkaVolterra(), 1, others=True, goals={"test": 1.24e-5, "seen": 1.35e-5}),
     "selkov": System(Selkov(), 1, tasks=24),
     "pendulum": System(Pendulum(), 5, tasks=24),
+    "cart_pole": System(CartPole(), 5, tasks=16),
 }
 CASES = {"new environments": "test", "environments learned from": "seen", "more new environments": "wide"}
 RATES = (0.03, 0.1, 0.3)

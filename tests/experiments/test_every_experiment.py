@@ -195,7 +195,7 @@ MINIATURES = {
             ADAPTER,
             runs=1,
         )
-        for system in ("lotka_volterra", "selkov", "pendulum")
+        for system in ("lotka_volterra", "selkov", "pendulum", "cart_pole")
     },
     "meta_volatility": Miniature(SMALL_OUTER, ADAPTER, runs=1),
     "omniglot": Miniature(FEW_PUBLIC, COMPARISON, runs=7, public=True),
