@@ -8,7 +8,7 @@ for each number of shots; so is the best method of a kind. Test tasks are looked
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ from adapt.app.progress import progress
 from adapt.backbones import load_backbone, require
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
+from adapt.files import read_json, write_json
 from adapt.heads import (
     TIM,
     Head,
@@ -46,7 +47,7 @@ from tasks import ArraySource, Distribution, Episode
 
 DEPENDS = ("adapt/heads", "bench/vision.py", "tasks/distribution.py", "tasks/images")
 WAYS, QUERIES, SHOTS = 5, 15, (1, 5)
-CHOOSING, TESTED = 25, 200
+CHOOSING, TESTED = 16, 100
 DATA = ("digits", "Omniglot", "CIFAR-FS", "GTSRB")
 #: Examples of a class, and classes of a split, whose features are made.
 PER_CLASS, CLASSES = 40, 200
@@ -211,16 +212,23 @@ def accuracies(predict: Predict, episodes: Sequence[Episode]) -> np.ndarray:
     return np.array([float(right.double().mean()) for right in found])
 
 
-def chosen(
-    methods: Mapping[str, Method], held: Sequence[Episode], shots: int
-) -> dict[str, tuple[str, float, Predict]]:
-    """Of every method the setting that is right most often on validation tasks, and how often."""
-    found = {}
-    for name, method in progress(f"choosing, {shots}-shot")(methods.items()):
-        scores = {key: float(accuracies(one, held).mean()) for key, one in method.settings.items()}
-        best = max(scores, key=lambda key: scores[key])
-        found[name] = best, scores[best], method.settings[best]
-    return found
+def kept(path: Path, names: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
+    """What ``make`` gives for every name, kept in a JSON file: what is there is not made again."""
+    found: dict[str, Any] = read_json(path) if path.exists() else {}
+    for name in progress(path.stem)([name for name in names if name not in found]):
+        found[name] = make(name)
+        write_json(path, found)
+    return {name: found[name] for name in names}
+
+
+def chosen(methods: Mapping[str, Method], held: Sequence[Episode], path: Path) -> dict[str, dict[str, float]]:
+    """Of every method its settings, the one that is right most often on validation tasks first."""
+
+    def judged(name: str) -> dict[str, float]:
+        found = {key: float(accuracies(one, held).mean()) for key, one in methods[name].settings.items()}
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    return kept(path, methods, judged)
 
 
 def rows(folder: Path, quick: bool) -> Iterator[Row]:
@@ -229,56 +237,52 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
     seen, many, held = photographs(folder, quick), 2 if quick else TESTED, 2 if quick else CHOOSING
     methods = {**ours(seen), **theirs(seen)}
     if quick:
-        methods = {name: replace_first(method) for name, method in methods.items()}
+        methods = {
+            name: method._replace(settings=dict([*method.settings.items()][:1]))
+            for name, method in methods.items()
+        }
     for shots in SHOTS[: 1 if quick else None]:
         validation = [
             episode
             for name in names[1:]
             for episode in tasks_of(name, made[name], 1, shots).episodes(0, held)
         ]
-        best = chosen(methods, validation, shots)
-        first = {
-            (whose, kind): max(
-                (n for n, m in methods.items() if m.ours == whose and m.transductive == kind),
-                key=lambda n: best[n][1],
-            )
-            for whose, kind in product((True, False), (False, True))
-        }
+        best = chosen(methods, validation, folder / f"chosen, {shots}-shot.json")
         for data in names:
-            yield from of_data(
-                f"{data}, {shots}-shot", tasks_of(data, made[data], 2, shots), many, best, methods, first
-            )
-
-
-def replace_first(method: Method) -> Method:
-    return method._replace(settings=dict([next(iter(method.settings.items()))]))
+            case, tasks = f"{data}, {shots}-shot", tasks_of(data, made[data], 2, shots)
+            yield from of_data(case, [*tasks.episodes(0, many)], best, methods, folder / f"{case}.json")
 
 
 def of_data(
     case: str,
-    tasks: Distribution,
-    many: int,
-    best: Mapping[str, tuple[str, float, Predict]],
+    episodes: Sequence[Episode],
+    best: Mapping[str, Mapping[str, float]],
     methods: Mapping[str, Method],
-    first: Mapping[tuple[bool, bool], str],
+    path: Path,
 ) -> Iterator[Row]:
     """Every method on the same test tasks, and the best of ours against the best of theirs."""
-    episodes = [*tasks.episodes(0, many)]
     drawn = Examples.of(episode.meta for episode in episodes)
-    scores = {}
-    for name, (setting, _, predict) in progress(case)(best.items()):
+    setting = {name: next(iter(found)) for name, found in best.items()}
+
+    def measured(name: str) -> dict[str, Any]:
         started = time.perf_counter()
-        scores[name] = accuracies(predict, episodes)
-        seconds = (time.perf_counter() - started) / many
-        kind = KINDS[methods[name].transductive]
-        mean = mean_interval([*scores[name]], drawn).times(100)
-        yield Row.of(
-            f"{case}: {name}", "eval/accuracy", mean, "%", note="; ".join(filter(None, [kind, setting]))
-        )
-        yield Row.cost(f"{case}: {name}", "time/task_milliseconds", 1000 * seconds, "ms", n=many)
+        found = accuracies(methods[name].settings[setting[name]], episodes)
+        return {"seconds": (time.perf_counter() - started) / len(episodes), "accuracy": found.tolist()}
+
+    found = kept(path, methods, measured)
+    for name, method in methods.items():
+        mean = mean_interval(found[name]["accuracy"], drawn).times(100)
+        note = "; ".join(filter(None, [KINDS[method.transductive], setting[name]]))
+        yield Row.of(f"{case}: {name}", "eval/accuracy", mean, "%", note=note)
+        milliseconds = 1000 * found[name]["seconds"]
+        yield Row.cost(f"{case}: {name}", "time/task_milliseconds", milliseconds, "ms", n=len(episodes))
     for transductive, kind in enumerate(KINDS):
-        us, them = first[True, bool(transductive)], first[False, bool(transductive)]
-        gap = paired_difference([*scores[us]], [*scores[them]], drawn).times(100)
+        of_kind = [name for name, method in methods.items() if method.transductive == bool(transductive)]
+        us, them = (
+            max((n for n in of_kind if methods[n].ours == own), key=lambda n: best[n][setting[n]])
+            for own in (True, False)
+        )
+        gap = paired_difference(found[us]["accuracy"], found[them]["accuracy"], drawn).times(100)
         note = f"{us} against {them}, each the best of its kind in validation"
         yield Row.of(
             f"{case}: best, {kind}", "compare/accuracy_vs_easyfsl", gap, "points", goal=0.0, note=note
