@@ -35,7 +35,7 @@ from bench.lib.figures import (
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import forward_mode, overhead, physics, posterior, when
+from bench.pages import forward_mode, heads, overhead, physics, posterior, when
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -303,7 +303,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (forward_mode, when, overhead, physics, posterior):
+    for explained in (forward_mode, heads, when, overhead, physics, posterior):
         pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():

@@ -216,6 +216,11 @@ def test_posterior(scratch: Path) -> None:
     assert found["together"].z.numpy() == pytest.approx(joint.z.numpy(), abs=1e-4)
 
 
+def test_heads(scratch: Path) -> None:
+    found = run_page("heads.md", {"x": torch.rand(4, 1, 32, 32), "y": [0, 1, 0, 1]})
+    assert found["task"].adapter.head.power == 0.5
+
+
 def my_task(number: int) -> tuple[torch.Tensor, list[str]]:
     """Three classes, told apart by two of six columns."""
     generator = torch.Generator().manual_seed(number)
