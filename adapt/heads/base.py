@@ -28,6 +28,9 @@ class Head(Protocol):
     of weight 0. ``Logistic`` and ``Ridge`` take any weights from 0 on: an example of weight w counts as w
     examples do. Heads compute in float32 or wider, outside autocast (``adapt.precision``).
 
+    A head that predicts a batch together says ``transductive = True`` (:mod:`adapt.heads.together`): its
+    ``logits`` get all examples at once, and what needs one alone is refused.
+
     A head that says what its state looks like, ``state_shape(features, outputs)``, has a saved one checked by
     it (:func:`state_shape`).
     """
