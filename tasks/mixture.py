@@ -54,6 +54,7 @@ class Mixture:
     source: Combined = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _check_names("task.components", self.components)
         if len(self.components) < 2:
             raise TaskError(f"task.components has {len(self.components)} entries: give at least two")
         check_settings(self, "task", seed=SEED)
@@ -150,6 +151,13 @@ class Mixture:
         return summary([getattr(tasks, name) for tasks in parts])
 
 
+def _check_names(setting: str, parts: object) -> None:
+    if not isinstance(parts, Mapping):
+        raise TaskError(
+            f"{setting} is a {type(parts).__name__}: give each a name, as in {{'old': …, 'new': …}}"
+        )
+
+
 class Combined:
     """Several sources as one: class `c` of source `s` is called ``s/c``; the indices of each source follow
     those of the one before.
@@ -169,6 +177,7 @@ class Combined:
     def __init__(
         self, sources: Mapping[str, Source], instead: Mapping[str, str | None] | None = None
     ) -> None:
+        _check_names("task.source.sources", sources)
         self._sources, self._instead = dict(sources), dict(instead or {})
         ends = np.cumsum([0, *map(_size, self._sources.values())]).tolist()
         self.offsets: dict[str, int] = dict(zip(self._sources, ends, strict=False))

@@ -141,5 +141,5 @@ def untrained(architecture: str, **arguments: Any) -> tuple[nn.Module, BackboneI
         )
     with counted(f"backbone.architecture={architecture}"):
         backbone = ARCHITECTURES[architecture](**arguments, frozen=False)
-    info = BackboneInfo(architecture, architecture, arguments, (), fingerprint(backbone), settings=None)
+    info = BackboneInfo(architecture, architecture, arguments, None, fingerprint(backbone), settings=None)
     return remember(backbone, info), info

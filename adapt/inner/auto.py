@@ -236,17 +236,21 @@ def _weighed(found: list[Weighed], winner: Weighed) -> str:
     if not winner.k:
         rival = max(found[1:], key=_evidence)
         return (
-            f"not adapted: the log evidence of {rival.k} directions is {_evidence(rival):.3g}, and "
+            f"not adapted: the log evidence of {_directions(rival.k)} is {_evidence(rival):.3g}, and "
             f"{_evidence(head):.3g} of the head alone"
         )
     prior = "" if winner.strength == 1 else f" under {winner.strength:g} times the learned prior"
     others = [it for it in found if it is not winner]
     rival = max(others, key=_evidence)
     return (
-        f"adapted along {winner.k} directions{prior}: log evidence {_evidence(winner):.3g} against "
+        f"adapted along {_directions(winner.k)}{prior}: log evidence {_evidence(winner):.3g} against "
         f"{_evidence(head):.3g} of the head alone, {_evidence(rival):.3g} of the next best "
-        f"({rival.k} directions)"
+        f"({_directions(rival.k)})"
     )
+
+
+def _directions(k: int) -> str:
+    return f"{k} direction{'s' * (k != 1)}"
 
 
 def _evidence(candidate: Weighed) -> float:
@@ -259,15 +263,15 @@ def _explain(candidates: list[Candidate], winner: Candidate) -> str:
         prior = "" if winner.strength == 1 else f" under {winner.strength:g} times the learned prior"
         how = "one Gauss-Newton step" if winner.solver == "gauss_newton" else winner.solver
         return (
-            f"adapted along {winner.k} directions{prior}, {how}: held-out loss {own:.3g} against {head:.3g} "
-            "of the head alone"
+            f"adapted along {_directions(winner.k)}{prior}, {how}: held-out loss {own:.3g} against "
+            f"{head:.3g} of the head alone"
         )
     tried = max(candidate.k for candidate in candidates)
     if not tried:
         return f"not adapted: the head alone has a held-out loss of {head:.3g}, there is nothing to gain"
     rival = min((candidate for candidate in candidates if candidate.k), key=_mean)
     return (
-        f"not adapted: along {rival.k} directions the held-out loss is {_mean(rival):.3g} "
+        f"not adapted: along {_directions(rival.k)} the held-out loss is {_mean(rival):.3g} "
         f"against {head:.3g} of the head alone, not better by more than its standard error"
     )
 

@@ -239,6 +239,8 @@ def test_explanations() -> None:
     )
     _, trace = choose(Auto((2,), (1.0,), ("gauss_newton",)), *task(3, useful=(0,)))
     assert trace.choice.startswith("adapted along 2 directions, one Gauss-Newton step: held-out loss ")
+    _, trace = choose(Auto((1,)), *task(QUIET))
+    assert trace.choice.startswith("not adapted: along 1 direction the held-out loss is ")
     _, trace = choose(Auto((2,)), *task(QUIET))
     assert trace.choice.startswith("not adapted: along 2 directions the held-out loss is ")
     assert trace.choice.endswith("of the head alone, not better by more than its standard error")

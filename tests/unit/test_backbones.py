@@ -292,6 +292,7 @@ def test_unknown_names_list_what_there_is() -> None:
 
 def test_untrained_has_batch_statistics() -> None:
     network, info = untrained("conv4", width=4)
+    assert info.input_shape is None  # nothing was trained: it takes what its layers take
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert info.arguments == {"width": 4}
     assert info.fingerprint == fingerprint(network)

@@ -83,6 +83,12 @@ def test_wrapped_components_are_mixed_too() -> None:
 # --------------------------------------------------------------------------------- the combined source
 
 
+@pytest.mark.parametrize("make", [Mixture, Combined])
+def test_parts_have_names(make: Any) -> None:
+    with pytest.raises(TaskError, match=r"is a tuple: give each a name, as in \{'old'"):
+        make((Digits(), Digits()))
+
+
 def test_combined_is_a_source() -> None:
     both = Combined({"a": A, "b": B})
     assert isinstance(both, Source)
