@@ -110,9 +110,10 @@ def _run() -> None:
 
 
 def _folder_of_experiments(arguments: list[str]) -> list[str]:
-    """What a sweep over experiments needs besides: each has a name, and so a folder, of its own, and there
-    would be none of all."""
-    several = any(word.startswith("experiment=") and "," in word for word in arguments)
+    """What a sweep over experiments, or over names, needs besides: each has a name, and so a folder, of its
+    own, and there would be none of all."""
+    named = (word.partition("=")[2] for word in arguments if word.startswith(("experiment=", "name=")))
+    several = any(sign in values for values in named for sign in (",", "(", "*"))  # as Hydra lists values
     if not several or not {"-m", "--multirun"} & {*arguments}:
         return []
     if any(word.startswith("hydra.sweep.dir=") for word in arguments):

@@ -69,6 +69,10 @@ def test_only_settings_of_unchosen_methods_are_forgotten(typed: tuple[str, ...],
         (["experiment=quickstart,sinusoid"], 0),
         (["-m", "experiment=quickstart", "seed=0,1"], 0),
         (["--multirun", "experiment=a,b", "hydra.sweep.dir=here"], 0),
+        (["-m", "experiment=digits", "name=first,second"], 1),
+        (["-m", "experiment=glob(meta_*)"], 1),
+        (["-m", "experiment=choice(digits,gtsrb)"], 1),
+        (["-m", "experiment=digits", "name=mine", "seed=0,1"], 0),
     ],
 )
 def test_a_sweep_over_experiments_has_a_folder_of_its_own(arguments: list[str], added: int) -> None:
