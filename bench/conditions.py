@@ -43,13 +43,15 @@ CHOOSING = 30
 @dataclass(frozen=True)
 class Network:
     """Tasks of every case, labels of a class beside two, how it is pretrained (nothing: it ships), how its
-    directions are learned, and methods that would take minutes a task."""
+    directions are learned, methods that would take minutes a task, or a grid that would, and validation tasks
+    that settings are chosen on."""
 
     tasks: int
     more: tuple[int, ...] = ()
     pretraining: tuple[str, ...] = ()
     meta: tuple[str, ...] = ("meta.steps=100",)
     left_out: tuple[str, ...] = ()
+    choosing: int = CHOOSING
 
 
 #: Hundreds of passes a task.
@@ -67,7 +69,13 @@ NETWORKS = {
         meta=("meta.steps=100", "match=null"),
         left_out=ZEROTH_ORDER,
     ),
-    "vit": Network(40, pretraining=VIT),
+    # Without labels, beside FOA: there batch statistics can do nothing.
+    "vit": Network(
+        24,
+        pretraining=VIT,
+        left_out=("head", "backprop, head", "classifier, backprop", "no labels, eata", "no labels, spsa"),
+        choosing=10,
+    ),
 }  # fmt: skip
 GOALS = {
     ("seen kinds, new strengths: classifier, forward", "compare/accuracy_vs_classifier_backprop"): 1.0,
@@ -127,18 +135,20 @@ def measured(
 
 
 def chosen(
-    folder: Path, tasks: Conditions, adapter: FewShotAdapter, left_out: tuple[str, ...] = (), *, quick: bool
+    folder: Path, tasks: Conditions, adapter: FewShotAdapter, network: Network, *, quick: bool
 ) -> dict[str, tuple[str, Method]]:
     """Of every method the first setting within a tenth of a point of the best on validation tasks, but for
-    those ``left_out``."""
+    those that ``network`` leaves out."""
     found = {}
     matched = any(isinstance(module, FrozenBatchNorm) for module in adapter.backbone.modules())
     for name, grid in grids(matched).items():
-        if name in left_out:
+        if name in network.left_out:
             continue
         said, method = grid[0]
         if len(grid) > 1 and not quick:
-            result = measured(folder / f"validation, {name}.json", dict(grid), tasks, adapter, CHOOSING)
+            result = measured(
+                folder / f"validation, {name}.json", dict(grid), tasks, adapter, network.choosing
+            )
             scores = {said: result.methods[said].mean_score.mean for said, _ in grid}
             said = next(it for it in scores if scores[it] >= max(scores.values()) - TOLERANCE)
             method = dict(grid)[said]
@@ -183,7 +193,7 @@ def of_network(name: str, network: Network, source: Cifar100, folder: Path, *, q
     """The rows of one network."""
     adapter = adapter_for(name, network, folder)
     kept = folder / name
-    found = chosen(kept, tasks_of(source, "validation"), adapter, network.left_out, quick=quick)
+    found = chosen(kept, tasks_of(source, "validation"), adapter, network, quick=quick)
     notes = {method: said for method, (said, _) in found.items()}
     prefix = "" if name == "conv4" else f"{name}, "
     for shots in (2, *(() if quick else network.more)):
