@@ -71,7 +71,7 @@ NETWORKS = {
     ),
     # Without labels, beside FOA: there batch statistics can do nothing.
     "vit": Network(
-        24,
+        16,
         pretraining=VIT,
         left_out=("head", "backprop, head", "classifier, backprop", "no labels, eata", "no labels, spsa"),
         choosing=10,
