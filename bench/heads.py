@@ -7,6 +7,7 @@ method has a few settings, of which the best on validation tasks of Omniglot, CI
 for each number of shots; so is the best method of a kind. Test tasks are looked at once.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -41,6 +42,7 @@ from adapt.heads import (
     one_hot,
 )
 from adapt.memory import keep_freed_memory
+from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
 from bench.vision import SPLITS, source
 from tasks import ArraySource, Distribution, Episode
@@ -292,6 +294,7 @@ def of_data(
 def main() -> None:
     arguments = options(__doc__, train="make features only").parse_args()
     keep_freed_memory()
+    os.environ.setdefault("ADAPT_DATA", str(data_root()))  # where the other benchmarks look, too
     folder, quick = folder_of("heads", arguments), arguments.quick
     if arguments.train:
         for name in DATA:

@@ -23,6 +23,9 @@ from adapt.precision import full_precision
 __all__ = ["LaplacianShot"]
 
 
+ROUNDING = 1e-4
+
+
 @dataclass(frozen=True)
 class LaplacianShot:
     """``pull`` λ ≥ 0: how much neighbours count; ``neighbours`` k; ``power`` of the features' sizes;
@@ -88,6 +91,7 @@ class LaplacianShot:
         if k < 1 or not self.pull:
             return None
         itself = torch.eye(len(q), dtype=q.dtype, device=q.device)
-        found = (q @ q.T - 4 * itself).topk(k, -1).indices  # of length 1: at most 1, at least −1
-        near = torch.nn.functional.one_hot(found, len(q)).sum(1).to(q.dtype)
+        alike = q @ q.T - 4 * itself  # of length 1: at most 1, at least −1
+        # With all that are as near as the kth, up to rounding: which of them came first does not matter.
+        near = (alike >= alike.topk(k, -1).values[:, -1:] - ROUNDING).to(q.dtype)
         return torch.maximum(near, near.T)

@@ -68,6 +68,6 @@ class Matching:
         alike = (inner / d - 1) / self.temperature  # at most 0: nothing overflows
         weighed = alike.exp() if others is None else alike.exp() * others
         sums = weighed @ y  # [m, C]
-        some = sums > 0
+        some = ~(sums <= 0)  # NaN stays
         least = -2 / self.temperature
         return torch.where(some, torch.where(some, sums, 1).log(), least).clamp(min=least)
