@@ -197,6 +197,11 @@ class Saved:
     max_tasks: int | None = None
     keeps_backbone: bool = True
 
+    @property
+    def transductive(self) -> bool:
+        """Whether the saved head predicts a batch together."""
+        return is_transductive(HEADS.get(read_stored(self.adapter).config["head"].get("name")))
+
     def prepare(self, context: Context) -> Adapt:
         """See :class:`Method`."""
         stored = read_stored(self.adapter)
@@ -210,10 +215,7 @@ class Saved:
 
 def predicts_together(method: Method) -> bool:
     """Whether what ``method`` predicts for a query depends on the others of its task (transductive)."""
-    if isinstance(method, Saved):
-        head = read_stored(method.adapter).config["head"]
-        return is_transductive(HEADS.get(head.get("name")))
-    return is_transductive(getattr(method, "head", None))
+    return is_transductive(method) or is_transductive(getattr(method, "head", None))
 
 
 def adapted_by(adapter: FewShotAdapter) -> Adapt:

@@ -15,9 +15,14 @@ __all__ = [
     "is_concrete",
     "normalise",
     "one_hot",
+    "powered",
     "state_shape",
     "with_constant",
 ]
+
+
+#: Below this a power below 1 would rise without bound.
+SMALL = 1e-3
 
 
 class Head(Protocol):
@@ -80,6 +85,13 @@ def normalise(features: Tensor) -> Tensor:
     scaled = features / torch.where(largest > 0, largest, 1)
     squared = scaled.square().sum(-1, keepdim=True)  # between 1 and D
     return scaled * torch.where(squared > 0, squared, 1).rsqrt() * features.shape[-1] ** 0.5
+
+
+def powered(unit: Tensor, power: float) -> Tensor:
+    """sign(f) |f|^β of rows of length √D, of length √D again."""
+    if power == 1:
+        return unit
+    return normalise(unit.sign() * ((unit.abs() + SMALL) ** power - SMALL**power))
 
 
 def with_constant(features: Tensor) -> Tensor:

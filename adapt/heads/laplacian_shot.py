@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from adapt.checks import STEPS, WIDTH, Number, between, check_settings, least, positive
-from adapt.heads.leave_one_out import refitted
-from adapt.heads.together import means_of, scores, seen, support_of
+from adapt.heads.together import Together, means_of, scores, seen
 from adapt.precision import full_precision
 
 __all__ = ["LaplacianShot"]
@@ -27,7 +26,7 @@ ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class LaplacianShot:
+class LaplacianShot(Together):
     """``pull`` λ ≥ 0: how much neighbours count; ``neighbours`` k; ``power`` of the features' sizes;
     ``temperature`` τ > 0, which here decides as well; ``steps`` of the iteration.
 
@@ -59,15 +58,6 @@ class LaplacianShot:
         )
 
     @full_precision
-    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The support set ``[n, D + C]``."""
-        return support_of(features, targets, weights)
-
-    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
-        """``[n, D + C]``."""
-        return None, None if features is None else features + outputs
-
-    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]``: the logarithms of y, which depends on all of them."""
         both = seen(state, features, self.power)
@@ -79,11 +69,6 @@ class LaplacianShot:
         for _ in range(self.steps):
             logits = alone + self.pull * near @ logits.softmax(-1)
         return logits.log_softmax(-1)
-
-    @full_precision
-    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """``[n, C]``, by n fits, each example predicted alone."""
-        return refitted(self, features, targets, weights)
 
     def _near(self, q: Tensor) -> Tensor | None:
         """w ``[m, m]``; None where there are no neighbours, or they do not count."""

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adapt.checks import STEPS, Number, between, check_settings, least, positive
-from adapt.heads.leave_one_out import refitted
-from adapt.heads.together import means_of, scores, seen, support_of
+from adapt.heads.together import Together, means_of, scores, seen
 from adapt.precision import full_precision
 
 __all__ = ["OptimalTransport"]
@@ -26,7 +25,7 @@ SINKHORN = 30
 
 
 @dataclass(frozen=True)
-class OptimalTransport:
+class OptimalTransport(Together):
     """``temperature`` τ > 0, which here decides as well; ``steps`` of the means, of size ``rate`` α;
     ``unknown`` ≥ 0: how little the frequencies of classes are known; ``power`` of the features' sizes.
 
@@ -58,15 +57,6 @@ class OptimalTransport:
         )
 
     @full_precision
-    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The support set ``[n, D + C]``."""
-        return support_of(features, targets, weights)
-
-    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
-        """``[n, D + C]``."""
-        return None, None if features is None else features + outputs
-
-    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]``: the logarithms of P, which depends on all of them."""
         both = seen(state, features, self.power)
@@ -75,11 +65,6 @@ class OptimalTransport:
             assigned = self._transported(scores(both.q, means, self.temperature)).exp()
             means = means + self.rate * (means_of(both, assigned) - means)
         return self._transported(scores(both.q, means, self.temperature))
-
-    @full_precision
-    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """``[n, C]``, by n fits, each example predicted alone."""
-        return refitted(self, features, targets, weights)
 
     def _transported(self, logits: Tensor) -> Tensor:
         """log P ``[m, C]``, rows of which add up to 1."""

@@ -20,14 +20,11 @@ from torch import Tensor
 
 from adapt.checks import Number, check_setting, check_settings, list_of, positive
 from adapt.errors import AdaptError
-from adapt.heads.base import check_features, normalise
+from adapt.heads.base import check_features, normalise, powered
 from adapt.heads.leave_one_out import refitted
 from adapt.precision import full_precision
 
 __all__ = ["SimpleShot"]
-
-#: Below this a power below 1 would rise without bound.
-SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -90,10 +87,7 @@ class SimpleShot:
         return refitted(self, features, targets, weights)
 
     def _unit(self, features: Tensor) -> Tensor:
-        f = normalise(features)
-        if self.power == 1:
-            return f
-        return normalise(f.sign() * ((f.abs() + SMALL) ** self.power - SMALL**self.power))
+        return powered(normalise(features), self.power)
 
     def _mean(self, unit: Tensor) -> Tensor:
         if len(self.mean) != unit.shape[-1]:

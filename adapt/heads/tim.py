@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adapt.checks import STEPS, Number, between, check_settings, least, positive
-from adapt.heads.leave_one_out import refitted
-from adapt.heads.together import means_of, scores, seen, support_of
+from adapt.heads.together import Together, means_of, scores, seen
 from adapt.precision import full_precision
 
 __all__ = ["TIM"]
 
 
 @dataclass(frozen=True)
-class TIM:
+class TIM(Together):
     """``support`` λ > 0: how much the support set counts; ``sure`` α ≥ 0: how much each prediction is to be
     sure; ``temperature`` τ > 0, which here decides as well; ``power`` of the features' sizes; ``steps``.
 
@@ -57,15 +56,6 @@ class TIM:
         )
 
     @full_precision
-    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The support set ``[n, D + C]``."""
-        return support_of(features, targets, weights)
-
-    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
-        """``[n, D + C]``."""
-        return None, None if features is None else features + outputs
-
-    @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
         """``[m, C]``: the logarithms of p, which depends on all of them."""
         both = seen(state, features, self.power)
@@ -82,8 +72,3 @@ class TIM:
             top = top + ratio * ((r - p).T @ both.q + p.sum(0)[:, None] * w)
             w = top / (own * both.y.sum(0) + ratio * r.sum(0)).clamp(min=1e-6)[:, None]
         return scores(both.q, w, self.temperature).log_softmax(-1)
-
-    @full_precision
-    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """``[n, C]``, by n fits, each example predicted alone."""
-        return refitted(self, features, targets, weights)

@@ -6,17 +6,17 @@ centred: those of the support set and those that are to be predicted each on the
 A batch of one says nothing of the others; it is centred as the support set is.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapt.heads.base import check_features, normalise
+from adapt.heads.base import check_features, normalise, powered
+from adapt.heads.leave_one_out import refitted
+from adapt.precision import full_precision
 
-__all__ = ["Seen", "is_transductive", "means_of", "scores", "seen", "support_of"]
-
-#: Below this a power below 1 would rise without bound.
-SMALL = 1e-3
+__all__ = ["Seen", "Together", "is_transductive", "means_of", "scores", "seen"]
 
 
 def is_transductive(head: object) -> bool:
@@ -32,11 +32,31 @@ class Seen(NamedTuple):
     q: Tensor
 
 
-def support_of(features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The state of such heads: features and targets, ``[n, D + C]``; of weight 0 a row without a class."""
-    check_features(features, weights)
-    y = targets if weights is None else targets * weights[:, None]
-    return torch.cat([normalise(features), y.to(features.dtype)], 1)
+class Together(ABC):
+    """What these heads have in common: all but their ``logits``, and their settings."""
+
+    supports_regression: bool
+    transductive: bool
+
+    @full_precision
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The support set: features and targets, ``[n, D + C]``; of weight 0 a row without a class."""
+        check_features(features, weights)
+        y = targets if weights is None else targets * weights[:, None]
+        return torch.cat([normalise(features), y.to(features.dtype)], 1)
+
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[n, D + C]``."""
+        return None, None if features is None else features + outputs
+
+    @abstractmethod
+    def logits(self, state: Tensor, features: Tensor) -> Tensor:
+        """``[m, C]``: logarithms of probabilities, which depend on all of the examples."""
+
+    @full_precision
+    def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """``[n, C]``, by n fits, each example predicted alone."""
+        return refitted(self, features, targets, weights)
 
 
 def seen(state: Tensor, features: Tensor, power: float) -> Seen:
@@ -50,13 +70,6 @@ def seen(state: Tensor, features: Tensor, power: float) -> Seen:
     own = ((m - 1) * q.mean(0) + centre) / m if m else centre
     length = d**-0.5
     return Seen(length * normalise(s - centre), y, length * normalise(q - own))
-
-
-def powered(unit: Tensor, power: float) -> Tensor:
-    """sign(f) |f|^β of rows of length √D, of length √D again."""
-    if power == 1:
-        return unit
-    return normalise(unit.sign() * ((unit.abs() + SMALL) ** power - SMALL**power))
 
 
 def means_of(both: Seen, assigned: Tensor | None = None) -> Tensor:

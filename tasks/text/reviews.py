@@ -39,7 +39,6 @@ DOMAINS = (
 TARGETS = ("books", "dvd", "electronics", "kitchen_housewares")
 VALIDATION = ("music", "video")
 CLASSES = ("negative", "positive")  # labels -1 and 1 of the files
-OFFICIAL_SHOTS = 5
 #: Task -> class -> rows.
 Members = dict[str, list[np.ndarray]]
 
@@ -178,12 +177,12 @@ class AmazonReviews(TokenGroups):
                 rows: list[list[int]] = [[], []]
                 for part in ("train", "test") if target else PARTS:
                     for text, label in files.get(f"{name}.{part}", ()):
-                        total += 1
+                        total, known = total + 1, same(text)
                         # Test parts stay whole, so that figures are those of the literature.
-                        if same(text) in seen and not (target and part == "test"):
+                        if known in seen and not (target and part == "test"):
                             repeats += 1
                             continue
-                        seen.add(same(text))
+                        seen.add(known)
                         rows[label].append(len(texts))
                         texts.append(text)
                     if target and part == "train" and official:
