@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from adapt.errors import AdaptError
+from adapt.precision import full_precision
 
 __all__ = [
     "Head",
+    "KeepsSupport",
     "check_features",
     "check_outputs",
     "check_regression",
@@ -132,6 +134,21 @@ def check_features(features: Tensor, weights: Tensor | None = None) -> None:
             f"all features of all {len(rows)} examples are zero, and nothing can be learned from them: check "
             "the backbone and the range of its inputs"
         )
+
+
+class KeepsSupport:
+    """A head whose state is the support set: features of length √D, and targets."""
+
+    @full_precision
+    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The support set: features and targets, ``[n, D + C]``; of weight 0 a row without a class."""
+        check_features(features, weights)
+        y = targets if weights is None else targets * weights[:, None]
+        return torch.cat([normalise(features), y.to(features.dtype)], 1)
+
+    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
+        """``[n, D + C]``."""
+        return None, None if features is None else features + outputs
 
 
 def check_outputs(outputs: Tensor, targets: Tensor) -> None:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from adapt.checks import check_settings, positive
-from adapt.heads.base import check_features, normalise
+from adapt.heads.base import KeepsSupport, normalise
 from adapt.precision import full_precision
 
 __all__ = ["Matching"]
 
 
 @dataclass(frozen=True)
-class Matching:
+class Matching(KeepsSupport):
     """``temperature`` τ > 0: near 0 the most alike example decides, and with a large one all of them do.
 
     Example:
@@ -36,17 +36,6 @@ class Matching:
 
     def __post_init__(self) -> None:
         check_settings(self, "head", temperature=positive("a temperature must be positive"))
-
-    @full_precision
-    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The support set: features of length √D, and targets, ``[n, D + C]``."""
-        check_features(features, weights)
-        y = targets if weights is None else targets * weights[:, None]
-        return torch.cat([normalise(features), y.to(features.dtype)], 1)
-
-    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
-        """``[n, D + C]``."""
-        return None, None if features is None else features + outputs
 
     @full_precision
     def logits(self, state: Tensor, features: Tensor) -> Tensor:

@@ -9,10 +9,9 @@ A batch of one says nothing of the others; it is centred as the support set is.
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from adapt.heads.base import check_features, normalise, powered
+from adapt.heads.base import KeepsSupport, normalise, powered
 from adapt.heads.leave_one_out import refitted
 from adapt.precision import full_precision
 
@@ -32,22 +31,11 @@ class Seen(NamedTuple):
     q: Tensor
 
 
-class Together(ABC):
+class Together(KeepsSupport, ABC):
     """What these heads have in common: all but their ``logits``, and their settings."""
 
     supports_regression: bool
     transductive: bool
-
-    @full_precision
-    def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The support set: features and targets, ``[n, D + C]``; of weight 0 a row without a class."""
-        check_features(features, weights)
-        y = targets if weights is None else targets * weights[:, None]
-        return torch.cat([normalise(features), y.to(features.dtype)], 1)
-
-    def state_shape(self, features: int | None, outputs: int) -> tuple[int | None, ...]:
-        """``[n, D + C]``."""
-        return None, None if features is None else features + outputs
 
     @abstractmethod
     def logits(self, state: Tensor, features: Tensor) -> Tensor:
