@@ -56,6 +56,12 @@ pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
 	$(BIN)/python -m adapt experiment=meta_glyphs output=adapt/pretrained/conv4_glyphs_film
 	$(BIN)/python -m adapt experiment=meta_lotka_volterra output=adapt/pretrained/rollout_lotka_volterra
+	$(BIN)/python -m adapt experiment=meta_vision_domain task=emblems output=outputs/starts/emblems
+	for task in omniglot glyphs; do \
+		$(BIN)/python -m adapt experiment=meta_vision_domain task=$$task task.transform.invert=0.5 output=outputs/starts/$$task || exit 1; \
+	done
+	$(BIN)/python -m adapt experiment=meta_vision_start 'meta.starts=[outputs/starts/emblems,outputs/starts/omniglot,outputs/starts/glyphs]' \
+		output=adapt/pretrained/efficientnet_lite0_start
 	for task in sinusoid vehicle_dynamics; do \
 		$(BIN)/python -m adapt experiment=meta_$$task output=adapt/pretrained/mlp_$$task && \
 		$(BIN)/python -m adapt experiment=meta_$$task meta=maml inner=backprop output=adapt/pretrained/mlp_$${task}_maml && \

@@ -64,10 +64,11 @@ NETWORKS = {
     "conv4": Network(100, (1, 5)),
     "resnet12, batch norm": Network(24, pretraining=RESNET, left_out=ZEROTH_ORDER),
     "resnet12, group norm": Network(
-        24,
+        16,
         pretraining=(*RESNET, "backbone.norm=group"),
         meta=("meta.steps=100", "match=null"),
         left_out=ZEROTH_ORDER,
+        choosing=10,
     ),
     # Without labels, beside FOA: there batch statistics can do nothing.
     "vit": Network(

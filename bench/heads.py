@@ -10,7 +10,6 @@ for each number of shots; so is the best method of a kind. Test tasks are looked
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from adapt.app.progress import progress
-from adapt.backbones import load_backbone, require
+from adapt.backbones import require
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.files import read_json, write_json
@@ -42,17 +41,19 @@ from adapt.heads import (
     one_hot,
 )
 from adapt.memory import keep_freed_memory
+from bench.lib.feature_pools import embedded, network, pool
 from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
 from bench.vision import SPLITS, source
 from tasks import ArraySource, Distribution, Episode
 
-DEPENDS = ("adapt/heads", "bench/vision.py", "tasks/distribution.py", "tasks/images")
+DEPENDS = (
+    *("adapt/heads", "bench/lib/feature_pools.py", "bench/vision.py", "tasks/distribution.py"),
+    "tasks/images",
+)
 WAYS, QUERIES, SHOTS = 5, 15, (1, 5)
 CHOOSING, TESTED = 16, 100
 DATA = ("digits", "Omniglot", "CIFAR-FS", "GTSRB")
-#: Examples of a class, and classes of a split, whose features are made.
-PER_CLASS, CLASSES = 40, 200
 KINDS = ("inductive", "transductive")
 #: Support, labels, queries -> logits.
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -69,35 +70,6 @@ class Method(NamedTuple):
 # ------------------------------------------------------------------------------------------- features
 
 
-def features(name: str, folder: Path, quick: bool) -> ArraySource:
-    """The source whose examples are the features of ``name``'s, of validation and of test classes."""
-    path, images = folder / f"{name}.npy", source(name)
-    most = (4, 20) if quick else (CLASSES, PER_CLASS)
-    members: dict[str, dict[str, np.ndarray]] = {}
-    rows: list[np.ndarray] = []
-    for split in dict.fromkeys(it for part in SPLITS[name][1:] for it in part if it is not None):
-        members[split] = {}
-        for label, indices in [*images.classes(split).items()][: max(most[0], WAYS)]:
-            kept = indices[: most[1]]
-            first = sum(map(len, rows))
-            rows.append(kept)
-            members[split][label] = np.arange(first, first + len(kept))
-    if not path.exists():
-        found = embedded(images.load(np.concatenate(rows)), name)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(path, found)
-    card = replace(images.card, name=f"features of {name}")
-    return ArraySource(card, np.load(path), members)
-
-
-def embedded(x: Tensor, name: str) -> np.ndarray:
-    """Of images ``[n, c, h, w]`` in [0, 1]: ``[n, D]``."""
-    network = load_backbone("timm:tf_efficientnet_lite0", weights="package:efficientnet_lite0", size=128)[0]
-    parts = x.expand(-1, 3, -1, -1).split(64)
-    with torch.no_grad():
-        return torch.cat([network(part) for part in progress(name)(parts)]).numpy()
-
-
 def photographs(folder: Path, quick: bool) -> Tensor:
     """The mean of features of photographs, ten of every training class of CIFAR-FS, ``[n, D]``."""
     path = folder / "photographs.npy"
@@ -106,7 +78,7 @@ def photographs(folder: Path, quick: bool) -> Tensor:
         rows = np.concatenate(
             [it[: 1 if quick else 10] for it in images.classes("train").values()][: 4 if quick else None]
         )
-        found = embedded(images.load(rows), "photographs")
+        found = embedded(network(), images.load(rows), "photographs")
         folder.mkdir(parents=True, exist_ok=True)
         np.save(path, found)
     return torch.from_numpy(np.load(path))
@@ -235,7 +207,7 @@ def chosen(methods: Mapping[str, Method], held: Sequence[Episode], path: Path) -
 
 def rows(folder: Path, quick: bool) -> Iterator[Row]:
     names = DATA[:2] if quick else DATA
-    made = {name: features(name, folder, quick) for name in names}
+    made = {name: pool(name, folder / f"{name}.npy", quick) for name in names}
     seen, many, held = photographs(folder, quick), 2 if quick else TESTED, 2 if quick else CHOOSING
     methods = {**ours(seen), **theirs(seen)}
     if quick:
@@ -298,7 +270,7 @@ def main() -> None:
     folder, quick = folder_of("heads", arguments), arguments.quick
     if arguments.train:
         for name in DATA:
-            features(name, folder, quick)
+            pool(name, folder / f"{name}.npy", quick)
         photographs(folder, quick)
         return
     report("heads", [*rows(folder, quick)], arguments)

@@ -34,7 +34,7 @@ from bench.lib.domain_tasks import composed, glyphs
 from bench.lib.domains import Domain
 from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
-from tasks import GTSRB, CifarFS, Digits, Distribution, Mixture, Omniglot, Source
+from tasks import GTSRB, CifarFS, Digits, Distribution, Mixture, Omniglot, Pneumonia, Source
 
 DEPENDS = (
     "adapt/adapter", "adapt/backbones", "adapt/baselines", "adapt/compare", "adapt/forward", "adapt/heads",
@@ -97,6 +97,7 @@ def source(name: str) -> Source:
         "GTSRB": lambda: GTSRB(size=32),
         "GTSRB, all signs": lambda: GTSRB(size=32, split_by="tracks"),
         "digits": Digits,
+        "pneumonia": Pneumonia,
     }
     return made[name]()
 
@@ -112,6 +113,7 @@ SPLITS = {
     ),
     "GTSRB, all signs": ((), (), ("all_support", "all_query")),
     "digits": ((), (), ("support", "query")),
+    "pneumonia": ((), ("validation", None), ("test", None)),
 }
 
 

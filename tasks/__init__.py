@@ -19,6 +19,7 @@ from .functions import FunctionSource, FunctionTasks, Tasks
 from .grouped import GroupArrays, GroupDraw, GroupedTasks, GroupSource
 from .images.cifar import FC100, Cifar100, CifarFS
 from .images.digits import Digits
+from .images.emblems import Emblems
 from .images.folder import ImageFolder
 from .images.glyphs import Glyphs
 from .images.gtsrb import GTSRB
@@ -67,6 +68,7 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "clinc150": Clinc150,
     "combined": Combined,
     "digits": Digits,
+    "emblems": Emblems,
     "fc100": FC100,
     "fewrel": FewRel,
     "german_credit": GermanCredit,

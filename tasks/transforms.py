@@ -15,7 +15,8 @@ from .source import TaskError
 
 __all__ = ["Style", "Transform"]
 
-LARGEST = {"rotation": 180, "translation": 1, "thickness": 1, "contrast": 1, "consistency": 1, "flip": 1}
+SHARES = ("translation", "thickness", "contrast", "consistency", "flip", "invert")
+LARGEST = {"rotation": 180, **dict.fromkeys(SHARES, 1)}
 FIELD = 4  # control points per side of the elastic displacement field: low, so that strokes bend, not shake
 
 
@@ -58,6 +59,7 @@ class Style:
         padding: what lies outside the image, "zeros" (ink on black) or "border" (photographs).
         flip: probability that an image is mirrored left to right.
         colour: largest change of the logarithm of a channel's brightness, each channel for itself.
+        invert: probability that bright and dark are exchanged.
 
     Raises:
         TaskError: if a strength is out of its range.
@@ -81,6 +83,7 @@ class Style:
     padding: str = "zeros"
     flip: float = 0.0
     colour: float = 0.0
+    invert: float = 0.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -123,12 +126,17 @@ class Style:
             own = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
             x = (x + own * (self.noise * (level + 1) / 2)[:, None, None, None]).clamp(0, 1)
         if self.flip:
-            mirrored = (self._uniform((n,), generator).to(x) + 1) / 2 < self.flip
-            x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+            x = torch.where(self._chosen(self.flip, n, generator).to(x.device), x.flip(-1), x)
         if self.colour:
             change = self.colour * self._uniform((n, x.shape[1]), generator).to(x)
             x = (x * change.exp()[:, :, None, None]).clamp(0, 1)
+        if self.invert:
+            x = torch.where(self._chosen(self.invert, n, generator).to(x.device), 1 - x, x)
         return x
+
+    def _chosen(self, probability: float, n: int, generator: torch.Generator) -> torch.Tensor:
+        """Which of n images, [n, 1, 1, 1]."""
+        return (self._uniform((n,), generator)[:, None, None, None] + 1) / 2 < probability
 
     def _draws(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
         """Standard normal numbers [n, ...], correlated by `consistency` along n."""

@@ -21,7 +21,7 @@ from adapt.errors import AdaptError
 __all__ = ["BASES", "GRADIENTS", "MetaTraining"]
 
 GRADIENTS = ("exact", "first_order", "reptile")
-BASES = ("gradients", "displacements", "auto_decoder", "random", "identity")
+BASES = ("gradients", "displacements", "auto_decoder", "starts", "random", "identity")
 #: What must be at least 1, and its ceiling.
 COUNTS = {
     "k": WIDTH,
@@ -42,8 +42,8 @@ class MetaTraining:
         k: directions of the basis.
         basis: where the first basis comes from: ``gradients`` (singular vectors of task gradients),
             ``displacements`` (of what tasks move when all of φ descends), ``auto_decoder`` (φ₀, U and a z of
-            every task, solved for together), ``random``, or ``identity`` (every parameter moves by itself,
-            k = P: MAML).
+            every task, solved for together), ``starts`` (of what other adapters start from), ``random``, or
+            ``identity`` (every parameter moves by itself, k = P: MAML).
         basis_tasks: tasks that make the first basis.
         basis_steps, basis_lr: of the Adam descent that makes ``displacements``; of Gauss–Newton for
             ``auto_decoder``, which has no learning rate.
@@ -68,6 +68,7 @@ class MetaTraining:
             which layers before the first one that moves are computed once per task.
         classifier: examples of every class, under no condition, that a head is fitted to before the training;
             it stays in every task (0: every task fits one). All tasks have the same classes.
+        starts: names or folders of adapters of the same network and space, for ``basis="starts"``.
     """
 
     k: int = 8
@@ -93,9 +94,11 @@ class MetaTraining:
     chunk: int | None = None
     memory_mb: int = 1000
     classifier: int = 0
+    starts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learn", tuple(self.learn))  # configs bring lists
+        for name in ("learn", "starts"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # configs bring lists
         counts = {name: least(1, ceiling=ceiling) for name, ceiling in COUNTS.items()}
         rates = dict.fromkeys(("lr", "clip", "radius", "basis_lr"), positive("must be positive"))
         check_settings(
@@ -124,6 +127,10 @@ class MetaTraining:
             raise AdaptError(f"meta.gradient={self.gradient}: choose {', '.join(GRADIENTS)}")
         if self.basis not in BASES:
             raise AdaptError(f"meta.basis={self.basis}: choose {', '.join(BASES)}")
+        if not all(isinstance(name, str) for name in self.starts) or any(len(it) < 2 for it in self.starts):
+            raise AdaptError(f"meta.starts={self.starts}: a list of folders of adapters, as in [a/one,b/two]")
+        if bool(self.starts) != (self.basis == "starts"):
+            raise AdaptError("meta.starts names the adapters that meta.basis=starts mixes: give both")
         known = AdapterState._fields
         if not self.learn or set(self.learn) - set(known):
             raise AdaptError(f"meta.learn={list(self.learn)}: name at least one of {', '.join(known)}")

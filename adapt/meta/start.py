@@ -4,6 +4,7 @@
     displacements  D = [φ_1* − φ₀ … φ_T* − φ₀]ᵀ , d̄ their mean,
                    D − 1 d̄ᵀ = A Σ Vᵀ ,   φ₀ ← φ₀ + d̄ ,        U = r · V_k Σ_k / √T
     auto_decoder   φ₀, U and z_1 … z_T that explain the tasks together, see adapt/meta/auto_decoder.py
+    starts         the same as displacements, of starts that were learned before, see adapt/meta/soup.py
     random         UᵀU = r² I
     identity       U = r · I , as a vector; no prior
 
@@ -30,6 +31,7 @@ from adapt.inner import Descent, Learned, Loss, Model, Solver, Trace
 from adapt.meta.auto_decoder import auto_decoder_basis
 from adapt.meta.query import targets_of
 from adapt.meta.settings import MetaTraining
+from adapt.meta.soup import around_their_mean, leading, origins_of, soup
 from adapt.spaces import Space
 from tasks import Episode
 
@@ -49,7 +51,8 @@ def initial_basis(
     *,
     seed: int = 0,
 ) -> AdapterState:
-    """The state that ``settings`` ask for; ``episodes`` are not looked at for ``random`` and ``identity``."""
+    """The state that ``settings`` ask for; ``episodes`` are not looked at for ``random``, ``identity`` and
+    ``starts``."""
     mask = movable(space, settings.moves)
     if settings.basis == "identity":
         return identity_state(space)._replace(basis=settings.radius * mask)
@@ -59,6 +62,9 @@ def initial_basis(
         orthonormal = torch.linalg.qr(masked(drawn.to(mask), mask))[0]
         return initial_state(space.initial.clone(), masked(settings.radius * orthonormal, mask))
     k, radius = settings.k, settings.radius
+    if settings.basis == "starts":
+        state = soup(space, origins_of(settings.starts, backbone, space), k, radius=radius)
+        return state._replace(basis=masked(state.basis, mask))
     if settings.basis == "auto_decoder":
         return auto_decoder_basis(
             backbone,
@@ -90,7 +96,7 @@ def task_gradient_basis(
 ) -> AdapterState:
     """φ₀ = the backbone's own values, U from the gradients of ``episodes``."""
     gradients = _rows(backbone, space, episodes, _gradient, problem, mask)
-    values, directions = _leading(gradients, k)  # [k], [P, k]
+    values, directions = leading(gradients, k)  # [k], [P, k]
     length = radius * _scale(space)
     return initial_state(
         space.initial.clone(),
@@ -120,9 +126,7 @@ def displacement_basis(
 ) -> AdapterState:
     """φ₀ in the middle of where ``solver`` takes the tasks, U the directions in which they then differ."""
     moves = _rows(backbone, space, episodes, solver, problem, mask)
-    mean = moves.mean(0)
-    values, directions = _leading(moves - mean, k)
-    return initial_state(space.initial + mean, directions * (radius * values / len(moves) ** 0.5))
+    return around_their_mean(space.initial, moves, k, radius)
 
 
 def movable(space: Space, pattern: str) -> Tensor:
@@ -172,13 +176,6 @@ def _rows(
             targets = targets_of(episode, space.initial, problem.loss)
             rows.append(everything.basis * solve(features, everything, solver, targets, problem)[0])
     return torch.stack(rows)
-
-
-def _leading(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The largest singular values ``[k]`` and their right singular vectors ``[P, k]``."""
-    _, values, directions = torch.linalg.svd(rows, full_matrices=False)
-    # What no task moves must be zero exactly, which the decomposition leaves as a rounding error.
-    return values[:k], masked(directions[:k].T, rows.any(0).to(rows.dtype))
 
 
 def _gradient(

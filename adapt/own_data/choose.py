@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from adapt.own_data.alone import fit_alone, in_units
 from adapt.own_data.head import FOLDS, L2, HeadChoice, choose_head, folds_of, held_out
 from adapt.own_data.networks import LENGTHS, WAVES, Network, network_of_columns
 from adapt.own_data.passes import ROWS
+from adapt.own_data.starts import SHARES, nearest
 from adapt.own_data.trial import LEAST, METHODS, MOST, PASSES, Trial, adapter_for, judge, subset, try_out
 
 __all__ = ["Chosen", "choose", "repeats"]
@@ -145,21 +147,27 @@ def _known(
             raise AdaptError(f"all examples are of one class, {classes[0].item()!r}: add another class")
         targets = one_hot(torch.from_numpy(positions), len(classes), torch.float64)
     fold = folds_of(None if regression else y, n, min(FOLDS, n), seed)[row]
-    rows = torch.from_numpy(row)
+    rows, known = torch.from_numpy(row), None
     begun = time.perf_counter()
+    if network is not None:
+        aims = targets.numpy() if regression else y
+        network, known = nearest(network, aims, partial(_some, x), regression=regression, seed=seed)
+        begun = begun if known is not None else time.perf_counter()
     networks = [network] if network is not None else _tables(x, targets, weights)
     best: _Known | None = None
     for candidate in networks:
-        features = _features(candidate, x)[rows.to(_device(candidate))]
-        aims = targets[rows].to(features)
+        features = _features(candidate, x) if known is None else known
+        features = features[rows.to(_device(candidate))]
+        aimed = targets[rows].to(features)
         mass = None if weighed is None else weighed.to(features)
         with torch.no_grad():
-            head = choose_head(features, aims, fold, regression, grid, mass)
+            head = choose_head(features, aimed, fold, regression, grid, mass)
         if best is None or head.loss < best.head.loss:
             repeated = _take(x, row)
-            best = _Known(candidate, repeated, y[row], row, features, aims, mass, head, regression, seed)
+            best = _Known(candidate, repeated, y[row], row, features, aimed, mass, head, regression, seed)
     assert best is not None
-    return best, (time.perf_counter() - begun) / len(networks) / n
+    passes = len(networks) if known is None else len(SHARES)
+    return best, (time.perf_counter() - begun) / passes / n
 
 
 def _standard(y: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,15 +193,19 @@ def _tables(x: Sequence[str] | Tensor, targets: Tensor, weights: np.ndarray | No
 
 
 def _features(network: Network, x: Sequence[str] | Tensor) -> Tensor:
-    """``[n, D]`` of the network as it is."""
+    """``[n, D]`` of the network from where it is adapted."""
     adapter = adapter_for(network, "head", Ridge(), False)
     order = np.argsort([*map(len, x)], kind="stable") if not isinstance(x, Tensor) else np.arange(len(x))
     parts = adapter.batches(_take(x, order), None if isinstance(x, Tensor) else ROWS)
     with torch.no_grad():
-        found = torch.cat([call(network.module, {}, part) for part in parts])
+        found = torch.cat([call(network.module, network.parameters, part) for part in parts])
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return found[torch.from_numpy(back).to(found.device)]
+
+
+def _some(x: Sequence[str] | Tensor, network: Network, rows: np.ndarray) -> Tensor:
+    return _features(network, _take(x, rows))
 
 
 def _device(network: Network) -> torch.device:

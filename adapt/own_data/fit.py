@@ -203,7 +203,7 @@ def _answer(
         "method": method,
         "examples": len(fit.y),
         "classes": len(fit.classes),
-        "network": fit.network.recipe.title,
+        "network": fit.network.title,
         "head": _words(fit.head.head),
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from adapt.adapter.state import AdapterState
 from adapt.backbones import load_backbone
 from adapt.errors import AdaptError
 from adapt.spaces import Space, film, full
@@ -28,6 +29,7 @@ class Recipe:
         space: what of it may move.
         size, channels: of the pictures that it reads.
         weak: why it is a makeshift.
+        start: the shipped adapter that says from where it is adapted on many domains; "": there is none.
     """
 
     title: str
@@ -37,17 +39,38 @@ class Recipe:
     size: int = 0
     channels: int = 3
     weak: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is there, and a line that says which and why."""
+    """A network that is there, a line that says which and why, and from where it is adapted: as it is, or
+    what moves and where it starts, a ``share`` of the way to what was learned on many domains."""
 
     recipe: Recipe
     module: nn.Module
     name: str
     input_shape: tuple[int, ...] | None
     line: str
+    start: tuple[Space, AdapterState] | None = None
+    share: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        if not self.share:
+            return self.recipe.title
+        return f"{self.recipe.title}, {self.share:.0%} of the way to {self.recipe.start}"
+
+    @property
+    def space(self) -> Space:
+        """What may move."""
+        return self.recipe.space(self.module) if self.start is None else self.start[0]
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """What is not as the module has it."""
+        return {} if self.start is None else self.start[0].parameters(self.start[1].origin)
 
 
 #: Waves and lengths that are tried for a table, besides its plain columns.
@@ -61,6 +84,7 @@ NETWORKS: dict[str, tuple[Recipe, ...]] = {
             {"weights": "package:efficientnet_lite0", "size": 128},
             lambda network: film(network, skip=33),
             size=128,
+            start="efficientnet_lite0_start",
         ),
         Recipe(
             "MobileNetV2, trained on ImageNet",

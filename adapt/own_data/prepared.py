@@ -19,7 +19,8 @@ from adapt.heads import Ridge
 from adapt.heads.base import one_hot
 from adapt.own_data.head import FOLDS, HeadChoice, choose_head, folds_of
 from adapt.own_data.networks import LENGTHS, WAVES, Network, network_of_columns
-from adapt.own_data.passes import Say, as_inputs, order_of, rows_of
+from adapt.own_data.passes import Say, as_inputs, order_of, rows_of, silent
+from adapt.own_data.starts import SHARES, nearest
 from adapt.own_data.trial import adapter_for
 from tasks.own import Labelled, Learned, Reader
 
@@ -107,9 +108,19 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
         network, features, head, seconds = _table(examples.x, targets, fold, reader.regression)
         say(f"{what}; {network.line}")
     else:
+        aims = targets.numpy() if reader.regression else y
         begun = time.perf_counter()
-        features = _features(network, examples.x, what, say)
-        seconds = time.perf_counter() - begun
+        network, known = nearest(
+            network, aims, partial(_some, examples.x), regression=reader.regression, seed=seed
+        )
+        seconds = (time.perf_counter() - begun) / len(SHARES)
+        if network.share:
+            say(f"start: {network.title}")
+        if known is None:
+            begun = time.perf_counter()
+            known = _features(network, examples.x, what, say)
+            seconds = time.perf_counter() - begun
+        features = known
         head = choose_head(features, targets, fold, reader.regression)
     return Prepared(
         learned, network, y, targets, classes, center, spread, features, seconds, fold, head, seed
@@ -125,12 +136,18 @@ def _check_writable(reader: Reader, classes: np.ndarray) -> None:
             raise AdaptError(f"the name of a {what} {error}: rename it") from None
 
 
+def _some(x: Sequence[str] | np.ndarray, network: Network, rows: np.ndarray) -> Tensor:
+    """``[m, D]`` of some examples."""
+    part: Sequence[str] | np.ndarray = x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows]
+    return _features(network, part, "", silent)
+
+
 def _features(network: Network, x: Sequence[str] | np.ndarray, what: str, say: Say) -> Tensor:
-    """``[n, D]`` of the network as it is; says before how long it will take."""
+    """``[n, D]`` of the network from where it is adapted; says before how long it will take."""
     adapter = adapter_for(network, "head", Ridge(), False)
     order = order_of(x)
     few = as_inputs(x, order[:: max(1, len(x) // 8)][:8])
-    run = partial(call, network.module, {})
+    run = partial(call, network.module, network.parameters)
     with torch.inference_mode():
         run(adapter.examples(few))  # the first is slower
         begun = time.perf_counter()

@@ -115,13 +115,15 @@ def judge(
 
 def adapter_for(network: Network, method: str, head: Head, regression: bool) -> FewShotAdapter:
     """An adapter for which nothing was meta-trained, that adapts by ``method`` with ``head``."""
-    space = network.recipe.space(network.module)
+    space = network.space
     table = network.name.startswith("columns:")
     closed = Ridge(scale=1.0 if regression else 10.0)
     solver: Solver = GaussNewton(steps=0 if method == "head" else 1)
     if method == "backprop":
         solver = Descent("adam", lr=0.003, steps=3, gradient=Reverse())
-        state = identity_state(space)
+        state = identity_state(space, None if network.start is None else network.start[1].origin)
+    elif network.start is not None:
+        state = network.start[1] if method != "head" else network.start[1].leading(0)
     else:
         state = _state(space, table)
     return FewShotAdapter(

@@ -25,6 +25,7 @@ from tasks import (
     Clinc150,
     Combined,
     Digits,
+    Emblems,
     FewRel,
     FunctionSource,
     GermanCredit,
@@ -84,6 +85,7 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "digits": lambda: Digits(size=8),
     "table_file": lambda: from_csv(lambda path: table_file(path, ignore=["value"]), patients()),  # type: ignore[dict-item, return-value]
     "glyphs": lambda: Glyphs(size=16, max_classes=40),
+    "emblems": lambda: Emblems(size=16, classes=20, per_class=6),
     "array": make_source,
     "two sources": lambda: Combined({"a": make_source(), "b": make_source(seed=1)}),
     "from_arrays": lambda: from_arrays(

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 import adapt
+from adapt.adapter import initial_state
 from adapt.app.config import config_folder
 from adapt.backbones import load_backbone
 from adapt.compare import Comparison
 from adapt.files import read_json
+from adapt.spaces import film
 from adapt.tracking import prepare_store
 from tests.command_line import call
 
@@ -65,6 +67,7 @@ SMALL_TEXT = (
     "inner.directions=[2]",
     "method.backprop.solver.steps=1",
 )
+SMALL_TASK = ("task.ways=2", "task.shots=2", "task.queries=2")
 SMALL_GLYPHS = ("task.source.max_classes=40", "task.ways=2", "task.shots=2", "task.queries=2")
 
 
@@ -110,6 +113,15 @@ def write_table(folder: Path) -> None:
     ]
     lines = ["length,width,size", *(",".join(map(str, row)) for row in rows)]
     (folder / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_starts(folder: Path) -> None:
+    """Two adapters that start elsewhere than the network that ships."""
+    network = load_backbone("timm:tf_efficientnet_lite0", weights="package:efficientnet_lite0", size=32)[0]
+    space = film(network)
+    for name, factor in (("one", 1.1), ("two", 0.95)):
+        state = initial_state(factor * space.initial, space.initial[:, None])
+        adapt.FewShotAdapter(network, space, state).save_pretrained(folder / name)
 
 
 MINIATURES = {
@@ -179,6 +191,18 @@ MINIATURES = {
         public=True,
     ),
     "meta_gtsrb": Miniature((*SMALL_META, "backbone.size=32"), ADAPTER, runs=1, public=True),
+    "meta_vision_domain": Miniature(
+        (*SMALL_OUTER, "task=emblems", "task.source.classes=20", "backbone.size=32", *SMALL_TASK),
+        ADAPTER,
+        runs=1,
+    ),
+    "meta_vision_start": Miniature(
+        ("meta.starts=[one,two]", "meta.k=2", "meta.validation_tasks=1", "backbone.size=32"),
+        ADAPTER,
+        runs=1,
+        prepare=write_starts,
+        public=True,
+    ),
     "meta_sinusoid": Miniature(SMALL_OUTER, ADAPTER, runs=1),
     "meta_breast_cancer": Miniature((*SMALL_OUTER, "task.source.generated=2"), ADAPTER, runs=1),
     "meta_gridworld": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
@@ -213,6 +237,7 @@ MINIATURES = {
         (
             *SMALL_OWN,
             "task.root=pictures",
+            "adapter=null",
             "backbone.name=timm:mobilenetv2_035",
             "backbone.weights=random",
             "backbone.size=32",

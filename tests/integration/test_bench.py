@@ -31,6 +31,7 @@ BENCHES = (
     "control",
     "episodes",
     "heads",
+    "starts",
     "intents",
     "relations",
     "posterior",

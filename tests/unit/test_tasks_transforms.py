@@ -25,6 +25,7 @@ STRENGTHS: dict[str, Any] = {
     "noise": 0.3,
     "flip": 0.5,
     "colour": 0.5,
+    "invert": 0.5,
 }
 
 

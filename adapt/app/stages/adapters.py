@@ -51,7 +51,10 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
         return adapter.replace(
             state=identity_state(adapter.space) if few else layered_state(adapter.space, PARTS)
         )
-    adapter = adapt.load(config.adapter, backbone)
+    try:
+        adapter = adapt.load(config.adapter, backbone)
+    except AdaptError as error:
+        raise AdaptError(f"{error}; or adapter=null, if there is none") from None
     if config.match is not None:
         adapter = adapter.replace(match=_match(config))
     wanted = build(config.space, "space", config.allow)(backbone)

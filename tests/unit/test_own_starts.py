@@ -1,0 +1,100 @@
+"""From where a network is adapted: held-out examples choose the share of the way to a start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adapt import FewShotAdapter
+from adapt.adapter import initial_state
+from adapt.backbones import call
+from adapt.heads import Ridge
+from adapt.own_data import starts
+from adapt.own_data.networks import Network, Recipe
+from adapt.own_data.starts import JUDGED, SHARES, UNSEEN, at_shares, judged_by, nearest
+from adapt.own_data.trial import adapter_for
+from adapt.spaces import full
+
+Features = Callable[[Network, np.ndarray], Tensor]
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """It sees the first two of four columns, and its start the last two."""
+    module = nn.Linear(4, 2, bias=False).requires_grad_(False)
+    module.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
+    space = full(module)
+    origin = torch.tensor([0.0, 0, 1, 0, 0, 0, 0, 1])
+    start = FewShotAdapter(module, space, initial_state(origin, torch.ones(8, 1)))
+    monkeypatch.setattr(starts, "_start", lambda name, module: start)
+    return Network(Recipe("columns", "columns", space=full, start="a_start"), module, "columns", (4,), "")
+
+
+def features(x: Tensor) -> Features:
+    return lambda network, rows: call(network.module, network.parameters, x[torch.from_numpy(rows)])
+
+
+def examples(informative: slice, n: int = 240) -> tuple[Tensor, np.ndarray]:
+    """Two classes that differ in some columns only."""
+    generator = torch.Generator().manual_seed(0)
+    y = np.arange(n) % 2
+    x = torch.randn(n, 4, generator=generator)
+    x[:, informative] += 1.0 * torch.from_numpy(y)[:, None]
+    return x, y
+
+
+def test_the_path_goes_from_the_network_to_its_start(network: Network) -> None:
+    found = at_shares(network)
+    assert [it.share for it in found] == [*SHARES] and found[0] is network and not network.parameters
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    for share, it in zip(SHARES, found, strict=True):
+        expected = (1 - share) * x[:, :2] + share * x[:, 2:]
+        torch.testing.assert_close(call(it.module, it.parameters, x), expected)
+    assert at_shares(found[1]) == [found[1]], "it is on its way already"
+
+
+@pytest.mark.parametrize(("informative", "share"), [(slice(0, 2), 0.0), (slice(2, 4), 1.0)])
+def test_held_out_examples_choose(network: Network, informative: slice, share: float) -> None:
+    x, y = examples(informative)
+    names = np.array(["no", "yes"])[y]
+    assert nearest(network, names, features(x), regression=False)[0].share == share
+    found, known = nearest(network, names[:200], features(x), regression=False)
+    assert known is not None and torch.equal(known, features(x)(found, np.arange(200)))
+    assert nearest(network, np.tile(names, 2), features(x.repeat(2, 1)), regression=False)[1] is None
+    values = y[:, None].astype(np.float64)
+    assert nearest(network, values, features(x), regression=True)[0].share == share
+
+
+def test_without_two_examples_of_a_class_half_of_the_way_is_gone(network: Network) -> None:
+    def never(network: Network, rows: np.ndarray) -> Tensor:
+        raise AssertionError("there is nothing to be learned from")
+
+    assert nearest(network, np.array(["a", "b", "c"]), never, regression=False)[0].share == UNSEEN
+    assert nearest(network, np.array(["a", "a", "b"]), never, regression=False)[0].share == UNSEEN
+
+
+def test_a_network_without_a_start_stays_as_it_is(network: Network) -> None:
+    plain = Network(Recipe("columns", "columns", space=full), network.module, "columns", (4,), "")
+    x, y = examples(slice(2, 4))
+    assert nearest(plain, y, features(x), regression=False) == (plain, None)
+
+
+def test_of_many_examples_some_choose() -> None:
+    y = np.repeat(np.arange(3), [1, 5000, 200])
+    rows = judged_by(y)
+    assert len(rows) == JUDGED and (np.diff(rows) > 0).all()
+    assert np.unique(y[rows]).tolist() == [1, 2]
+    many = np.repeat(np.arange(400), 3)
+    assert np.unique(many[judged_by(many)], return_counts=True)[1].tolist() == [2] * 400
+
+
+@pytest.mark.parametrize("method", ["head", "forward", "backprop"])
+def test_every_method_begins_where_the_network_is(network: Network, method: str) -> None:
+    moved = at_shares(network)[2]
+    adapter = adapter_for(moved, method, Ridge(), False)
+    assert torch.equal(adapter.state.origin, torch.tensor([0.0, 0, 1, 0, 0, 0, 0, 1]))
+    assert adapter.state.k == {"head": 0, "forward": 1, "backprop": 8}[method]
