@@ -80,7 +80,7 @@ CASES: Mapping[tuple[str, int, int], float | None] = {
     ("pneumonia", 2, 5): None,
     ("pneumonia", 2, 20): None,
 }
-TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS = 200, 60, 15, 5, 20
+TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS = 100, 60, 15, 5, 20
 MINIATURE = (
     *("meta.steps=1", "meta.validation_tasks=1", "meta.validate_every=1", "task.ways=2", "backbone.size=32"),
 )
