@@ -66,6 +66,7 @@ NETWORKS = {
     "resnet12, group norm": Network(
         16,
         pretraining=(*RESNET, "backbone.norm=group"),
+        meta=("meta.steps=100", "~match"),
         left_out=ZEROTH_ORDER,
         choosing=10,
     ),

@@ -224,6 +224,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OverrideParseException):  # Hydra would name the character, and a page on its grammar
         fix = "write NAME=VALUE, such as inner=auto, in quotes if VALUE has spaces, brackets or ="
         return f"{error.override!r} cannot be read as a setting: {fix}"
+    if "override must be a string or a list. Got NoneType" in str(error):  # Hydra does not say of which
+        return "a group takes the name of an option, and no null: leave one out with ~, as in ~match"
     for earlier, now in RENAMED.items():
         if isinstance(error, InstantiationException) and f"'{earlier}'" in str(error):
             return f"_target_={earlier} is now called {now}"

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from adapt.adapter import FewShotAdapter
 from adapt.adapter.loading import load
+from adapt.errors import AdaptError
 from adapt.heads.base import one_hot
 from adapt.own_data.head import FOLDS, choose_head, folds_of
-from adapt.own_data.networks import Network
+from adapt.own_data.networks import NETWORKS, Network
 
-__all__ = ["SHARES", "UNSEEN", "at_shares", "held_out_losses", "judged_by", "nearest"]
+__all__ = ["SHARES", "UNSEEN", "at_shares", "held_out_losses", "judged_by", "nearest", "start_of"]
 
 #: Shares of the way; the first is the network as it is.
 SHARES = (0.0, 0.5, 1.0)
@@ -39,6 +40,18 @@ JUDGED = 300
 def _start(name: str, module: nn.Module) -> FewShotAdapter:
     found: FewShotAdapter = load(name, module)
     return found
+
+
+def start_of(module: nn.Module, name: str) -> FewShotAdapter | None:
+    """The start that ships for a network, by its name and weights; None if there is none."""
+    recipes = [recipe for family in NETWORKS.values() for recipe in family]
+    shipped = next((recipe.start for recipe in recipes if recipe.name == name), "")
+    if not shipped:
+        return None
+    try:
+        return _start(shipped, module)
+    except AdaptError:  # of the same architecture with other weights
+        return None
 
 
 def at_shares(network: Network) -> list[Network]:

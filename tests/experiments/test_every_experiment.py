@@ -237,7 +237,6 @@ MINIATURES = {
         (
             *SMALL_OWN,
             "task.root=pictures",
-            "adapter=null",
             "backbone.name=timm:mobilenetv2_035",
             "backbone.weights=random",
             "backbone.size=32",

@@ -34,6 +34,7 @@ MISTAKES = [
     mistake("inner.stepz=2", "inner.stepz", "did you mean steps?"),
     mistake("task.shotz=1", "task.shotz", "did you mean shots?"),
     mistake("seeed=1", "seeed", "did you mean seed?"),
+    mistake("match=null", "no null", "~match"),
     mistake("backbone=resnet99", "backbone/resnet99", "did you mean resnet12?", "conv4"),
     mistake("method=nope", "method/nope", "forward"),
     mistake("method=[head,forwrd]", "method/forwrd", "did you mean forward?"),

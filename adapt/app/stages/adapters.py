@@ -10,10 +10,13 @@ from adapt.app.build import build
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
 from adapt.inner import CrossEntropy, SquaredError
+from adapt.own_data.starts import start_of
 from tasks import Tasks
 
 __all__ = ["adapter_of", "untrained"]
 
+#: What ``adapter`` says for whatever ships for the backbone.
+AUTO = "auto"
 #: Adaptable numbers that need no choice of directions.
 FEW = 32
 
@@ -40,11 +43,14 @@ def untrained(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks
 
 def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks) -> FewShotAdapter:
     """The saved adapter that ``config`` names; where it names none, one that scales parts of the backbone.
+    ``auto`` names the start that ships for the backbone and has a space of its own, or none.
 
     Raises:
         AdaptError: it was made for another space.
     """
-    if config.adapter is None:
+    if config.adapter == AUTO and (start := start_of(backbone, info.name)) is not None:
+        return start if config.match is None else start.replace(match=_match(config))
+    if config.adapter in (None, AUTO):
         adapter = untrained(config, backbone, info, tasks)
         # Of so few numbers each is a direction.
         few = adapter.space.size <= FEW
