@@ -106,7 +106,7 @@ def learned(name: str, folder: Path, quick: bool) -> Path:
     made, run = folder / "domains" / name, folder / "runs" / name
     if not (made / "adapter_config.json").exists():
         if (run / CHECKPOINT).exists():
-            order = ["resume", str(run)]
+            order = ["resume", str(run), f"output={made}"]
         else:
             where = (f"output={made}", f"hydra.run.dir={run}", "tracking=none")
             order = ["experiment=meta_vision_domain", *DOMAINS[name], *where, *(MINIATURE if quick else ())]

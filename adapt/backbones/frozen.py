@@ -25,10 +25,14 @@ def frozen(network: nn.Module) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
                 setattr(module, name, _Mean())
-    # Volumes have a format of their own.
-    if not any(parameter.ndim == 5 for parameter in network.parameters()):
+    # Volumes have a format of their own. With channels last, torch 2.13 on CPU crashes in the gradient of a
+    # group norm whose input, of a frozen convolution, needs none.
+    volumes = any(parameter.ndim == 5 for parameter in network.parameters())
+    if not volumes:
+        grouped = any(isinstance(module, nn.GroupNorm) for module in network.modules())
         # Convolutions are faster so, on CPU nearly twice; values and fingerprint are the same.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        kind = torch.contiguous_format if grouped else torch.channels_last
+        network.to(memory_format=kind)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 
 

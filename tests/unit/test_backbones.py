@@ -23,6 +23,7 @@ from adapt.backbones import (
     save_backbone,
     untrained,
 )
+from adapt.backbones.frozen import frozen
 from tests.helpers import SIDE, randomised, save_tiny, tensors_in, tiny_conv4
 
 
@@ -240,6 +241,18 @@ def edit(**changes: Any) -> Callable[[Path], None]:
 def truncate(folder: Path) -> None:
     path = tensors_in(folder)
     path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_group_norms_after_frozen_convolutions_have_gradients() -> None:
+    """With channels last, torch ends the process in this gradient on CPU."""
+    made = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = frozen(made)
+    seen = network[0](torch.rand(2, 3, 6, 6))
+    assert seen.is_contiguous() and not seen.is_contiguous(memory_format=torch.channels_last)
+    shift = torch.zeros(8, requires_grad=True)
+    out = torch.func.functional_call(network, {"1.bias": shift}, (torch.rand(2, 3, 6, 6),))
+    (gradient,) = torch.autograd.grad(out.sum(), shift)
+    torch.testing.assert_close(gradient, torch.full((8,), 2.0 * 4 * 4))
 
 
 def flip_a_bit(folder: Path) -> None:
