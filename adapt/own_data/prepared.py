@@ -20,7 +20,7 @@ from adapt.heads.base import one_hot
 from adapt.own_data.head import FOLDS, HeadChoice, choose_head, folds_of
 from adapt.own_data.networks import LENGTHS, WAVES, Network, network_of_columns
 from adapt.own_data.passes import Say, as_inputs, order_of, rows_of, silent
-from adapt.own_data.starts import SHARES, nearest
+from adapt.own_data.starts import SHARES, at_shares, nearest
 from adapt.own_data.trial import adapter_for
 from tasks.own import Labelled, Learned, Reader
 
@@ -114,8 +114,9 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
             network, aims, partial(_some, examples.x), regression=reader.regression, seed=seed
         )
         seconds = (time.perf_counter() - begun) / len(SHARES)
-        if network.share:
-            say(f"start: {network.title}")
+        if len(at_shares(network)) > 1 or network.share:
+            begins = f"{network.share:.0%} of the way to {network.recipe.start}"
+            say(f"{what}; start: {begins if network.share else 'the network as it is'}")
         if known is None:
             begun = time.perf_counter()
             known = _features(network, examples.x, what, say)
