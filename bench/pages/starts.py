@@ -1,6 +1,7 @@
 """What docs/starts.md says in numbers, from ``bench/results/starts.json``."""
 
-from bench.lib.blocks import Result, by_case, fill, markdown_table, measured, reached
+from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured, reached
+from bench.lib.own_folders import HOW
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
 
@@ -8,6 +9,7 @@ __all__ = ["PAGE", "filled"]
 
 PAGE = DOCS / "starts.md"
 WAYS = ("half of the way", "start", "chosen")
+GAP = "compare/accuracy_vs_frozen"
 
 
 def filled(text: str) -> str:
@@ -17,28 +19,52 @@ def filled(text: str) -> str:
 
 def _starts(result: Result) -> str:
     rows = by_case(result)
-    tested = [case for case, metric in rows if metric == "eval/accuracy" and case.endswith(": as it is")]
+    parts = [
+        _left_out(rows),
+        "`adapt fit` on folders of pictures, with the start that ships:",
+        "",
+        _folders(rows),
+    ]
+    return "\n".join([*parts, provenance(result), ""])
+
+
+def _left_out(rows: Rows) -> str:
     lines, goals = [], []
-    for case in (it.removesuffix(": as it is") for it in tested):
+    for case in _cases(rows, fits=False):
         frozen = rows[f"{case}: as it is", "eval/accuracy"]
-        gaps = [rows[f"{case}: {way}", "compare/accuracy_vs_frozen"] for way in WAYS]
+        gaps = [rows[f"{case}: {way}", GAP] for way in WAYS]
         data, kind = case.rsplit(": ", 1)
-        lines.append([data, kind, f"{frozen['value']:.1f}", *map(_gap, gaps), _domains(frozen["note"])])
+        domains = frozen["note"].removeprefix("learned on ")
+        lines.append([data, kind, f"{frozen['value']:.1f}", *map(_gap, gaps), domains])
         if gaps[-1]["goal"] is not None:
-            goals.append(f"- {data}, {kind}: at least {gaps[-1]['goal']:+g}: {_reached(gaps[-1])}")
+            goals.append(f"- {data}, {kind}: {_reached(gaps[-1])}")
     header = ["tasks", "learned on", "as it is, %", "half", "start", "chosen", "domains"]
     said = "Goals, of what is chosen, in points over the network as it is:"
-    text = [markdown_table(header, lines), said, "", *goals, "", provenance(result), ""]
-    return "\n".join(text).replace("-0.5", "−0.5")
+    return "\n".join([markdown_table(header, lines), said, "", *goals, ""])
+
+
+def _folders(rows: Rows) -> str:
+    lines = []
+    for case in _cases(rows, fits=True):
+        before, after = (rows[f"{case}: {how}", "eval/accuracy"] for how in HOW)
+        gap = _gap(rows[f"{case}: {HOW[1]}", GAP])
+        lines.append(
+            [case.removeprefix("adapt fit: "), f"{before['value']:.1f}", f"{after['value']:.1f}", gap]
+        )
+    return markdown_table(["pictures", "as it is, %", "with a start, %", "points"], lines)
+
+
+def _cases(rows: Rows, *, fits: bool) -> list[str]:
+    end = ": as it is"
+    cases = [case.removesuffix(end) for case, m in rows if m == "eval/accuracy" and case.endswith(end)]
+    return [case for case in cases if case.startswith("adapt fit") == fits]
 
 
 def _gap(row: Result) -> str:
     return f"{row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")
 
 
-def _domains(note: str) -> str:
-    return note.removeprefix("learned on ")
-
-
 def _reached(row: Result) -> str:
-    return f"{_gap(row)}, {reached(row['value'] + row['ci95'] >= row['goal'])}"
+    goal, said = f"{row['goal']:+g}".replace("-", "−"), reached(row["value"] >= row["goal"])
+    near = row["value"] < row["goal"] <= row["value"] + row["ci95"]
+    return f"at least {goal}: {_gap(row)}, {said}{', but within its interval' if near else ''}"
