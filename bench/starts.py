@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from adapt.adapter import AdapterState
+from adapt.adapter import AdapterState, FewShotAdapter
 from adapt.app.progress import progress
 from adapt.app.stages.meta import CHECKPOINT
 from adapt.compare.examples import Examples
@@ -37,11 +37,13 @@ from bench.lib.feature_pools import network, pool
 from bench.lib.models import data_root
 from bench.lib.own_folders import HOW, scores
 from bench.lib.record import Row, folder_of, options, report
+from bench.lib.start_methods import added
 from bench.vision import SPLITS, source
 from tasks import ArraySource, Distribution, Episode
 
 DEPENDS = (
     "adapt/heads", "adapt/meta", "adapt/own_data", "bench/lib/feature_pools.py", "bench/lib/own_folders.py",
+    "bench/lib/start_methods.py",
     "bench/vision.py", "conf/experiment/meta_vision_domain.yaml",
     "tasks/distribution.py", "tasks/images",
 )  # fmt: skip
@@ -80,7 +82,7 @@ CASES: Mapping[tuple[str, int, int], float | None] = {
     ("pneumonia", 2, 5): None,
     ("pneumonia", 2, 20): None,
 }
-TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS = 100, 60, 15, 5, 20
+TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS, MOVED = 100, 60, 15, 5, 20, 20
 MINIATURE = (
     *("meta.steps=1", "meta.validation_tasks=1", "meta.validate_every=1", "task.ways=2", "backbone.size=32"),
 )
@@ -225,10 +227,10 @@ def fitted(folder: Path, quick: bool) -> Iterator[Row]:
     for data in ("Omniglot",) if quick else ("GTSRB", "Omniglot", "CIFAR-FS"):
         ways, shots, queries, many = (2, 2, 2, 2) if quick else (10, 5, 15, FOLDERS)
         case, path = f"adapt fit: {data}, {ways} folders of {shots}", folder / f"folders of {data}.json"
-        found: list[dict[str, float]] = read_json(path) if path.exists() else []
+        found: list[dict[str, float]] = read_json(path)["tasks"] if path.exists() else []
         for index in progress(case)(range(len(found), many)):
             found.append(scores(data, ways, shots, queries, index))
-            write_json(path, found)
+            write_json(path, {"tasks": found})
         tasks = Distribution(source(data), ways, shots, queries, *SPLITS[data][2])
         drawn = Examples.of(tasks.episode(index).meta for index in range(many))
         values = {how: [it[how] for it in found] for how in HOW}
@@ -236,6 +238,16 @@ def fitted(folder: Path, quick: bool) -> Iterator[Row]:
             yield Row.of(f"{case}: {how}", "eval/accuracy", mean_interval(values[how], drawn).times(100), "%")
         gap = paired_difference(values[HOW[1]], values[HOW[0]], drawn).times(100)
         yield Row.of(f"{case}: {HOW[1]}", "compare/accuracy_vs_frozen", gap, "points", goal=-0.5)
+
+
+def moved(folder: Path, quick: bool) -> Iterator[Row]:
+    """What moving on from a start adds, by whatever moves."""
+    for data in ("Omniglot",) if quick else ("GTSRB", "Omniglot", "CIFAR-FS"):
+        state = state_of(starts_for(data, quick)[0], folder, quick)
+        adapter = FewShotAdapter(network(), space(), state, head=HEAD)
+        yield from added(
+            data, adapter, folder, quick=quick, tasks=2 if quick else MOVED, held=1 if quick else 6
+        )
 
 
 def validated(folder: Path, quick: bool) -> Iterator[Row]:
@@ -259,7 +271,7 @@ def main() -> None:
         learned(name, folder, quick)
     if arguments.train:
         return
-    found = [*validated(folder, quick), *rows(folder, quick), *fitted(folder, quick)]
+    found = [*validated(folder, quick), *rows(folder, quick), *fitted(folder, quick), *moved(folder, quick)]
     report("starts", found, arguments)
 
 
