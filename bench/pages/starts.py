@@ -10,6 +10,7 @@ __all__ = ["PAGE", "filled"]
 PAGE = DOCS / "starts.md"
 WAYS = ("half of the way", "start", "chosen")
 GAP = "compare/accuracy_vs_frozen"
+FITS, METHODS = "adapt fit: ", "methods: "
 
 
 def filled(text: str) -> str:
@@ -19,18 +20,17 @@ def filled(text: str) -> str:
 
 def _starts(result: Result) -> str:
     rows = by_case(result)
-    parts = [
-        _left_out(rows),
-        "`adapt fit` on folders of pictures, with the start that ships:",
-        "",
-        _folders(rows),
-    ]
+    said = "`adapt fit` on folders of pictures, with the start that ships:"
+    parts = [_left_out(rows), said, "", _folders(rows)]
+    if _cases(rows, METHODS):
+        said = "What moving on from a start adds; `backprop` as is best on validation classes:"
+        parts += [said, "", _methods(rows)]
     return "\n".join([*parts, provenance(result), ""])
 
 
 def _left_out(rows: Rows) -> str:
     lines, goals = [], []
-    for case in _cases(rows, fits=False):
+    for case in _cases(rows, ""):
         frozen = rows[f"{case}: as it is", "eval/accuracy"]
         gaps = [rows[f"{case}: {way}", GAP] for way in WAYS]
         data, kind = case.rsplit(": ", 1)
@@ -45,19 +45,32 @@ def _left_out(rows: Rows) -> str:
 
 def _folders(rows: Rows) -> str:
     lines = []
-    for case in _cases(rows, fits=True):
+    for case in _cases(rows, FITS):
         before, after = (rows[f"{case}: {how}", "eval/accuracy"] for how in HOW)
         gap = _gap(rows[f"{case}: {HOW[1]}", GAP])
-        lines.append(
-            [case.removeprefix("adapt fit: "), f"{before['value']:.1f}", f"{after['value']:.1f}", gap]
-        )
+        lines.append([case.removeprefix(FITS), f"{before['value']:.1f}", f"{after['value']:.1f}", gap])
     return markdown_table(["pictures", "as it is, %", "with a start, %", "points"], lines)
 
 
-def _cases(rows: Rows, *, fits: bool) -> list[str]:
+def _methods(rows: Rows) -> str:
+    lines = []
+    for case in _cases(rows, METHODS):
+        names = [
+            it.removeprefix(f"{case}: ") for it, m in rows if m == "eval/accuracy" and it.startswith(case)
+        ]
+        for name in names:
+            accuracy, seconds = (rows[f"{case}: {name}", m] for m in ("eval/accuracy", "time/adapt_seconds"))
+            gap = rows.get((f"{case}: {name}", "compare/accuracy_vs_start"))
+            said = [f"{accuracy['value']:.1f}", "" if gap is None else _gap(gap), f"{seconds['value']:.2g} s"]
+            lines.append([case.removeprefix(METHODS), name, *said, accuracy["note"]])
+    return markdown_table(["tasks", "method", "accuracy, %", "over the start", "a task", "setting"], lines)
+
+
+def _cases(rows: Rows, prefix: str) -> list[str]:
+    """Those that begin so; if that is empty, those that begin with none of the prefixes."""
     end = ": as it is"
     cases = [case.removesuffix(end) for case, m in rows if m == "eval/accuracy" and case.endswith(end)]
-    return [case for case in cases if case.startswith("adapt fit") == fits]
+    return [it for it in cases if (it.startswith(prefix) if prefix else not it.startswith((FITS, METHODS)))]
 
 
 def _gap(row: Result) -> str:
