@@ -31,7 +31,8 @@ from adapt.files import read_json, write_json
 from adapt.heads import Logistic, one_hot
 from adapt.memory import keep_freed_memory
 from adapt.meta.soup import origins_of, soup
-from adapt.own_data.starts import SHARES, UNSEEN, held_out_losses, judged_by
+from adapt.own_data.head import FOLDS, folds_of
+from adapt.own_data.starts import SHARES, UNSEEN, heads_on, judged_by
 from adapt.spaces import Space, film
 from bench.lib.feature_pools import network, pool
 from bench.lib.models import data_root
@@ -182,8 +183,9 @@ def chosen(seen: Sequence[Episode]) -> int:
     if not len(rows):
         return SHARES.index(UNSEEN)
     with torch.no_grad():
-        losses = held_out_losses((it.support_x[rows] for it in seen), y[rows], regression=False)
-    return int(np.argmin(losses))
+        fold = folds_of(y[rows], len(rows), min(FOLDS, len(rows)), 0)
+        heads = heads_on((it.support_x[rows] for it in seen), y[rows], fold, regression=False)
+    return int(np.argmin([head.loss for head in heads]))
 
 
 # ------------------------------------------------------------------------------------------- rows

@@ -41,7 +41,8 @@ class Style:
     all (a shift of domain, task by task). c = 0: a style for each (pretraining).
 
     Strengths are the largest change; 0 leaves that change out. Turning one on or off does not alter what is
-    drawn for the others. Images are expected in [0, 1], ink bright.
+    drawn for the others, except for those that draw only when they are on: noise, flip, colour, invert.
+    Images are expected in [0, 1], ink bright.
 
     Args:
         rotation: degrees, either way.

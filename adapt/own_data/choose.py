@@ -151,7 +151,8 @@ def _known(
     begun = time.perf_counter()
     if network is not None:
         aims = targets.numpy() if regression else y
-        network, known = nearest(network, aims, partial(_some, x), regression=regression, seed=seed)
+        begin = nearest(network, aims, partial(_some, x), regression=regression, seed=seed, weights=weights)
+        network, known = begin.network, begin.features
         begun = begun if known is not None else time.perf_counter()
     networks = [network] if network is not None else _tables(x, targets, weights)
     best: _Known | None = None

@@ -61,11 +61,11 @@ def fit_data(
         test: labelled examples of the same form that nothing is learned from; None: how good the fit is, is
             estimated by leaving out a part of the examples at a time.
         target, text: columns; None: found out.
-        method: ``head``: a convex head on the network as it is; ``forward``: moved by forward gradients;
-            ``backprop``: moved by backpropagation; ``auto``: whichever held-out examples speak for.
+        method: ``head``: a convex head on the network as it is or at its start; ``forward``: moved by forward
+            gradients; ``backprop``: by backpropagation; ``auto``: whichever held-out examples speak for.
         seconds: what fitting may take; None: ``auto`` tries other methods for as long as one pass of the
             network over all examples took.
-        backbone: a network by its name; None: the best that is there.
+        backbone: a network by its name, as it is; None: the best that is there, from its start if it has one.
         kind: of what is to be predicted from a table: ``classes``, ``values`` or ``auto``.
         ignore, categorical: columns of a table that are no inputs, and whose numbers are names.
         encoding, decimal: of files.

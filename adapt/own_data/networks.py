@@ -6,7 +6,7 @@ A new one is one entry of :data:`NETWORKS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -129,6 +129,7 @@ def network_for(kind: str, backbone: str | None = None) -> Network:
         recipes = tuple(
             recipe for recipe in recipes if backbone in (recipe.name, recipe.name.rpartition(":")[2])
         )
+        recipes = tuple(replace(recipe, start="") for recipe in recipes)  # named: that network, as it is
         if not recipes:
             known = ", ".join(recipe.name.rpartition(":")[2] for recipe in NETWORKS[kind])
             raise AdaptError(f"backbone={backbone} is not known for {kind}: use one of {known}")

@@ -20,7 +20,7 @@ from adapt.heads.base import one_hot
 from adapt.own_data.head import FOLDS, HeadChoice, choose_head, folds_of
 from adapt.own_data.networks import LENGTHS, WAVES, Network, network_of_columns
 from adapt.own_data.passes import Say, as_inputs, order_of, rows_of, silent
-from adapt.own_data.starts import SHARES, at_shares, nearest
+from adapt.own_data.starts import nearest
 from adapt.own_data.trial import adapter_for
 from tasks.own import Labelled, Learned, Reader
 
@@ -109,20 +109,27 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
         say(f"{what}; {network.line}")
     else:
         aims = targets.numpy() if reader.regression else y
-        begun = time.perf_counter()
-        network, known = nearest(
-            network, aims, partial(_some, examples.x), regression=reader.regression, seed=seed
-        )
-        seconds = (time.perf_counter() - begun) / len(SHARES)
-        if len(at_shares(network)) > 1 or network.share:
-            begins = f"{network.share:.0%} of the way to {network.recipe.start}"
-            say(f"{what}; start: {begins if network.share else 'the network as it is'}")
-        if known is None:
+        seconds = 0.0
+
+        def some(candidate: Network, rows: np.ndarray) -> Tensor:
+            nonlocal seconds
             begun = time.perf_counter()
-            known = _features(network, examples.x, what, say)
+            found = _some(examples.x, what, say, candidate, rows)
             seconds = time.perf_counter() - begun
-        features = known
-        head = choose_head(features, targets, fold, reader.regression)
+            return found
+
+        begin = nearest(network, aims, some, regression=reader.regression, seed=seed)
+        if begin.network is not network or begin.features is not None:
+            way = f"{begin.network.share:.0%} of the way to {network.recipe.start}"
+            say(f"start: {way if begin.network.share else 'the network as it is'}")
+        network = begin.network
+        if begin.features is None or begin.head is None:
+            begun = time.perf_counter()
+            features = _features(network, examples.x, what, say)
+            seconds = time.perf_counter() - begun
+            head = choose_head(features, targets, fold, reader.regression)
+        else:
+            features, head = begin.features, begin.head
     return Prepared(
         learned, network, y, targets, classes, center, spread, features, seconds, fold, head, seed
     )
@@ -137,10 +144,11 @@ def _check_writable(reader: Reader, classes: np.ndarray) -> None:
             raise AdaptError(f"the name of a {what} {error}: rename it") from None
 
 
-def _some(x: Sequence[str] | np.ndarray, network: Network, rows: np.ndarray) -> Tensor:
-    """``[m, D]`` of some examples."""
+def _some(x: Sequence[str] | np.ndarray, what: str, say: Say, network: Network, rows: np.ndarray) -> Tensor:
+    """``[m, D]`` of some examples; says of the first pass how long it takes, if it is one over all."""
     part: Sequence[str] | np.ndarray = x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows]
-    return _features(network, part, "", silent)
+    loud = len(rows) == len(x) and not network.share
+    return _features(network, part, what, say if loud else silent)
 
 
 def _features(network: Network, x: Sequence[str] | np.ndarray, what: str, say: Say) -> Tensor:

@@ -18,12 +18,12 @@ class FewShotClassifier(ClassifierMixin, FewShot):
     """Learns classes from a few examples of each, of a table, of texts or of pictures.
 
     Args:
-        backbone: what reads examples: the name of a network, such as ``"minilm"`` for texts; an
+        backbone: what reads examples: the name of a network, such as ``"minilm"`` for texts, as it is; an
             ``nn.Module``, which stays as it is; or a :class:`adapt.FewShotAdapter`, whose ``fit`` this is
             then. None: of a table its columns, standardised, or waves over them, whichever predicts held-out
-            rows better; of texts and of pictures the best network that is there.
-        method: ``head``: a convex head on the network as it is; ``forward``: moved by forward gradients;
-            ``backprop``: moved by backpropagation; ``auto``: whichever held-out examples speak for.
+            rows better; of texts and of pictures the best network there is, from its start if it has one.
+        method: ``head``: a convex head on the network as it is or at its start; ``forward``: moved by forward
+            gradients; ``backprop``: by backpropagation; ``auto``: whichever held-out examples speak for.
         l2: strength of the regularisation of the head; None: held-out examples choose.
         seconds: what trying other methods may take, for ``auto``; what is chosen then depends on the speed of
             the machine. None: they are tried on a part of the examples.

@@ -17,7 +17,18 @@ from adapt.files import PRETRAINED
 from adapt.heads import Logistic, Ridge, one_hot
 from adapt.own_data import starts
 from adapt.own_data.networks import Network, Recipe, network_for
-from adapt.own_data.starts import JUDGED, SHARES, UNSEEN, at_shares, judged_by, nearest, start_of
+from adapt.own_data.starts import (
+    JUDGED,
+    SHARES,
+    UNSEEN,
+    Nearest,
+    at_shares,
+    heads_on,
+    judged_by,
+    nearest,
+    nested,
+    start_of,
+)
 from adapt.own_data.trial import adapter_for
 from adapt.spaces import full
 from tasks import GTSRB, Distribution
@@ -64,26 +75,27 @@ def test_the_path_goes_from_the_network_to_its_start(network: Network) -> None:
 def test_held_out_examples_choose(network: Network, informative: slice, share: float) -> None:
     x, y = examples(informative)
     names = np.array(["no", "yes"])[y]
-    assert nearest(network, names, features(x), regression=False)[0].share == share
-    found, known = nearest(network, names[:200], features(x), regression=False)
-    assert known is not None and torch.equal(known, features(x)(found, np.arange(200)))
-    assert nearest(network, np.tile(names, 2), features(x.repeat(2, 1)), regression=False)[1] is None
+    assert nearest(network, names, features(x), regression=False).network.share == share
+    found = nearest(network, names[:200], features(x), regression=False)
+    assert found.features is not None and found.head is not None
+    assert torch.equal(found.features, features(x)(found.network, np.arange(200)))
+    assert nearest(network, np.tile(names, 2), features(x.repeat(2, 1)), regression=False).features is None
     values = y[:, None].astype(np.float64)
-    assert nearest(network, values, features(x), regression=True)[0].share == share
+    assert nearest(network, values, features(x), regression=True).network.share == share
 
 
 def test_without_two_examples_of_a_class_half_of_the_way_is_gone(network: Network) -> None:
     def never(network: Network, rows: np.ndarray) -> Tensor:
         raise AssertionError("there is nothing to be learned from")
 
-    assert nearest(network, np.array(["a", "b", "c"]), never, regression=False)[0].share == UNSEEN
-    assert nearest(network, np.array(["a", "a", "b"]), never, regression=False)[0].share == UNSEEN
+    assert nearest(network, np.array(["a", "b", "c"]), never, regression=False).network.share == UNSEEN
+    assert nearest(network, np.array(["a", "a", "b"]), never, regression=False).network.share == UNSEEN
 
 
 def test_a_network_without_a_start_stays_as_it_is(network: Network) -> None:
     plain = Network(Recipe("columns", "columns", space=full), network.module, "columns", (4,), "")
     x, y = examples(slice(2, 4))
-    assert nearest(plain, y, features(x), regression=False) == (plain, None)
+    assert nearest(plain, y, features(x), regression=False) == Nearest(plain)
 
 
 def test_of_many_examples_some_choose() -> None:
@@ -92,7 +104,42 @@ def test_of_many_examples_some_choose() -> None:
     assert len(rows) == JUDGED and (np.diff(rows) > 0).all()
     assert np.unique(y[rows]).tolist() == [1, 2]
     many = np.repeat(np.arange(400), 3)
-    assert np.unique(many[judged_by(many)], return_counts=True)[1].tolist() == [2] * 400
+    assert np.unique(many[judged_by(many)], return_counts=True)[1].tolist() == [2] * 134
+    few = np.array([*"aabb", *"cdefgh"])
+    assert not len(judged_by(few)), "two classes of eight say nothing of the others"
+
+
+def test_weights_count_when_a_share_is_chosen(network: Network) -> None:
+    """Half of the examples differ in what the network sees, half in what its start sees."""
+    (x, y), (z, _) = examples(slice(0, 2), 120), examples(slice(2, 4), 120)
+    both, labels = torch.cat([x, z]), np.array(["no", "yes"])[np.concatenate([y, y])]
+    for heavy, share in ((slice(0, 120), 0.0), (slice(120, 240), 1.0)):
+        weights = np.full(240, 1e-3)
+        weights[heavy] = 1.0
+        found = nearest(network, labels, features(both), regression=False, weights=weights)
+        assert found.network.share == share
+
+
+def test_an_example_is_judged_from_where_the_other_folds_speak_for(network: Network) -> None:
+    x, y = examples(slice(0, 4), 30)
+    fold = np.arange(30) % 5
+    heads = heads_on([features(x)(it, np.arange(30)) for it in at_shares(network)], y, fold, regression=False)
+    outputs, losses = nested(heads, fold)
+    for number in range(5):
+        out = torch.from_numpy(fold == number)
+        best = min(heads, key=lambda head: float(head.losses[~out].mean()))
+        assert torch.equal(outputs[out], best.outputs[out]) and torch.equal(losses[out], best.losses[out])
+
+
+def test_chance_stays_chance() -> None:
+    """Of random labels no more than half are right, however many starts are tried."""
+    generator, right = torch.Generator().manual_seed(0), []
+    for _ in range(16):
+        y, fold = torch.randperm(12, generator=generator).numpy() % 2, np.arange(12) // 2 % 6
+        found = [torch.randn(12, 6, generator=generator) for _ in SHARES]
+        outputs, _ = nested(heads_on(found, y, fold, regression=False), fold)
+        right.append(float((outputs.argmax(1).numpy() == y).mean()))
+    assert float(np.mean(right)) < 0.52
 
 
 @pytest.mark.parametrize("method", ["head", "forward", "backprop"])
@@ -122,6 +169,8 @@ def test_the_start_that_ships_is_small_and_belongs_to_its_network(pictures: Netw
     assert torch.equal(start.state.origin, at_shares(pictures)[-1].start[1].origin)  # type: ignore[index]
     assert start.info["data_card"]["commercial"] is True
     assert start_of(pictures.module, "timm:mobilenetv2_100") is None
+    named = network_for("pictures", "tf_efficientnet_lite0")
+    assert at_shares(named) == [named], "a network that is named is taken as it is"
     other = load_backbone(LITE, weights="random", size=32)[0]
     assert start_of(other, LITE) is None
 

@@ -7,10 +7,11 @@ import adapt
 from adapt.adapter import FewShotAdapter, Matching, identity_state, layered_state
 from adapt.adapter.untrained import PARTS
 from adapt.app.build import build
+from adapt.app.progress import console
 from adapt.backbones import BackboneInfo
 from adapt.errors import AdaptError
 from adapt.inner import CrossEntropy, SquaredError
-from adapt.own_data.starts import start_of
+from adapt.own_data.starts import shipped_for, start_of
 from tasks import Tasks
 
 __all__ = ["adapter_of", "untrained"]
@@ -43,14 +44,19 @@ def untrained(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks
 
 def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, tasks: Tasks) -> FewShotAdapter:
     """The saved adapter that ``config`` names; where it names none, one that scales parts of the backbone.
-    ``auto`` names the start that ships for the backbone and has a space of its own, or none.
+    ``auto`` names the start that ships for the backbone, if it is of the space that ``config`` asks for, or
+    none.
 
     Raises:
         AdaptError: it was made for another space.
     """
-    if config.adapter == AUTO and (start := start_of(backbone, info.name)) is not None:
-        return start if config.match is None else start.replace(match=_match(config))
-    if config.adapter in (None, AUTO):
+    if config.adapter == AUTO:
+        start = start_of(backbone, info.name)
+        space = build(config.space, "space", config.allow)(backbone)
+        fits = start is not None and start.space.shapes == space.shapes
+        config.adapter = shipped_for(info.name) if fits else None
+        console.print(f"adapter: {config.adapter or 'none ships for this backbone in this space'}")
+    if config.adapter is None:
         adapter = untrained(config, backbone, info, tasks)
         # Of so few numbers each is a direction.
         few = adapter.space.size <= FEW
