@@ -14,7 +14,7 @@ from adapt.inner import CrossEntropy, SquaredError
 from adapt.own_data.starts import shipped_for, start_of
 from tasks import Tasks
 
-__all__ = ["adapter_of", "untrained"]
+__all__ = ["AUTO", "adapter_of", "untrained"]
 
 #: What ``adapter`` says for whatever ships for the backbone.
 AUTO = "auto"

@@ -12,7 +12,7 @@ from adapt.adapter.method import no_pool
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, line, progress
-from adapt.app.stages.adapters import adapter_of
+from adapt.app.stages.adapters import AUTO, adapter_of
 from adapt.app.stages.pools import pool_from, pool_split
 from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
@@ -47,13 +47,14 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     methods: dict[str, Method] = {
         name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
     }
+    chosen = config.adapter == AUTO
     context = context_of(config, backbone, info, tasks, device)
     task = describe(config, tasks)
     session.title = run_title(task, config.seed)
     if OWN in str(config.task):
         for known in dict.fromkeys(filter(None, map(said, leaves(tasks)))):
             console.print(f"{tasks.source.name}: {known}", soft_wrap=True, markup=False, highlight=False)
-    where = environment(device)
+    where = environment(device) | ({"adapter": config.adapter} if chosen else {})
     electricity = build(config.energy, "energy", config.allow)
     backbone_name = context.adapter.backbone_name
     with tracked(config, session, tasks.source, backbone_name, device, "evaluation") as run:
