@@ -48,9 +48,8 @@ from bench.vision import SPLITS, source
 from tasks import ArraySource, Distribution, Episode
 
 DEPENDS = (
-    *("adapt/heads", "bench/lib/feature_pools.py", "bench/vision.py", "tasks/distribution.py"),
-    "tasks/images",
-)
+    "adapt/heads", "bench/lib/feature_pools.py", "bench/vision.py", "tasks/distribution.py", "tasks/images",
+)  # fmt: skip
 WAYS, QUERIES, SHOTS = 5, 15, (1, 5)
 CHOOSING, TESTED = 16, 100
 DATA = ("digits", "Omniglot", "CIFAR-FS", "GTSRB")

@@ -46,11 +46,12 @@ def _goals(rows: Rows, cases: list[str]) -> list[str]:
     lines = []
     for kind in ("inductive", "transductive"):
         found = [(case, rows[f"{case}: best, {kind}", "compare/accuracy_vs_easyfsl"]) for case in cases]
-        gaps = [
-            f"{case.split(', ')[0]} {row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")
-            for case, row in found
-        ]
+        gaps = [f"{case.split(', ')[0]} {_gap(row)}" for case, row in found]
         worst = all(row["value"] + row["ci95"] >= 0 for _, row in found)
         said = f"{found[0][1]['note']}: {'; '.join(gaps)} points"
         lines.append(f"- {kind}: {said}. Goal, at least 0 within noise: {reached(worst)}.")
     return [*lines, ""]
+
+
+def _gap(row: Result) -> str:
+    return f"{row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")
