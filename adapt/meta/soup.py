@@ -31,7 +31,7 @@ def soup(space: Space, origins: Tensor, k: int, *, radius: float = 1.0) -> Adapt
         >>> from adapt.spaces import full
         >>> space = full(nn.Linear(1, 1, bias=False))
         >>> state = soup(space, space.initial + torch.tensor([[3.0]]), 1)
-        >>> (state.origin - space.initial).item(), abs(state.basis).item()
+        >>> round((state.origin - space.initial).item(), 4), round(abs(state.basis).item(), 4)
         (1.5, 1.5)
     """
     moves = torch.cat([torch.zeros_like(space.initial)[None], origins - space.initial])

@@ -376,7 +376,7 @@ def test_one_shot_regression_is_allowed() -> None:
     ("changes", "said"),
     [
         ({"gradient": "second_order"}, "choose exact, first_order, reptile"),
-        ({"basis": "ones"}, "choose gradients, displacements, auto_decoder, random, identity"),
+        ({"basis": "ones"}, "choose gradients, displacements, auto_decoder, starts, random, identity"),
         ({"learn": []}, "name at least one of origin, basis"),
         ({"learn": ["lambda"]}, "name at least one of origin, basis"),
         ({"gradient": "reptile"}, r"use meta.learn=\[origin\]"),
