@@ -197,7 +197,11 @@ MINIATURES = {
         runs=1,
     ),
     "meta_vision_start": Miniature(
-        ("meta.starts=[one,two]", "meta.k=2", "meta.validation_tasks=1", "backbone.size=32"),
+        (
+            *("meta.starts=[one,two]", "meta.k=2", "meta.validation_tasks=1", "backbone.size=32"),
+            "task.components.glyphs.source.max_classes=80",
+            "task.components.emblems.source.classes=40",
+        ),
         ADAPTER,
         runs=1,
         prepare=write_starts,
