@@ -20,7 +20,7 @@ def filled(text: str) -> str:
 
 def _starts(result: Result) -> str:
     rows = by_case(result)
-    said = "`adapt fit` on folders of pictures, with the start that ships:"
+    said = "`adapt fit` on folders, with the start that ships (it knows other alphabets of Omniglot):"
     parts = [_left_out(rows), said, "", _folders(rows)]
     if _cases(rows, METHODS):
         said = "What moving on from a start adds; `backprop` as is best on validation classes:"
