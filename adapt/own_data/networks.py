@@ -58,9 +58,12 @@ class Network:
     @property
     def title(self) -> str:
         """For people."""
-        if not self.share:
-            return self.recipe.title
-        return f"{self.recipe.title}, {self.share:.0%} of the way to {self.recipe.start}"
+        return f"{self.recipe.title}, {self.begins}" if self.share else self.recipe.title
+
+    @property
+    def begins(self) -> str:
+        """From where it is adapted, for people."""
+        return f"{self.share:.0%} of the way to {self.recipe.start}" if self.share else "the network as it is"
 
     @property
     def space(self) -> Space:

@@ -120,8 +120,7 @@ def prepare(learned: Learned, network: Network | None, seed: int, say: Say) -> P
 
         begin = nearest(network, aims, some, regression=reader.regression, seed=seed)
         if begin.network is not network or begin.features is not None:
-            way = f"{begin.network.share:.0%} of the way to {network.recipe.start}"
-            say(f"start: {way if begin.network.share else 'the network as it is'}")
+            say(f"start: {begin.network.begins}")
         network = begin.network
         if begin.features is None or begin.head is None:
             begun = time.perf_counter()

@@ -50,12 +50,7 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
     Raises:
         AdaptError: it was made for another space.
     """
-    if config.adapter == AUTO:
-        start = start_of(backbone, info.name)
-        space = build(config.space, "space", config.allow)(backbone)
-        fits = start is not None and start.space.shapes == space.shapes
-        config.adapter = shipped_for(info.name) if fits else None
-        console.print(f"adapter: {config.adapter or 'none ships for this backbone in this space'}")
+    start = _shipped(config, backbone, info) if config.adapter == AUTO else None
     if config.adapter is None:
         adapter = untrained(config, backbone, info, tasks)
         # Of so few numbers each is a direction.
@@ -63,10 +58,7 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
         return adapter.replace(
             state=identity_state(adapter.space) if few else layered_state(adapter.space, PARTS)
         )
-    try:
-        adapter = adapt.load(config.adapter, backbone)
-    except AdaptError as error:
-        raise AdaptError(f"{error}; or adapter=null, if there is none") from None
+    adapter = _loaded(config.adapter, backbone) if start is None else start
     if config.match is not None:
         adapter = adapter.replace(match=_match(config))
     wanted = build(config.space, "space", config.allow)(backbone)
@@ -77,6 +69,25 @@ def adapter_of(config: DictConfig, backbone: nn.Module, info: BackboneInfo, task
             f"stage=meta space={wanted.name}, then pass adapter=<its folder>"
         )
     return adapter
+
+
+def _shipped(config: DictConfig, backbone: nn.Module, info: BackboneInfo) -> FewShotAdapter | None:
+    """The start that ships, if it fits; ``config`` and the terminal say from now on which it is."""
+    start = start_of(backbone, info.name)
+    space = build(config.space, "space", config.allow)(backbone)
+    if start is not None and start.space.shapes != space.shapes:
+        start = None
+    config.adapter = None if start is None else shipped_for(info.name)
+    console.print(f"adapter: {config.adapter or 'none ships for this backbone in this space'}")
+    return start
+
+
+def _loaded(folder: str, backbone: nn.Module) -> FewShotAdapter:
+    try:
+        found: FewShotAdapter = adapt.load(folder, backbone)
+    except AdaptError as error:
+        raise AdaptError(f"{error}; or adapter=null, if there is none") from None
+    return found
 
 
 def _match(config: DictConfig) -> Matching | None:
