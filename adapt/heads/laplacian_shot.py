@@ -21,7 +21,7 @@ from adapt.precision import full_precision
 
 __all__ = ["LaplacianShot"]
 
-
+#: Difference of cosines up to which two are as near.
 ROUNDING = 1e-4
 
 

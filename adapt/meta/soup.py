@@ -21,7 +21,7 @@ from adapt.adapter.state import AdapterState, initial_state
 from adapt.errors import AdaptError
 from adapt.spaces import Space
 
-__all__ = ["around_their_mean", "origins_of", "soup"]
+__all__ = ["around_their_mean", "leading", "origins_of", "soup"]
 
 
 def soup(space: Space, origins: Tensor, k: int, *, radius: float = 1.0) -> AdapterState:
