@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,12 +28,13 @@ from adapt.app.stages.meta import CHECKPOINT
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.files import read_json, write_json
-from adapt.heads import Logistic, one_hot
+from adapt.heads import one_hot
 from adapt.memory import keep_freed_memory
 from adapt.meta.soup import origins_of, soup
 from adapt.own_data.head import FOLDS, folds_of
 from adapt.own_data.starts import SHARES, UNSEEN, heads_on, judged_by
 from adapt.spaces import Space, film
+from bench.lib.choosing import HEAD
 from bench.lib.feature_pools import network, pool
 from bench.lib.models import data_root
 from bench.lib.own_folders import HOW, scores
@@ -48,7 +49,6 @@ DEPENDS = (
     "bench/vision.py", "conf/experiment/meta_vision_domain.yaml",
     "tasks/distribution.py", "tasks/images",
 )  # fmt: skip
-HEAD = Logistic(l2=0.03)
 CHARACTERS = "task.transform.invert=0.5"
 SIGNS = ("task.support_split=train_support", "task.query_split=train_query")
 #: What the tasks of each domain are made with, and whether anybody may use it for anything.
@@ -157,6 +157,7 @@ def measured(
     return Measured(**read_json(path))
 
 
+@lru_cache(maxsize=1)  # of one start after the other: together they are too large
 def at_shares(data: str, start: Start, folder: Path, quick: bool) -> list[ArraySource]:
     """Features of the same pictures, a source for each share."""
     state, each = state_of(start, folder, quick), 200 if data == "pneumonia" else 40

@@ -13,6 +13,7 @@ __all__ = [
     "by_case",
     "committed",
     "fill",
+    "gap",
     "markdown_table",
     "measured",
     "reached",
@@ -45,6 +46,11 @@ def measured(name: str, text: Callable[[Result], str]) -> Callable[[], str]:
 def by_case(result: Result) -> Rows:
     """The rows of a result by case and metric."""
     return {(row["case"], row["metric"]): row for row in result["rows"]}
+
+
+def gap(row: Result) -> str:
+    """A difference with its interval, signs included."""
+    return f"{row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")
 
 
 def reached(is_reached: bool) -> str:

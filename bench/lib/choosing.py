@@ -114,17 +114,20 @@ def choices(
             too_many = isinstance(method, Forward) and method.k is not None and method.k > adapter.state.k
             if setting in known or too_many:
                 continue
-            known[setting] = _accuracy(method, chosen.validation, adapter, tasks)
+            known[setting] = accuracy_of(method, chosen.validation, adapter, tasks)
             write_json(path, found)
         found[name] = {setting: known[setting] for setting, _ in grid() if setting in known}
         print(chosen.name, name, found[name], flush=True)
     return found
 
 
-def _accuracy(method: Method, tasks: Distribution, adapter: FewShotAdapter, n: int) -> float:
+def accuracy_of(
+    method: Method, tasks: Distribution, adapter: FewShotAdapter, n: int, first: int = CHOOSING
+) -> float:
+    """Mean accuracy of ``method`` on n tasks from number ``first`` on."""
     run = method.prepare(Context(adapter.backbone, adapter))
     scores = []
-    for index in range(CHOOSING, CHOOSING + n):
+    for index in range(first, first + n):
         episode = tasks.episode(index)
         with torch.no_grad():
             predictor = run(

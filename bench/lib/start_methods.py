@@ -4,23 +4,20 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from adapt.adapter import Context, FewShotAdapter, Forward, Method, Support
+from adapt.adapter import FewShotAdapter, Forward, Method
 from adapt.app.progress import progress
 from adapt.baselines import Backprop, HeadOnly
 from adapt.files import read_json, write_json
-from adapt.heads import Logistic
 from adapt.inner import Auto, Descent, GaussNewton
-from bench.lib.choosing import compared
+from bench.lib.choosing import HEAD, accuracy_of, compared
 from bench.lib.record import Row
 from bench.vision import SPLITS, source
 from tasks import Distribution
 
 __all__ = ["added"]
 
-HEAD = Logistic(l2=0.03)
 GRID = [*product((0.003, 0.01), (3, 10))]
 START = "start"
 SIZES, MINIATURE = (5, 5, 10), (2, 2, 2)
@@ -76,16 +73,10 @@ def chosen(
 ) -> list[list[float]]:
     """Rate, steps and accuracy on validation tasks, kept in ``path``."""
     if not path.exists():
-        episodes = [*Distribution(source(data), *sizes, *SPLITS[data][1]).episodes(0, held)]
-        found = []
+        tasks, found = Distribution(source(data), *sizes, *SPLITS[data][1]), []
         for lr, steps in progress(path.stem)(grid):
-            run = Backprop(Descent("adam", lr, steps), HEAD).prepare(Context(adapter.backbone, adapter))
-            right = []
-            for it in episodes:
-                predict = run(Support(it.support_x, it.support_y, it.meta.classes), lambda _: None)
-                with torch.no_grad():
-                    right.append(float((predict(it.query_x).argmax(-1) == it.query_y).double().mean()))
-            found.append([lr, steps, float(np.mean(right))])
+            method = Backprop(Descent("adam", lr, steps), HEAD)
+            found.append([lr, steps, accuracy_of(method, tasks, adapter, held, first=0)])
         write_json(path, {"lr, steps, accuracy": found})
     kept: list[list[float]] = read_json(path)["lr, steps, accuracy"]
     return kept

@@ -1,6 +1,6 @@
 """What docs/heads.md says in numbers: a table for each number of shots, from ``bench/results/heads.json``."""
 
-from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured, reached
+from bench.lib.blocks import Result, Rows, by_case, fill, gap, markdown_table, measured, reached
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
 
@@ -46,12 +46,8 @@ def _goals(rows: Rows, cases: list[str]) -> list[str]:
     lines = []
     for kind in ("inductive", "transductive"):
         found = [(case, rows[f"{case}: best, {kind}", "compare/accuracy_vs_easyfsl"]) for case in cases]
-        gaps = [f"{case.split(', ')[0]} {_gap(row)}" for case, row in found]
+        gaps = [f"{case.split(', ')[0]} {gap(row)}" for case, row in found]
         worst = all(row["value"] + row["ci95"] >= 0 for _, row in found)
         said = f"{found[0][1]['note']}: {'; '.join(gaps)} points"
         lines.append(f"- {kind}: {said}. Goal, at least 0 within noise: {reached(worst)}.")
     return [*lines, ""]
-
-
-def _gap(row: Result) -> str:
-    return f"{row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")

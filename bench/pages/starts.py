@@ -1,6 +1,6 @@
 """What docs/starts.md says in numbers, from ``bench/results/starts.json``."""
 
-from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured, reached
+from bench.lib.blocks import Result, Rows, by_case, fill, gap, markdown_table, measured, reached
 from bench.lib.own_folders import HOW
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
@@ -35,7 +35,7 @@ def _left_out(rows: Rows) -> str:
         gaps = [rows[f"{case}: {way}", GAP] for way in WAYS]
         data, kind = case.rsplit(": ", 1)
         domains = frozen["note"].removeprefix("learned on ")
-        lines.append([data, kind, f"{frozen['value']:.1f}", *map(_gap, gaps), domains])
+        lines.append([data, kind, f"{frozen['value']:.1f}", *map(gap, gaps), domains])
         if gaps[-1]["goal"] is not None:
             goals.append(f"- {data}, {kind}: {_reached(gaps[-1])}")
     header = ["tasks", "learned on", "as it is, %", "half", "start", "chosen", "domains"]
@@ -47,8 +47,8 @@ def _folders(rows: Rows) -> str:
     lines = []
     for case in _cases(rows, FITS):
         before, after = (rows[f"{case}: {how}", "eval/accuracy"] for how in HOW)
-        gap = _gap(rows[f"{case}: {HOW[1]}", GAP])
-        lines.append([case.removeprefix(FITS), f"{before['value']:.1f}", f"{after['value']:.1f}", gap])
+        accuracies = [f"{row['value']:.1f}" for row in (before, after)]
+        lines.append([case.removeprefix(FITS), *accuracies, gap(rows[f"{case}: {HOW[1]}", GAP])])
     return markdown_table(["pictures", "as it is, %", "with a start, %", "points"], lines)
 
 
@@ -60,8 +60,12 @@ def _methods(rows: Rows) -> str:
         ]
         for name in names:
             accuracy, seconds = (rows[f"{case}: {name}", m] for m in ("eval/accuracy", "time/adapt_seconds"))
-            gap = rows.get((f"{case}: {name}", "compare/accuracy_vs_start"))
-            said = [f"{accuracy['value']:.1f}", "" if gap is None else _gap(gap), f"{seconds['value']:.2g} s"]
+            over = rows.get((f"{case}: {name}", "compare/accuracy_vs_start"))
+            said = [
+                f"{accuracy['value']:.1f}",
+                "" if over is None else gap(over),
+                f"{seconds['value']:.2g} s",
+            ]
             lines.append([case.removeprefix(METHODS), name, *said, accuracy["note"]])
     return markdown_table(["tasks", "method", "accuracy, %", "over the start", "a task", "setting"], lines)
 
@@ -73,11 +77,7 @@ def _cases(rows: Rows, prefix: str) -> list[str]:
     return [it for it in cases if (it.startswith(prefix) if prefix else not it.startswith((FITS, METHODS)))]
 
 
-def _gap(row: Result) -> str:
-    return f"{row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")
-
-
 def _reached(row: Result) -> str:
     goal, said = f"{row['goal']:+g}".replace("-", "−"), reached(row["value"] >= row["goal"])
     near = row["value"] < row["goal"] <= row["value"] + row["ci95"]
-    return f"at least {goal}: {_gap(row)}, {said}{', but within its interval' if near else ''}"
+    return f"at least {goal}: {gap(row)}, {said}{', but within its interval' if near else ''}"
