@@ -4,13 +4,15 @@
 
 in outputs of the task's own head at φ + U z (:mod:`adapt.inner.semi_supervised`). What half of the examples
 ask for must help the other half, and the other way round, as against the classifier as it was; otherwise it
-stays so. Without labels nothing else says whether it helped.
+stays so. Without labels nothing else says whether it helped. The halves are drawn, with as many examples of
+each class in the one as in the other: how the examples are ordered says nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -29,7 +31,7 @@ from adapt.inner import GaussNewton, Solver, Trace
 from adapt.inner.semi_supervised import SemiSupervised
 from adapt.precision import outside_autocast
 from adapt.spaces import Subspace
-from adapt.spaces.statistics import Means, channel_means
+from adapt.spaces.statistics import Means, channel_means, shifting_norms
 
 __all__ = ["Source", "source_of", "under_conditions"]
 
@@ -37,6 +39,7 @@ Task = TypeVar("Task", bound=TaskRecord)
 #: Two for each half.
 FEWEST = 4
 FEW = "not adapted: fewer than four examples, which have no halves to judge by"
+SOURCE = "make it with task.source(x)"
 WORSE = "not adapted: what half of the examples asked for did not help the other half"
 
 
@@ -97,7 +100,7 @@ def under_conditions(
         features = features_of(adapter.backbone, adapter.space, state, part, adapter.rows)
         return lambda z: outputs(features(z))
 
-    def arrive(rows: slice) -> _There:
+    def arrive(rows: Tensor) -> _There:
         part, state = examples[rows], start
         if match is not None:
             means = None if known is None else known.means
@@ -106,21 +109,23 @@ def under_conditions(
         passes = trace.forward_equivalents + (match is not None)
         return _There(state, z, trace.losses, passes * len(part) / n)
 
-    def value(there: _There, rows: slice) -> float:
+    def value(there: _There, rows: Tensor) -> float:
         return float(loss.value(at(there.state, examples[rows])(there.z), targets[rows]))
 
     with torch.no_grad(), outside_autocast(examples.device):
         source_like = _There(start, torch.zeros_like(start.log_precision), examples.new_zeros(0), 0.0)
-        halves, all_of_them, said = (slice(0, None, 2), slice(1, None, 2)), arrive(slice(None)), ""
+        everything, said = torch.arange(n, device=examples.device), ""
+        all_of_them = arrive(everything)
         passes = all_of_them.passes
         if checked:
+            halves = _halves(targets)
             ways = [arrive(half) for half in halves]
             held_out = [value(there, half) for there, half in zip(ways, halves[::-1], strict=True)]
             after, before = sum(held_out), sum(value(source_like, half) for half in halves)
             passes += sum(there.passes for there in ways) + 3
             if not after < before:  # also where it is no number
                 return replace(task, trace=Trace(all_of_them.losses, passes, WORSE))
-            if not value(all_of_them, slice(None)) <= after:  # no solver looks where its last step led
+            if not value(all_of_them, everything) <= after:  # no solver looks where its last step led
                 all_of_them = ways[held_out.index(min(held_out))]
             of = "without labels " if unlabelled is None and y is None else ""
             said = f"held-out loss {of}{after / n:.3g} against {before / n:.3g} before"
@@ -135,6 +140,15 @@ def under_conditions(
             posterior=None,
             memory=None,
         )
+
+
+def _halves(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of either half, drawn: of every class of ``targets [n, C]``, and of none, as many in both."""
+    drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0)).to(targets.device)
+    none = 1 - targets.sum(-1, keepdim=True)
+    class_of = torch.cat([targets, none], -1)[drawn].argmax(-1)
+    order = drawn[class_of.argsort(stable=True)]
+    return order[::2], order[1::2]
 
 
 def _examples(
@@ -177,13 +191,19 @@ def _outputs(task: TaskRecord, source: Source | None) -> Callable[[Tensor], Tens
     head, state = task.adapter.head, task.head_state
     if source is None:
         return lambda features: head.logits(state, features)
-    centre, spread, _ = source
+    centre, spread, means = source
+    norms = shifting_norms(task.adapter.backbone, task.adapter.space)
+    for name, mean in means.items():
+        channels = prod(task.adapter.space.shapes[name]) if name in norms else 0
+        if mean.shape != (channels,):
+            raise AdaptError(
+                f"source has {mean.numel()} means of '{name}', which here follows {channels}: {SOURCE}"
+            )
 
     def outputs(features: Tensor) -> Tensor:
         if features.shape[-1] != len(centre):
             raise AdaptError(
-                f"source is of {len(centre)} features, of which this network has {features.shape[-1]}: "
-                "make it with task.source(x)"
+                f"source is of {len(centre)} features, of which there are {features.shape[-1]} here: {SOURCE}"
             )
         return torch.cat([head.logits(state, features), (features - centre) / spread], -1)
 

@@ -27,22 +27,26 @@ from adapt.errors import AdaptError
 from adapt.forward.kernels import ONE_AT_A_TIME
 from adapt.precision import wide
 from adapt.spaces.base import Space
-from adapt.spaces.roles import is_norm
+from adapt.spaces.roles import is_bias, is_norm, is_vector
 
-__all__ = ["Means", "channel_means", "statistics_move"]
+__all__ = ["Means", "channel_means", "shifting_norms", "statistics_move"]
 
-#: m of every norm that is no batch norm, ``[C]``, by its name.
+#: m of every norm that is no batch norm, ``[C]``, by the name of its shift.
 Means = Mapping[str, Tensor]
 
 
 def channel_means(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor) -> dict[str, Tensor]:
     """m of every norm but batch norms whose shift ``space`` moves, over ``x [n, …]``: what
-    :func:`statistics_move` has to know of examples of before."""
+    :func:`statistics_move` has to know of examples of before. Norms that have a number for more than each
+    channel have none."""
     found: dict[str, Tensor] = {}
-    norms = _others(backbone, space)
+    norms = shifting_norms(backbone, space)
     if not norms:
         return found
-    hooks = [norm.register_forward_hook(_noting(name, found)) for name, norm in norms.items()]
+    shifts = space.tensors(phi)
+    hooks = [
+        norm.register_forward_hook(_noting(name, shifts[name].numel(), found)) for name, norm in norms.items()
+    ]
     try:
         call(backbone, space.parameters(phi), inputs_for(backbone, x))
     finally:
@@ -79,13 +83,19 @@ def statistics_move(
         for name, module in backbone.named_modules()
         if isinstance(module, FrozenBatchNorm) and {f"{name}.weight", f"{name}.bias"} & set(space.shapes)
     }
-    for name, norm in _others(backbone, space).items():
+    others, shifts = shifting_norms(backbone, space), space.tensors(phi)
+    for name, norm in others.items():
         if means is not None and name in means:
-            hooks[norm] = _shifting(name, means[name], found)
+            hooks[norm] = _shifting(name, means[name], shifts[name], found)
     if not hooks:
         raise AdaptError(
-            f"space '{space.name}' moves no frozen batch norm, whose statistics could be matched: use "
-            "space=film, and adapt.backbones.freeze_batch_norm; other norms follow in task.fit with a source"
+            f"space '{space.name}' moves no frozen batch norm, whose statistics could be matched"
+            + (
+                ": other norms follow in task.fit with a source"
+                if others and means is None
+                else ", nor the shift of another norm, a number for each channel: use space=film, and "
+                "adapt.backbones.freeze_batch_norm for batch norms; norms without a shift cannot follow"
+            )
         )
     with ONE_AT_A_TIME:
         handles = [norm.register_forward_hook(hook) for norm, hook in hooks.items()]
@@ -98,47 +108,61 @@ def statistics_move(
     return torch.cat([value.reshape(-1).to(phi.dtype) for value in there.values()]) - phi
 
 
-def _others(backbone: nn.Module, space: Space) -> dict[str, nn.Module]:
-    """Layer and group norms of the network, and others like them, whose shift the space moves."""
-    return {
-        name: module
-        for name, module in backbone.named_modules()
-        if is_norm(module) and not isinstance(module, FrozenBatchNorm) and f"{name}.bias" in space.shapes
-    }
+def shifting_norms(backbone: nn.Module, space: Space) -> dict[str, nn.Module]:
+    """Layer and group norms of the network, and others like them, by the names of their shifts, of those
+    that the space moves and that are a number for each channel."""
+    found, parameters = {}, dict(backbone.named_parameters())
+    for name in filter(parameters.__contains__, space.shapes):
+        owner, _, own = name.rpartition(".")
+        norm = backbone.get_submodule(owner)
+        follows = is_norm(norm) and not isinstance(norm, FrozenBatchNorm)
+        if follows and is_bias(norm, own) and is_vector(parameters[name]):
+            found[name] = norm
+    return found
 
 
-def _over(norm: nn.Module, y: Tensor) -> tuple[tuple[int, ...], list[int]]:
-    """The axes of ``y`` that are no channels, and the shape of a number for each channel."""
-    channels = _bias(norm).numel()
-    axis = y.ndim - 1 if y.shape[-1] == channels and not isinstance(norm, nn.GroupNorm) else 1
-    return tuple(i for i in range(y.ndim) if i != axis), [channels if i == axis else 1 for i in range(y.ndim)]
+def _axis(norm: nn.Module, y: Tensor, channels: int) -> int | None:
+    """Of the channels of ``y``; None: it has none. Where the first and the last axis are as long, what the
+    norm takes tells."""
+    first, last = y.ndim > 1 and y.shape[1] == channels, y.shape[-1] == channels
+    if not (first and last) or y.ndim == 2:
+        return y.ndim - 1 if last else 1 if first else None
+    try:
+        norm.forward(y.new_zeros(1, channels, *(channels + 1 for _ in y.shape[2:])))
+    except Exception:  # a norm may refuse a shape in its own words
+        return y.ndim - 1
+    return 1
 
 
-def _bias(norm: nn.Module) -> Tensor:
-    """Its shift: no parameter while a network is called with others."""
-    return norm.bias  # type: ignore[return-value]
-
-
-def _noting(name: str, found: dict[str, Tensor]) -> Any:
+def _noting(name: str, channels: int, found: dict[str, Tensor]) -> Any:
     """A hook that writes down the mean of every channel."""
 
     def note(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> None:
-        found[name] = wide(y).mean(_over(norm, y)[0])
+        axis = _axis(norm, y, channels)
+        if axis is not None:
+            found[name] = _mean(y, axis)
 
     return note
 
 
-def _shifting(name: str, mean: Tensor, found: dict[str, Tensor]) -> Any:
-    """A hook that shifts every channel to ``mean [C]``, and writes down the shift with which the norm would
+def _shifting(name: str, mean: Tensor, shift: Tensor, found: dict[str, Tensor]) -> Any:
+    """A hook that moves every channel to ``mean [C]``, and writes down with which ``shift`` the norm would
     do the same."""
 
-    def shift(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        over, shape = _over(norm, y)
-        move = mean - wide(y).mean(over)
-        found[f"{name}.bias"] = wide(_bias(norm)) + move
-        return y + move.to(y.dtype).view(shape)
+    def move(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        axis = _axis(norm, y, len(mean))
+        if axis is None:
+            return y
+        by = mean - _mean(y, axis)
+        found[name] = wide(shift) + by.view(shift.shape)
+        return y + by.to(y.dtype).view([len(by) if i == axis else 1 for i in range(y.ndim)])
 
-    return shift
+    return move
+
+
+def _mean(y: Tensor, axis: int) -> Tensor:
+    """Over all axes but one ``[C]``."""
+    return wide(y).mean([i for i in range(y.ndim) if i != axis])
 
 
 def _matching(name: str, found: dict[str, Tensor]) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import adapt
 from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, FittedTask, Matching, initial_state
-from adapt.adapter.conditions import Source
+from adapt.adapter.conditions import Source, _halves
 from adapt.backbones import FrozenBatchNorm
 from adapt.forward.estimators import Reverse
 from adapt.heads import Logistic
@@ -159,6 +159,29 @@ def test_where_nothing_has_changed_little_does(task: FittedTask) -> None:
     assert right(task.fit(x, match=Matching()), new, y) > right(task, new, y) - 0.02
 
 
+@pytest.mark.parametrize("known", [0, 12, 24])
+def test_the_order_of_examples_says_nothing(known: int, task: FittedTask) -> None:
+    """Two classes by turns, as one writes ``["a", "b"] * 12``, sorted, and as they come."""
+    x, y = clusters(36, 2)
+    x, y = dimmed(x[y != "c"]), y[y != "c"]
+    new, truth = clusters(300, 3)
+    drawn = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
+    for order in (list(range(24)), np.argsort(y, kind="stable").tolist(), drawn):
+        named, rest = [i for i in order if i < known], [i for i in order if i >= known]
+        found = task.fit(x[named], y[named], unlabelled=x[rest]) if named else task.fit(x[rest])
+        assert found.trace.choice.startswith("held-out loss")
+        assert right(found, dimmed(new), truth) > right(task, dimmed(new), truth)
+
+
+def test_halves_hold_every_class_alike() -> None:
+    for classes, order in ((2, torch.arange(24)), (2, torch.randperm(24)), (5, torch.arange(24))):
+        targets = torch.eye(classes)[order % classes]
+        targets[order >= 16] = 0
+        one, other = _halves(targets)
+        assert sorted([*one.tolist(), *other.tolist()]) == list(range(24)) and len(one) == len(other)
+        assert (targets[one].sum(0) - targets[other].sum(0)).abs().max() <= 1
+
+
 def test_half_of_the_examples_must_help_the_other(task: FittedTask) -> None:
     """Rows of two unlike kinds by turns: what the first ask for is wrong for the second."""
     x = clusters(40, 2)[0]
@@ -207,6 +230,10 @@ def test_what_cannot_be_done_says_so(task: FittedTask) -> None:
         ({"solver": 5}, "solver is 5, which is no solver"),
         ({"source": other[:3]}, "source: of 3 examples nothing is known"),
         ({"source": Source(torch.zeros(5), torch.ones(5), {})}, "source is of 5 features"),
+        (
+            {"source": Source(torch.zeros(2), torch.ones(2), {"norm.bias": torch.zeros(2)})},
+            r"source has 2 means of 'norm\.bias', which here follows 0: make it with task\.source",
+        ),
     ):
         with pytest.raises(AdaptError, match=why):
             task.fit(x, **wrong)  # type: ignore[arg-type]

@@ -15,6 +15,27 @@ from adapt.inner import GaussNewton
 from adapt.spaces import bias, film
 from adapt.spaces.statistics import channel_means, statistics_move
 
+
+class ChannelsFirst(nn.LayerNorm):
+    """Of images, as in ConvNeXt (timm, torchvision)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Plain(nn.Module):
+    """As many write it: its shift is no ``bias``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(1, 1, channels)), nn.Parameter(torch.zeros(channels))
+        self.eps = 1e-5
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        return self.gamma * x * (x.var(-1, keepdim=True) + self.eps).rsqrt() + self.beta
+
+
 NETWORKS = {
     "groups": lambda: nn.Sequential(
         nn.Conv2d(1, 4, 3),
@@ -29,6 +50,16 @@ NETWORKS = {
     ),
     "as many channels as columns": lambda: nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.GroupNorm(2, 6), nn.Flatten()
+    ),
+    "as many channels as columns, layer norm": lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 3), ChannelsFirst(6), nn.ReLU(), nn.Conv2d(6, 4, 3), ChannelsFirst(4), nn.Flatten()
+    ),
+    "as many channels as tokens": lambda: nn.Sequential(
+        nn.Linear(8, 8), nn.Flatten(1, 2), nn.LayerNorm(8), nn.Flatten()
+    ),
+    "one's own": lambda: nn.Sequential(nn.Linear(8, 5), Plain(5), nn.Tanh(), nn.Linear(5, 4), Plain(4)),
+    "one layer norm of whole maps": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.LayerNorm([4, 6, 6]), nn.ReLU(), nn.GroupNorm(2, 4), nn.Flatten()
     ),
     "resnet12": lambda: ResNet12(channels=1, width=16, norm="group"),
 }
@@ -54,7 +85,8 @@ def test_every_channel_has_the_mean_of_before(name: str) -> None:
     space = film(network)
     before, x = images(20, 1, side=side), images(6, 2, 0.8, side)
     means = channel_means(network, space, space.initial, before)
-    assert len(means) == sum(isinstance(m, nn.GroupNorm | nn.LayerNorm) for m in network.modules())
+    shifts = [key for key, value in network.named_parameters() if key in space.shapes and value.ndim == 1]
+    assert list(means) == [key for key in shifts if key.endswith(("bias", "beta"))]
     move = statistics_move(network, space, space.initial, x, means)
     there = channel_means(network, space, space.initial + move, x)
     for key, mean in means.items():
@@ -74,8 +106,8 @@ def test_every_channel_has_the_mean_of_before(name: str) -> None:
 def test_shifts_alone_are_enough_and_norms_outside_the_space_stay() -> None:
     network, before, x = made("groups"), images(20, 1), images(6, 2, 0.8)
     shifts, last = bias(network), film(network, skip=1)
-    assert channel_means(network, shifts, shifts.initial, before).keys() == {"1", "4"}
-    assert channel_means(network, last, last.initial, before).keys() == {"4"}
+    assert channel_means(network, shifts, shifts.initial, before).keys() == {"1.bias", "4.bias"}
+    assert channel_means(network, last, last.initial, before).keys() == {"4.bias"}
     means = channel_means(network, shifts, shifts.initial, before)
     move = shifts.tensors(statistics_move(network, shifts, shifts.initial, x, means))
     assert move["1.bias"].any() and not move["0.bias"].any()
@@ -130,4 +162,10 @@ def test_a_classifier_with_layer_norms_follows_a_shift() -> None:
     torch.testing.assert_close(found.logits(new), kept.logits(new))
     with pytest.raises(AdaptError, match=r"other norms follow in task\.fit with a source"):
         task.fit(other + away, match=Matching(1.0))
+    mute = nn.Sequential(nn.Linear(3, 12), nn.LayerNorm(12, bias=False)).eval().requires_grad_(False)
+    space = film(mute)
+    none = initial_state(space.initial.clone(), torch.zeros(space.size, 0))
+    still = FewShotAdapter(mute, space, none, GaussNewton(steps=0), Logistic(0.01)).fit(x, y)
+    with pytest.raises(AdaptError, match="norms without a shift cannot follow"):
+        still.fit(other + away, source=x, match=Matching(1.0))
     assert call(network, task.parameters, x).shape == (60, 12)
