@@ -77,6 +77,10 @@ class TokenGroups:
             raise TaskError(f"{self.name} has no split {split!r}: use one of {', '.join(self.splits)}")
         return {name: min(map(len, rows)) for name, rows in self._members[split].items()}
 
+    def rows(self, group: str) -> tuple[np.ndarray, ...]:
+        """Where in ``texts`` those of each class of a task are."""
+        return tuple(self._groups[group])
+
     def sample(self, rng: np.random.Generator, group: str, shots: int, queries: int) -> GroupDraw:
         """Reviews of both classes; see `GroupSource.sample`. Examples are token ids ``[n, L]``, L that of the
         longest of the draw."""

@@ -196,6 +196,12 @@ MINIATURES = {
         ADAPTER,
         runs=1,
     ),
+    "meta_reviews": Miniature(
+        ("meta.k=2", "meta.steps=1", "meta.validation_tasks=1", "backbone.max_tokens=8"),
+        ADAPTER,
+        runs=1,
+        public=True,
+    ),
     "meta_vision_start": Miniature(
         (
             *("meta.starts=[one,two]", "meta.k=2", "meta.validation_tasks=1", "backbone.size=32"),

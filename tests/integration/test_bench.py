@@ -34,6 +34,7 @@ BENCHES = (
     "starts",
     "intents",
     "relations",
+    "reviews",
     "posterior",
     "vision",
     "tracking",
