@@ -9,6 +9,7 @@ from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Save
 from adapt.adapter.online import Surprise
 from adapt.adapter.peft import export_peft
 from adapt.adapter.problem import Problem
+from adapt.adapter.source import Source
 from adapt.adapter.state import AdapterState, identity_state, initial_state, layered_state
 from adapt.adapter.together import Statistics
 from adapt.adapter.uncertainty import Predictive
@@ -27,6 +28,7 @@ __all__ = [
     "Problem",
     "Role",
     "Saved",
+    "Source",
     "Statistics",
     "Support",
     "Surprise",

@@ -5,14 +5,13 @@
 in outputs of the task's own head at φ + U z (:mod:`adapt.inner.semi_supervised`). What half of the examples
 ask for must help the other half, and the other way round, as against the classifier as it was; otherwise it
 stays so. Without labels nothing else says whether it helped. The halves are drawn, with as many examples of
-each class in the one as in the other: how the examples are ordered says nothing.
+each class in the one as in the other: how the examples are ordered decides nothing but the draw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import prod
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -23,33 +22,22 @@ from adapt.adapter.loaders import is_loader, paired, parts_of
 from adapt.adapter.matching import Matching, matched_state
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import TaskRecord
+from adapt.adapter.source import FEWEST, Source, read_as, source_of
 from adapt.adapter.state import AdapterState
-from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.heads import is_transductive, one_hot
-from adapt.inner import GaussNewton, Solver, Trace
+from adapt.inner import Descent, GaussNewton, Solver, Trace
 from adapt.inner.semi_supervised import SemiSupervised
 from adapt.precision import outside_autocast
 from adapt.spaces import Subspace
-from adapt.spaces.statistics import Means, channel_means, shifting_norms
 
-__all__ = ["Source", "source_of", "under_conditions"]
+__all__ = ["under_conditions"]
 
 Task = TypeVar("Task", bound=TaskRecord)
-#: Two for each half.
-FEWEST = 4
 FEW = "not adapted: fewer than four examples, which have no halves to judge by"
-SOURCE = "make it with task.source(x)"
+#: How the choice of a task begins that was adapted.
+FOLLOWED = "under other conditions"
 WORSE = "not adapted: what half of the examples asked for did not help the other half"
-
-
-class Source(NamedTuple):
-    """Mean and deviation of each feature over examples like those that a head was fitted to ``[D]``, and of
-    norms without statistics of their own the mean of every channel, by their names."""
-
-    centre: Tensor
-    spread: Tensor
-    means: Means
 
 
 class _There(NamedTuple):
@@ -59,6 +47,7 @@ class _There(NamedTuple):
     z: Tensor
     losses: Tensor
     passes: float
+    choice: str = ""
 
 
 def under_conditions(
@@ -85,7 +74,8 @@ def under_conditions(
         )
     if not isinstance(loss, SemiSupervised | None):
         raise AdaptError(f"loss is a {type(loss).__name__}: give an adapt.inner.SemiSupervised, or None")
-    solve = GaussNewton(steps=3) if solver is None else solver
+    everything_moves = adapter.state.basis.ndim == 1  # along a direction of its own: too many for tangents
+    solve = solver or (Descent() if everything_moves else GaussNewton(steps=3))
     adapter.replace(match=match, solver=solve)  # or it says what they are
     examples, targets = _examples(task, x, y, unlabelled)
     n = len(examples)
@@ -93,7 +83,9 @@ def under_conditions(
         return replace(task, trace=Trace(task.z.new_zeros(0), 0.0, FEW))
     loss = replace(loss or SemiSupervised(), classes=task.outputs)
     start = adapter.state._replace(origin=adapter.state.origin + adapter.subspace.move(task.z))
-    known = None if source is None else source if isinstance(source, Source) else source_of(task, source)
+    known = None
+    if source is not None:
+        known = source.of(task) if isinstance(source, Source) else source_of(task, source)
     outputs = _outputs(task, known)
 
     def at(state: AdapterState, part: Tensor) -> Callable[[Tensor], Tensor]:
@@ -107,15 +99,15 @@ def under_conditions(
             state = matched_state(match, adapter.backbone, adapter.space, start, part, means)
         z, trace = solve(at(state, part), targets[rows], loss, state.learned)
         passes = trace.forward_equivalents + (match is not None)
-        return _There(state, z, trace.losses, passes * len(part) / n)
+        return _There(state, z, trace.losses, passes * len(part) / n, trace.choice)
 
     def value(there: _There, rows: Tensor) -> float:
         return float(loss.value(at(there.state, examples[rows])(there.z), targets[rows]))
 
     with torch.no_grad(), outside_autocast(examples.device):
         source_like = _There(start, torch.zeros_like(start.log_precision), examples.new_zeros(0), 0.0)
-        everything, said = torch.arange(n, device=examples.device), ""
-        all_of_them = arrive(everything)
+        everything = torch.arange(n, device=examples.device)
+        all_of_them, said = arrive(everything), FOLLOWED
         passes = all_of_them.passes
         if checked:
             halves = _halves(targets)
@@ -124,11 +116,13 @@ def under_conditions(
             after, before = sum(held_out), sum(value(source_like, half) for half in halves)
             passes += sum(there.passes for there in ways) + 3
             if not after < before:  # also where it is no number
-                return replace(task, trace=Trace(all_of_them.losses, passes, WORSE))
+                why = all_of_them.choice if all_of_them.choice.startswith("not adapted") else WORSE
+                return replace(task, trace=Trace(all_of_them.losses, passes, why))
             if not value(all_of_them, everything) <= after:  # no solver looks where its last step led
                 all_of_them = ways[held_out.index(min(held_out))]
             of = "without labels " if unlabelled is None and y is None else ""
-            said = f"held-out loss {of}{after / n:.3g} against {before / n:.3g} before"
+            said += f": held-out loss {of}{after / n:.3g} against {before / n:.3g} before"
+        said += f"; {all_of_them.choice}" if all_of_them.choice else ""
         found = adapter.replace(state=all_of_them.state, match=None)
         parameters = Subspace(found.space, found.state.origin, found.state.basis).parameters(all_of_them.z)
         return replace(
@@ -157,10 +151,10 @@ def _examples(
     """All examples ``[n, …]``, and for each the row of its class among the task's, or zeros ``[n, C]``."""
     adapter, classes = task.adapter, len(task.classes_)
     x, y = parts_of(x, ordered=False) if y is None and is_loader(x) else paired(x, y)
-    further = None if unlabelled is None else adapter.examples(unlabelled, fewest=0)
+    further = None if unlabelled is None else read_as("unlabelled", adapter, unlabelled, fewest=0)
     examples = adapter.examples(x, fewest=1 if further is None or not len(further) else 0)
     targets = task.z.new_zeros(len(examples), classes)
-    if y is not None and len(examples):
+    if y is not None and (len(examples) or len(y)):
         why = "the classes of a task stay; fit the adapter anew to learn others"
         place = torch.as_tensor(no_other(y, len(examples), task.classes_, why), device=targets.device)
         targets = one_hot(place, classes, targets.dtype)
@@ -171,40 +165,9 @@ def _examples(
     return torch.cat([examples, further]), torch.cat([targets, targets.new_zeros(len(further), classes)])
 
 
-def source_of(task: TaskRecord, x: Examples) -> Source:
-    """What :func:`under_conditions` has to know of examples ``x`` like those that the head was fitted to."""
-    adapter = task.adapter
-    phi = adapter.state.origin + adapter.subspace.move(task.z)
-    with torch.no_grad():
-        examples = adapter.examples(x)
-        if len(examples) < FEWEST:
-            raise AdaptError(f"source: of {len(examples)} examples nothing is known; give {FEWEST} or more")
-        features = call(adapter.backbone, task.parameters, examples)
-        means = channel_means(adapter.backbone, adapter.space, phi, examples)
-    spread = features.std(0)
-    least = spread.max().clamp(min=1e-12)
-    return Source(features.mean(0), torch.where(spread > 1e-3 * least, spread, least), means)
-
-
 def _outputs(task: TaskRecord, source: Source | None) -> Callable[[Tensor], Tensor]:
     """Features → logits, and behind them features in units of those of the source, if any of it are given."""
     head, state = task.adapter.head, task.head_state
     if source is None:
         return lambda features: head.logits(state, features)
-    centre, spread, means = source
-    norms = shifting_norms(task.adapter.backbone, task.adapter.space)
-    for name, mean in means.items():
-        channels = prod(task.adapter.space.shapes[name]) if name in norms else 0
-        if mean.shape != (channels,):
-            raise AdaptError(
-                f"source has {mean.numel()} means of '{name}', which here follows {channels}: {SOURCE}"
-            )
-
-    def outputs(features: Tensor) -> Tensor:
-        if features.shape[-1] != len(centre):
-            raise AdaptError(
-                f"source is of {len(centre)} features, of which there are {features.shape[-1]} here: {SOURCE}"
-            )
-        return torch.cat([head.logits(state, features), (features - centre) / spread], -1)
-
-    return outputs
+    return lambda features: torch.cat([head.logits(state, features), source.units(features)], -1)

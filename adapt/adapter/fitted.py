@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from adapt.adapter.conditions import Source, source_of, under_conditions
+from adapt.adapter.conditions import under_conditions
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
 from adapt.adapter.labelling import left_out, suggested
@@ -21,6 +21,7 @@ from adapt.adapter.moved import Target, moved
 from adapt.adapter.online import LEVEL, OnChange, Surprise, surprise_of, updated
 from adapt.adapter.r_squared import r_squared
 from adapt.adapter.record import TaskRecord
+from adapt.adapter.source import Source, source_of
 from adapt.adapter.storage import save_task
 from adapt.adapter.uncertainty import Predictive, predictive_of
 from adapt.adapter.verified import check_head_state
@@ -217,7 +218,7 @@ class FittedTask(TaskRecord):
                 were on these. What is needed of them: :meth:`source`.
             match: how far norms follow the statistics of the examples besides; None: not. Layer and group
                 norms have none: their channels follow those of ``source``.
-            solver: None: three Gauss–Newton steps.
+            solver: None: three Gauss–Newton steps; ten of Adam where every number moves by itself.
             loss: the weights of its parts; None: as they are in :class:`adapt.inner.SemiSupervised`.
             checked: whether half of the examples must help the other half; if not, it costs one fit.
 
@@ -236,7 +237,8 @@ class FittedTask(TaskRecord):
 
     def source(self, x: Examples) -> Source:
         """What :meth:`fit` has to know of examples ``x`` like those that the head was fitted to: so much, and
-        not the examples, has to be kept for the day when conditions change."""
+        not the examples, has to be kept for the day when conditions change (``source.save(path)``,
+        ``Source.load(path)``)."""
         return source_of(self, x)
 
     def partial_fit(

@@ -26,7 +26,7 @@ from adapt.adapter.record import AdapterRecord
 from adapt.backbones import fingerprint
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
-from adapt.forward import pushforward
+from adapt.forward import directions, pushforward
 from adapt.heads import Direct, one_hot
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.posterior import is_positive
@@ -87,7 +87,7 @@ def statistics_of(
     with torch.no_grad():
         features = features_of(adapter.backbone, adapter.space, state, examples, adapter.rows)
         model = model_of(features, state, targets, adapter.problem)
-        outputs, columns = pushforward(model.__call__, z, torch.eye(state.k, dtype=z.dtype, device=z.device))
+        outputs, columns = pushforward(model.__call__, z, directions(z))
         with outside_autocast(z.device):
             found = quadratic(outputs, columns, targets, loss)
     sums = (found.curvature.to(z), found.gradient.to(z), float(found.value))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from adapt.adapter.adapting import WORSE
 from adapt.adapter.calibration import scales
+from adapt.adapter.conditions import FOLLOWED
 from adapt.adapter.inputs import Examples
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord, TaskRecord
@@ -118,6 +119,11 @@ def known(task: TaskRecord) -> Posterior:
         )
     if task.posterior is None:
         name, said = type(task.adapter.solver).__name__, task.trace.choice
+        if said.startswith(FOLLOWED):
+            raise AdaptError(
+                "this task was adapted to other conditions, and keeps no posterior: ask the one that it was, "
+                "or fit the adapter to examples of these conditions"
+            )
         why = (
             said
             if said not in ("", WORSE)  # which is no reason: others were worse, and have one

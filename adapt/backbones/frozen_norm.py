@@ -37,12 +37,12 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x [n, C, …]`` with the frozen statistics."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``input [n, C, …]`` with the frozen statistics."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()  # [C]
         shift = self.bias - self.running_mean * scale
-        per_channel = (-1,) + (1,) * (x.ndim - 2)
-        y = torch.addcmul(shift.view(per_channel), x, scale.view(per_channel))  # one pass over memory
+        per_channel = (-1,) + (1,) * (input.ndim - 2)
+        y = torch.addcmul(shift.view(per_channel), input, scale.view(per_channel))  # one pass over memory
         for then in self.children():
             y = then(y)
         return y

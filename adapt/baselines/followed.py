@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adapt.adapter.conditions import Source
 from adapt.adapter.few_shot import FewShotAdapter
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.matching import Matching
 from adapt.adapter.method import Adapt, Context, Pool, Predictor, Role, Support, Watch
+from adapt.adapter.source import Source
 from adapt.adapter.state import whole_state
 from adapt.errors import AdaptError
 from adapt.heads import Head, Logistic

@@ -1,5 +1,5 @@
 """Forward mode: push k tangents through a function in one pass, and gradients made from them."""
 
-from adapt.forward.pushforward import ENGINES, Engine, pushforward
+from adapt.forward.pushforward import ENGINES, Engine, directions, pushforward
 
-__all__ = ["ENGINES", "Engine", "pushforward"]
+__all__ = ["ENGINES", "Engine", "directions", "pushforward"]

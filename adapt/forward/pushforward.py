@@ -12,19 +12,34 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
+from adapt.budget import afford
 from adapt.errors import AdaptError
 from adapt.forward.errors import explain, let_fail
 from adapt.forward.fast import fast
 from adapt.forward.reference import reference
 from adapt.forward.types import Function, Pytree
 
-__all__ = ["ENGINES", "Engine", "pushforward"]
+__all__ = ["ENGINES", "Engine", "directions", "pushforward"]
 
 #: Errors that say what is meant, from any engine: those of this library, and of too little memory.
 MEANT = (AdaptError, MemoryError, torch.OutOfMemoryError)
 #: Interchangeable implementations of the pushforward.
 Engine = Literal["fast", "reference", "compiled"]
 ENGINES: tuple[Engine, ...] = ("fast", "reference", "compiled")
+
+
+def directions(z: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+    """Tangents along the numbers ``first`` … ``last`` of ``z [k]``, each by itself: rows of the identity.
+
+    Raises:
+        TooLarge: more of them than memory holds.
+    """
+    k = len(z)
+    last = k if last is None else last
+    afford(f"a tangent along each of {last - first:,} numbers", (last - first) * k)
+    rows = torch.zeros(last - first, k, dtype=z.dtype, device=z.device)  # unlike z the same in every task
+    rows.diagonal(first).fill_(1)
+    return rows
 
 
 def pushforward(

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from adapt.checks import STEPS, WIDTH, between, check_settings, least, list_of, positive
 from adapt.errors import AdaptError
-from adapt.forward import ENGINES, Engine, pushforward
+from adapt.forward import ENGINES, Engine, directions, pushforward
 from adapt.heads.base import is_concrete
 from adapt.inner.cross_validation import Candidate, Linear, choose, enough_examples, folds_of
 from adapt.inner.descent import Descent
@@ -148,7 +148,7 @@ class Auto:
             if concrete and not counts:
                 continue
             known = len(linear.columns)
-            tangents = torch.eye(total, dtype=zero.dtype, device=zero.device)[known:k]
+            tangents = directions(zero, known, k)
             _, more = pushforward(function.features, zero, tangents, engine=self.engine)
             linear = replace(linear, columns=torch.cat([linear.columns, more]))
             cost += 1.0 + len(tangents)
@@ -185,7 +185,7 @@ class Auto:
     ) -> tuple[Tensor, Trace]:
         """Of values without a head: nothing is held out, and all tangents travel in one pass."""
         zero, stages = torch.zeros_like(learned.precision), [*self._stages(len(learned.precision))]
-        tangents = torch.eye(len(zero), dtype=zero.dtype, device=zero.device)[: stages[-1]]
+        tangents = directions(zero, 0, stages[-1])
         features, columns = pushforward(function.features, zero, tangents, engine=self.engine)
         steps = self.steps if "linearised" in self.solvers else 1
         found = weigh(function, features, columns, targets, loss, learned, stages, self.strengths, steps)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adapt.checks import STEPS, Number, check_setting, least, list_of
 from adapt.errors import AdaptError
-from adapt.forward import Engine, pushforward
+from adapt.forward import Engine, directions, pushforward
 from adapt.inner.gauss_newton import check
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
@@ -94,7 +94,7 @@ class Continuation:
         the whole."""
         function, whole, evaluated = as_model(model), [], 0
         k = learned.precision.numel()
-        identity = torch.eye(k, dtype=learned.precision.dtype, device=learned.precision.device)
+        identity = directions(learned.precision)
         prior, z, curvature = self.damping * learned.precision, torch.zeros_like(learned.precision), None
         for share, steps in zip(self.shares, self.steps, strict=True):
 

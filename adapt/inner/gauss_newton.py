@@ -12,12 +12,11 @@ comes from forward mode, so nothing is stored for a backward pass, and Λ and μ
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from adapt.checks import STEPS, between, check_setting, least
 from adapt.errors import AdaptError
-from adapt.forward import ENGINES, Engine, pushforward
+from adapt.forward import ENGINES, Engine, directions, pushforward
 from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, OnStep, Trace, as_model, outside
@@ -68,7 +67,7 @@ class GaussNewton:
         """See :class:`adapt.inner.Solver`; cost (1 + k) forward passes a step."""
         function = as_model(model)
         k = learned.precision.numel()
-        identity = torch.eye(k, dtype=learned.precision.dtype, device=learned.precision.device)
+        identity = directions(learned.precision)
         evaluated = 0
 
         def evaluate(z: Tensor) -> Quadratic:

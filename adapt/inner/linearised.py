@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt.forward import Engine, pushforward
+from adapt.forward import Engine, directions, pushforward
 from adapt.inner.gauss_newton import check
 from adapt.inner.levenberg_marquardt import Minimum, Quadratic, minimise, quadratic
 from adapt.inner.losses import Loss
@@ -60,7 +60,7 @@ class Linearised:
         zero = torch.zeros_like(learned.precision)
         if not self.steps:
             return zero, Trace(zero.new_zeros(0), 0.0)
-        identity = torch.eye(zero.numel(), dtype=zero.dtype, device=zero.device)
+        identity = directions(zero)
         features, columns = pushforward(function.features, zero, identity, engine=self.engine)
         scaled = Learned(self.damping * learned.precision, self.damping * learned.damping, learned.rates)
         found = solve_linear(features, columns, function.readout, targets, loss, scaled, self.steps)

@@ -15,44 +15,36 @@ examples of before, as features are by Niu et al. (2024), *Test-Time Model Adapt
 Passes*, equation 7.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adapt.backbones import call, inputs_for
+from adapt.backbones import inputs_for
+from adapt.backbones.call import call_as_is
 from adapt.backbones.frozen_norm import FrozenBatchNorm
 from adapt.errors import AdaptError
 from adapt.forward.kernels import ONE_AT_A_TIME
 from adapt.precision import wide
 from adapt.spaces.base import Space
-from adapt.spaces.roles import is_bias, is_norm, is_vector
+from adapt.spaces.shifting import Shifting, shifting_norms
 
-__all__ = ["Means", "channel_means", "shifting_norms", "statistics_move"]
+__all__ = ["Means", "channel_means", "statistics_move"]
 
 #: m of every norm that is no batch norm, ``[C]``, by the name of its shift.
 Means = Mapping[str, Tensor]
 
 
 def channel_means(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor) -> dict[str, Tensor]:
-    """m of every norm but batch norms whose shift ``space`` moves, over ``x [n, …]``: what
-    :func:`statistics_move` has to know of examples of before. Norms that have a number for more than each
-    channel have none."""
+    """m of every norm of :func:`adapt.spaces.shifting.shifting_norms`, over ``x [n, …]``: what
+    :func:`statistics_move` has to know of examples of before. One that runs more than once has none."""
     found: dict[str, Tensor] = {}
-    norms = shifting_norms(backbone, space)
+    norms, again = shifting_norms(backbone, space), set[str]()
     if not norms:
         return found
-    shifts = space.tensors(phi)
-    hooks = [
-        norm.register_forward_hook(_noting(name, shifts[name].numel(), found)) for name, norm in norms.items()
-    ]
-    try:
-        call(backbone, space.parameters(phi), inputs_for(backbone, x))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+    _run(backbone, space, phi, x, {it.norm: _noting(name, it, found, again) for name, it in norms.items()})
+    return {name: mean for name, mean in found.items() if name not in again}
 
 
 def statistics_move(
@@ -64,12 +56,14 @@ def statistics_move(
 
     A norm sees what the ones before it make with their new statistics, as in a network in training mode.
 
+    Where a space moves only one of the two, scale or shift, the other stays.
+
     Raises:
         AdaptError: the space moves neither scale nor shift of a frozen batch norm, nor a norm that there is
-            a mean of.
+            a mean of; or such a norm runs more than once in a pass, or none of them runs.
 
     Example:
-        >>> from adapt.backbones import Conv4
+        >>> from adapt.backbones import Conv4, call
         >>> from adapt.spaces import film
         >>> network = Conv4().eval()
         >>> space, x = film(network), 3 + torch.rand(20, 1, 32, 32)
@@ -78,108 +72,112 @@ def statistics_move(
         True
     """
     found: dict[str, Tensor] = {}
+    moved, ran = set(space.shapes), list[str]()
     hooks: dict[nn.Module, Any] = {
-        module: _matching(name, found)
+        module: _matching(name, moved, found, ran)
         for name, module in backbone.named_modules()
-        if isinstance(module, FrozenBatchNorm) and {f"{name}.weight", f"{name}.bias"} & set(space.shapes)
+        if isinstance(module, FrozenBatchNorm) and {f"{name}.weight", f"{name}.bias"} & moved
     }
-    others, shifts = shifting_norms(backbone, space), space.tensors(phi)
-    for name, norm in others.items():
-        if means is not None and name in means:
-            hooks[norm] = _shifting(name, means[name], shifts[name], found)
+    others, shifts = shifting_norms(backbone, space) if means else {}, space.tensors(phi)
+    for name, mean in (means or {}).items():
+        if name in others:
+            hooks[others[name].norm] = _shifting(name, others[name], mean, shifts[name], found, ran)
     if not hooks:
-        raise AdaptError(
-            f"space '{space.name}' moves no frozen batch norm, whose statistics could be matched"
-            + (
-                ": other norms follow in task.fit with a source"
-                if others and means is None
-                else ", nor the shift of another norm, a number for each channel: use space=film, and "
-                "adapt.backbones.freeze_batch_norm for batch norms; norms without a shift cannot follow"
-            )
-        )
-    with ONE_AT_A_TIME:
-        handles = [norm.register_forward_hook(hook) for norm, hook in hooks.items()]
-        try:
-            call(backbone, space.parameters(phi), inputs_for(backbone, x))
-        finally:
-            for handle in handles:
-                handle.remove()
+        raise AdaptError(_why_not(backbone, space, means))
+    _run(backbone, space, phi, x, hooks)
+    if not ran:
+        raise AdaptError("match: no norm that the space moves ran as a module, so none could be matched")
     there = {name: found.get(name, own) for name, own in space.tensors(phi).items()}
     return torch.cat([value.reshape(-1).to(phi.dtype) for value in there.values()]) - phi
 
 
-def shifting_norms(backbone: nn.Module, space: Space) -> dict[str, nn.Module]:
-    """Layer and group norms of the network, and others like them, by the names of their shifts, of those
-    that the space moves and that are a number for each channel."""
-    found, parameters = {}, dict(backbone.named_parameters())
-    for name in filter(parameters.__contains__, space.shapes):
-        owner, _, own = name.rpartition(".")
-        norm = backbone.get_submodule(owner)
-        follows = is_norm(norm) and not isinstance(norm, FrozenBatchNorm)
-        if follows and is_bias(norm, own) and is_vector(parameters[name]):
-            found[name] = norm
-    return found
+def _run(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor, hooks: Mapping[nn.Module, Any]) -> None:
+    """One pass at φ, seen by forward hooks of modules."""
+    ready = inputs_for(backbone, x)  # which may call the network itself, to know what it takes
+    with ONE_AT_A_TIME:
+        handles = [module.register_forward_hook(hook, with_kwargs=True) for module, hook in hooks.items()]
+        try:
+            call_as_is(backbone, space.parameters(phi), ready)
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
-def _axis(norm: nn.Module, y: Tensor, channels: int) -> int | None:
-    """Of the channels of ``y``; None: it has none. Where the first and the last axis are as long, what the
-    norm takes tells."""
-    first, last = y.ndim > 1 and y.shape[1] == channels, y.shape[-1] == channels
-    if not (first and last) or y.ndim == 2:
-        return y.ndim - 1 if last else 1 if first else None
-    try:
-        norm.forward(y.new_zeros(1, channels, *(channels + 1 for _ in y.shape[2:])))
-    except Exception:  # a norm may refuse a shape in its own words
-        return y.ndim - 1
-    return 1
+def _why_not(backbone: nn.Module, space: Space, means: Means | None) -> str:
+    """Says why nothing can follow."""
+    said = f"space '{space.name}' moves no frozen batch norm, whose statistics could be matched"
+    others = shifting_norms(backbone, space)
+    if others and means is None:
+        return f"{said}: other norms follow in task.fit with a source"
+    if others:
+        return f"{said}, and source has no means of other norms: make it with task.source(x)"
+    return (
+        f"{said}, nor another norm that adds a shift of its channels: freeze batch norms "
+        "(adapt.backbones.freeze_batch_norm), use a space that moves shifts (film, bias), or leave match out"
+    )
 
 
-def _noting(name: str, channels: int, found: dict[str, Tensor]) -> Any:
+def _once(name: str, ran: list[str]) -> None:
+    if name in ran:
+        raise AdaptError(
+            f"match: the norm '{name}' runs more than once in a pass, and has the statistics of none: use a "
+            "space without it, or leave match out"
+        )
+    ran.append(name)
+
+
+def _noting(name: str, of: Shifting, found: dict[str, Tensor], again: set[str]) -> Any:
     """A hook that writes down the mean of every channel."""
 
-    def note(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> None:
-        axis = _axis(norm, y, channels)
-        if axis is not None:
-            found[name] = _mean(y, axis)
+    def note(_: nn.Module, inputs: Any, named: Any, y: Any) -> None:
+        if name in found:
+            again.add(name)
+        mean = of.mean(y) if isinstance(y, Tensor) else None
+        if mean is not None:
+            found[name] = mean
 
     return note
 
 
-def _shifting(name: str, mean: Tensor, shift: Tensor, found: dict[str, Tensor]) -> Any:
+def _shifting(
+    name: str, of: Shifting, mean: Tensor, shift: Tensor, found: dict[str, Tensor], ran: list[str]
+) -> Any:
     """A hook that moves every channel to ``mean [C]``, and writes down with which ``shift`` the norm would
     do the same."""
 
-    def move(norm: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        axis = _axis(norm, y, len(mean))
-        if axis is None:
+    def move(_: nn.Module, inputs: Any, named: Any, y: Tensor) -> Tensor:
+        _once(name, ran)
+        there = of.mean(y)
+        if there is None:
             return y
-        by = mean - _mean(y, axis)
+        by = mean.to(there) - there
         found[name] = wide(shift) + by.view(shift.shape)
-        return y + by.to(y.dtype).view([len(by) if i == axis else 1 for i in range(y.ndim)])
+        return y + of.along(by, y)
 
     return move
 
 
-def _mean(y: Tensor, axis: int) -> Tensor:
-    """Over all axes but one ``[C]``."""
-    return wide(y).mean([i for i in range(y.ndim) if i != axis])
+def _matching(name: str, moved: Set[str], found: dict[str, Tensor], ran: list[str]) -> Any:
+    """A hook that writes down the scale and shift, as far as they are ``moved``, with which the frozen norm
+    would normalise by the statistics of what comes in, and gives what it makes with these."""
 
-
-def _matching(name: str, found: dict[str, Tensor]) -> Any:
-    """A hook that normalises by the statistics of what comes in, and writes down with which scale and shift
-    the frozen norm would do the same."""
-
-    def normalise(norm: FrozenBatchNorm, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-        x = inputs[0]
+    def normalise(norm: FrozenBatchNorm, inputs: tuple[Tensor, ...], named: Any, _: Tensor) -> Tensor:
+        _once(name, ran)
+        x = inputs[0] if inputs else named["input"]
         over = (0, *range(2, x.ndim))
         mean, variance = wide(x).mean(over), wide(x).var(over, unbiased=False)
-        weight, bias = wide(norm.weight), wide(norm.bias)
-        scale = weight * (variance + norm.eps).rsqrt()
-        found[f"{name}.weight"] = scale * (wide(norm.running_var) + norm.eps).sqrt()
-        found[f"{name}.bias"] = bias + (wide(norm.running_mean) - mean) * scale
+        weight, bias, r = wide(norm.weight), wide(norm.bias), (wide(norm.running_var) + norm.eps).rsqrt()
+        scale = weight * r
+        if f"{name}.weight" in moved:
+            scale = weight * (variance + norm.eps).rsqrt()
+            found[f"{name}.weight"] = scale / r
+        centre = wide(norm.running_mean)
+        if f"{name}.bias" in moved:
+            found[f"{name}.bias"] = bias + (centre - mean) * scale
+            centre = mean
         per_channel = (-1,) + (1,) * (x.ndim - 2)
         y = torch.addcmul(
-            (bias - mean * scale).to(x.dtype).view(per_channel), x, scale.to(x.dtype).view(per_channel)
+            (bias - centre * scale).to(x.dtype).view(per_channel), x, scale.to(x.dtype).view(per_channel)
         )
         for then in norm.children():
             y = then(y)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import adapt
 from adapt import AdaptError
 from adapt.adapter import FewShotAdapter, FittedTask, Matching, initial_state
-from adapt.adapter.conditions import Source, _halves
+from adapt.adapter.conditions import _halves
+from adapt.adapter.source import Source
 from adapt.backbones import FrozenBatchNorm
 from adapt.forward.estimators import Reverse
 from adapt.heads import Logistic
@@ -123,7 +124,7 @@ def test_clusters_that_have_moved_are_found_again(
     after = right(found, dimmed(new), y)
     assert right(task, new, y) > 0.95 and before < 0.8
     assert after > before + 0.1 and after > 0.9 - 0.1 * (not known and match is None)
-    assert found.trace.choice.startswith("held-out loss without labels ")
+    assert found.trace.choice.startswith("under other conditions: held-out loss without labels ")
     assert torch.equal(found.head_state, task.head_state) and found.classes_.tolist() == ["a", "b", "c"]
 
 
@@ -134,7 +135,9 @@ def test_a_few_labels_find_what_no_label_can(match: Matching | None, task: Fitte
     (x, y), (new, truth) = clusters(36, 2), clusters(300, 3)
     free, few = task.fit(turned * x, match=match), task.fit(turned * x, y, match=match)
     assert right(few, turned * new, truth) > 0.9 > 0.6 > right(free, turned * new, truth)
-    assert few.trace.choice.startswith("held-out loss ") and torch.equal(few.head_state, task.head_state)
+    assert few.trace.choice.startswith("under other conditions: held-out loss ") and torch.equal(
+        few.head_state, task.head_state
+    )
 
 
 def test_further_examples_without_labels_help_a_few_with(task: FittedTask) -> None:
@@ -169,7 +172,7 @@ def test_the_order_of_examples_says_nothing(known: int, task: FittedTask) -> Non
     for order in (list(range(24)), np.argsort(y, kind="stable").tolist(), drawn):
         named, rest = [i for i in order if i < known], [i for i in order if i >= known]
         found = task.fit(x[named], y[named], unlabelled=x[rest]) if named else task.fit(x[rest])
-        assert found.trace.choice.startswith("held-out loss")
+        assert found.trace.choice.startswith("under other conditions: held-out loss")
         assert right(found, dimmed(new), truth) > right(task, dimmed(new), truth)
 
 

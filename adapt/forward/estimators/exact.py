@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapt.forward.estimators.base import GradientInfo
-from adapt.forward.pushforward import pushforward
+from adapt.forward.pushforward import directions, pushforward
 
 __all__ = ["Exact"]
 
@@ -34,5 +34,5 @@ class Exact:
         self, f: Callable[[Tensor], Tensor], x: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, GradientInfo]:
         """Return ``f(x)``, the gradient ``[k]`` at ``x [k]``, and its info; ``generator`` is not used."""
-        value, gradient = pushforward(f, x, torch.eye(x.numel(), dtype=x.dtype, device=x.device))
+        value, gradient = pushforward(f, x, directions(x))
         return value, gradient, GradientInfo(exact=True, tangents=x.numel())
