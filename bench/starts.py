@@ -39,13 +39,14 @@ from bench.lib.feature_pools import network, pool
 from bench.lib.models import data_root
 from bench.lib.own_folders import HOW, scores
 from bench.lib.record import Row, folder_of, options, report
+from bench.lib.screening import screened
 from bench.lib.start_methods import added
 from bench.vision import SPLITS, source
 from tasks import ArraySource, Distribution, Episode
 
 DEPENDS = (
     "adapt/heads", "adapt/meta", "adapt/own_data", "bench/lib/feature_pools.py", "bench/lib/own_folders.py",
-    "bench/lib/start_methods.py",
+    "bench/lib/screening.py", "bench/lib/start_methods.py",
     "bench/vision.py", "conf/experiment/meta_vision_domain.yaml",
     "tasks/distribution.py", "tasks/images",
 )  # fmt: skip
@@ -83,6 +84,7 @@ CASES: Mapping[tuple[str, int, int], float | None] = {
     ("pneumonia", 2, 5): None,
     ("pneumonia", 2, 20): None,
 }
+SCREENING, SCREENED = "screening: ", 100  # queries of a class
 TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS, MOVED = 100, 60, 15, 5, 20, 20
 MINIATURE = (
     *("meta.steps=1", "meta.validation_tasks=1", "meta.validate_every=1", "task.ways=2", "backbone.size=32"),
@@ -253,6 +255,19 @@ def moved(folder: Path, quick: bool) -> Iterator[Row]:
         )
 
 
+def screening(folder: Path, quick: bool) -> Iterator[Row]:
+    """Chest X-rays, of which no start knows any: how many of the sick are found."""
+    ways = ("as it is", "half of the way", "start")
+    for shots in (2,) if quick else (5, 20):
+        for start in starts_for("pneumonia", quick):
+            pools = at_shares("pneumonia", start, folder, quick)
+            sizes = (2, shots, 4 if quick else SCREENED)
+            drawn = [Distribution(it, *sizes, *SPLITS["pneumonia"][2]) for it in pools]
+            case = f"{SCREENING}2-way {shots}-shot: {start.kind}"
+            found = dict(zip(ways, drawn, strict=True))
+            yield from screened(case, "pneumonia", found, 2 if quick else TESTED)
+
+
 def validated(folder: Path, quick: bool) -> Iterator[Row]:
     """Which share is best on validation classes of a domain that was left out."""
     for shots in (1, 5):
@@ -274,7 +289,8 @@ def main() -> None:
         learned(name, folder, quick)
     if arguments.train:
         return
-    found = [*validated(folder, quick), *rows(folder, quick), *fitted(folder, quick), *moved(folder, quick)]
+    found = [*validated(folder, quick), *rows(folder, quick), *screening(folder, quick)]
+    found += [*fitted(folder, quick), *moved(folder, quick)]
     report("starts", found, arguments)
 
 

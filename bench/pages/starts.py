@@ -4,13 +4,14 @@ from bench.lib.blocks import Result, Rows, by_case, fill, gap, markdown_table, m
 from bench.lib.own_folders import HOW
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
+from bench.lib.screening import FOUND
 
 __all__ = ["PAGE", "filled"]
 
 PAGE = DOCS / "starts.md"
 WAYS = ("half of the way", "start", "chosen")
 GAP = "compare/accuracy_vs_frozen"
-FITS, METHODS = "adapt fit: ", "methods: "
+FITS, METHODS, SCREENING = "adapt fit: ", "methods: ", "screening: "
 
 
 def filled(text: str) -> str:
@@ -25,7 +26,24 @@ def _starts(result: Result) -> str:
     if _cases(rows, METHODS):
         said = "What moving on from a start adds; `backprop` as is best on validation classes:"
         parts += [said, "", _methods(rows)]
+    if any(case.startswith(SCREENING) for case, _ in rows):
+        said = "Chest X-rays: of those with pneumonia, found where a tenth of the others are taken for ill."
+        parts += [said, "", _screening(rows)]
     return "\n".join([*parts, provenance(result), ""])
+
+
+def _screening(rows: Rows) -> str:
+    lines = []
+    for case, metric in rows:
+        if metric == FOUND:
+            tasks, kind, way = case.removeprefix(SCREENING).split(": ")
+            found, error = rows[case, FOUND], rows[case, "eval/calibration_error"]["value"]
+            over = rows.get((case, "compare/sensitivity_vs_frozen"))
+            points = "" if over is None else gap(over)
+            lines.append([tasks, kind, way, f"{found['value']:.1f}", points, f"{error:.1f}"])
+    return markdown_table(
+        ["tasks", "learned on", "features", "found, %", "points", "calibration error, %"], lines
+    )
 
 
 def _left_out(rows: Rows) -> str:
