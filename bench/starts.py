@@ -88,6 +88,7 @@ SCREENING, SCREENED = "screening: ", 100  # queries of a class
 TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS, MOVED = 100, 60, 15, 5, 20, 20
 MINIATURE = (
     *("meta.steps=1", "meta.validation_tasks=1", "meta.validate_every=1", "task.ways=2", "backbone.size=32"),
+    "task.source.classes=20",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from tasks._settings import SEED, check_setting, least
 from tasks.images._pictures import check_size
@@ -52,7 +53,7 @@ class Emblems(ArraySource):
 
     A class is a choice of these and of their colours; its examples differ in place, size, turn, light, colour
     of the light, sharpness and noise, and in what is behind. Splits are disjoint in classes: 70 % `train`,
-    15 % `validation`, 15 % `test`. It takes some seconds to draw.
+    15 % `validation`, 15 % `test`. All of them take some seconds to draw.
 
     Args:
         size: side of an image in pixels.
@@ -74,12 +75,8 @@ class Emblems(ArraySource):
         check_setting("emblems: classes", classes, least(20, most=10_000))
         check_setting("emblems: per_class", per_class, least(2, most=1000))
         check_setting("emblems: seed", seed, SEED)
-        images = np.empty((classes * per_class, 3, size, size), np.uint8)
-        for number in range(classes):
-            rng = np.random.default_rng([seed, number])
-            emblem = _drawn(rng)
-            for row in range(number * per_class, (number + 1) * per_class):
-                images[row] = np.round(255 * _pictured(emblem, size, rng))
+        self._seed, self._per_class = seed, per_class
+        self._there = np.zeros(classes, bool)
         ends = {"train": TRAIN * classes // 100, "validation": (TRAIN + VALIDATION) * classes // 100}
         members: dict[str, dict[str, np.ndarray]] = {}
         for split, (start, stop) in {
@@ -91,7 +88,30 @@ class Emblems(ArraySource):
                 f"{number:04d}": np.arange(number * per_class, (number + 1) * per_class)
                 for number in range(start, stop)
             }
+        images = np.empty((classes * per_class, 3, size, size), np.uint8)
         super().__init__(_card(classes, per_class), images, members)
+
+    def load(self, indices: np.ndarray) -> torch.Tensor:
+        """See `ArraySource.load`; classes are drawn when they are first asked for."""
+        for number in np.unique(np.asarray(indices, np.int64) // self._per_class):
+            self._draw(int(number))
+        return super().load(indices)
+
+    def digest(self) -> str:
+        """See `ArraySource.digest`; draws what has not been drawn."""
+        for number in range(len(self._there)):
+            self._draw(number)
+        return super().digest()
+
+    def _draw(self, number: int) -> None:
+        """All examples of a class."""
+        if self._there[number]:
+            return
+        rng = np.random.default_rng([self._seed, number])
+        emblem, first = _drawn(rng), number * self._per_class
+        for row in range(first, first + self._per_class):
+            self._examples[row] = np.round(255 * _pictured(emblem, self.shape[-1], rng))
+        self._there[number] = True
 
 
 def _drawn(rng: np.random.Generator) -> _Emblem:
