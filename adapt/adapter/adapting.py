@@ -29,13 +29,15 @@ WORSE = "not adapted: the support loss was greater after adapting than before"
 
 class Adapted(NamedTuple):
     """Where adapting ended: z ``[k]``, the ``features [n, D]`` of the support there, the state of the head
-    that is fitted to them, what the solver did, and the support loss there (a sum over examples)."""
+    that is fitted to them, what the solver did, the support loss there (a sum over examples), and whether the
+    guard kept where the solver led."""
 
     z: Tensor
     features: Tensor
     head_state: Tensor
     trace: Trace
     value: Tensor
+    kept: Tensor
 
 
 class Settled(NamedTuple):
@@ -78,7 +80,7 @@ def adapt(
 
             def stopped_at(z: Tensor) -> Adapted:
                 there = settle(model, start, z, None, targets, problem)
-                return Adapted(*there[:3], Trace(start.new_zeros(0), 0.0), there.value)
+                return Adapted(*there[:3], Trace(start.new_zeros(0), 0.0), there.value, there.kept)
 
             looking["on_step"] = lambda z: on_step(lambda: stopped_at(z))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
@@ -87,7 +89,7 @@ def adapt(
     end = settle(model, start, z, before, targets, problem)
     if is_concrete(end.kept) and not end.kept:
         trace = trace._replace(choice=WORSE)
-    return Adapted(end.point, end.features, end.head_state, trace, end.value)
+    return Adapted(end.point, end.features, end.head_state, trace, end.value, end.kept)
 
 
 def settle(

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,9 @@ from adapt.adapter.adapting import Adapted, adapt
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import Examples, Labels, as_targets
 from adapt.adapter.loaders import paired
+from adapt.adapter.made import task_of
+from adapt.adapter.many import CHUNK, fit_many, predict_many
 from adapt.adapter.matching import matched_state
-from adapt.adapter.memory import remembered
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
 from adapt.adapter.problem import features_of
@@ -23,8 +26,8 @@ from adapt.adapter.storage import read_adapter, read_stored, save_adapter
 from adapt.adapter.together import Statistics, solved, statistics_of, whole_classes
 from adapt.adapter.uncertainty import posterior_at
 from adapt.adapter.untrained import untrained
+from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
-from adapt.heads.base import check_outputs
 from adapt.inner import Trace
 from adapt.precision import outside_autocast
 from adapt.spaces import Space
@@ -136,14 +139,7 @@ class FewShotAdapter(AdapterRecord):
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)
 
         def task(found: Adapted) -> FittedTask:
-            z, features, head_state, trace, value = found
-            check_outputs(self.head.logits(head_state, features), targets)
-            parameters = self.subspace.parameters(z)
-            known = posterior_at(self, z, trace, value, targets.shape)
-            seen = remembered(self, examples, targets, known) if keep and known is not None else None
-            outputs = targets.shape[1]
-            trace = trace._replace(curvature=None, prior=None)  # they are in the posterior
-            return FittedTask(self, parameters, head_state, classes, z, trace, outputs, known, seen)
+            return task_of(self, found, examples, targets, classes, keep)
 
         show = None
         if on_step is not None:
@@ -161,6 +157,47 @@ class FewShotAdapter(AdapterRecord):
             found = task(adapt(features_at, self.state, self.solver, targets, self.problem, on_step=show))
         rival = rival_of(self)
         return found if rival is None else preferred(found, rival, examples, targets, keep)
+
+    def fit_many(
+        self,
+        tasks: Sequence[tuple[Examples, Labels | None]],
+        *,
+        keep: bool = False,
+        chunk: int = CHUNK,
+    ) -> list[FittedTask]:
+        """:meth:`fit` of each of many tasks, in their order; those of one size are adapted together where
+        that is faster (:mod:`adapt.adapter.many`). Values are those of :meth:`fit`, up to rounding.
+
+        Args:
+            tasks: pairs of what ``fit`` takes for x and y.
+            keep: as for ``fit``.
+            chunk: tasks at once, at most; fewer take less memory.
+
+        Raises:
+            AdaptError: as ``fit``, says of which task.
+
+        Example:
+            >>> import adapt, torch
+            >>> adapter, x = adapt.load("mlp_sinusoid"), torch.linspace(-3, 3, 10)[:, None]
+            >>> tasks = adapter.fit_many([(x, (x + shift).sin()) for shift in range(100)])
+            >>> len(tasks), len(adapter.predict_many(tasks, [x] * 100))
+            (100, 100)
+        """
+        check_setting("chunk", chunk, least(1, "at least one task at a time"))
+        return fit_many(self, tasks, keep, chunk, partial(self.fit, keep=keep))
+
+    def predict_many(
+        self, tasks: Sequence[FittedTask], x: Sequence[Examples], *, chunk: int = CHUNK
+    ) -> list[np.ndarray]:
+        """``task.predict`` of each of many tasks of this adapter for examples of its own, in their order;
+        those of one size together where that is faster.
+
+        Raises:
+            AdaptError: tasks of another adapter, or examples that cannot be used; says of which task.
+        """
+        check_setting("chunk", chunk, least(1, "at least one task at a time"))
+        outputs = predict_many(tasks, x, chunk)
+        return [task.labelled(logits) for task, logits in zip(tasks, outputs, strict=True)]
 
     def matched(self, x: Examples) -> "FewShotAdapter":
         """This adapter with the statistics of its norms moved towards those of ``x``, as ``match`` says, and

@@ -136,10 +136,14 @@ class FittedTask(TaskRecord):
                 raise AdaptError("classes have no standard deviation: use predictive(x), or predict_proba")
             found = self.predictive(x, batch_size=batch_size)
             return found.mean, found.std
-        outputs = self.logits(x, batch_size=batch_size)
+        return self.labelled(self.logits(x, batch_size=batch_size))
+
+    def labelled(self, outputs: Tensor) -> np.ndarray:
+        """What :meth:`predict` makes of ``outputs [m, C]``."""
         if self.adapter.loss.regression:
             return outputs.cpu().numpy()
-        return self.classes_[outputs.argmax(-1).cpu().numpy()]
+        found: np.ndarray = self.classes_[outputs.argmax(-1).cpu().numpy()]
+        return found
 
     def score(self, x: Examples, y: Labels | None = None, *, batch_size: int | None = None) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the

@@ -1,0 +1,193 @@
+"""Many tasks at once: those of one size are stacked, and adapted by one program.
+
+    (z_t, h_t) = adapt(support_t) ,   t = 1 … T ,   under one ``vmap``
+
+Bradbury et al. (2018), *JAX: composable transformations of Python+NumPy programs*: a batch of programs as a
+program of batches; ``torch.func.vmap``. What a task gets is what it would get alone, up to rounding. On a CPU
+a small network spends its time on calls, which a stack makes once; a large one spends it on numbers, which a
+stack only moves out of the cache, and adapts to one task after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+from adapt.adapter.adapting import WORSE, Adapted, adapt, can_adapt
+from adapt.adapter.fitted import FittedTask
+from adapt.adapter.inputs import Examples, Labels, as_targets
+from adapt.adapter.loaders import paired
+from adapt.adapter.made import task_of
+from adapt.adapter.problem import features_of
+from adapt.adapter.record import AdapterRecord
+from adapt.adapter.rival import rival_of
+from adapt.backbones import call
+from adapt.errors import AdaptError
+from adapt.heads import is_transductive
+from adapt.inner import Auto, Trace
+from adapt.precision import outside_autocast
+
+__all__ = ["CHUNK", "fit_many", "predict_many"]
+
+#: Tasks in a stack.
+CHUNK = 128
+#: Floating-point operations of a pass over the examples of a task, up to which the calls are what it costs.
+SMALL = 10_000_000
+
+
+class _Given(NamedTuple):
+    """A task as the network and the loss take it, and its labels as they were given."""
+
+    y: Any
+    examples: Tensor
+    targets: Tensor
+    classes: np.ndarray
+
+
+def fit_many(
+    adapter: AdapterRecord,
+    tasks: Sequence[tuple[Examples, Labels | None]],
+    keep: bool,
+    chunk: int,
+    alone: Callable[[Any, Any], FittedTask],
+) -> list[FittedTask]:
+    """See :meth:`adapt.FewShotAdapter.fit_many`; ``alone`` fits one."""
+    given = _read(adapter, [_named(number, paired, *task) for number, task in enumerate(tasks)])
+    found: dict[int, FittedTask] = {}
+    for numbers in _alike([(it.examples, it.targets) for it in given], chunk):
+        same = [given[number] for number in numbers]
+        if (
+            len(same) > 1
+            and all(can_adapt(it.targets, adapter.loss) for it in same)
+            and _stacks(adapter, same)
+        ):
+            found.update(zip(numbers, _together(adapter, same, keep), strict=True))
+        else:
+            found.update((number, alone(given[number].examples, given[number].y)) for number in numbers)
+    return [found[number] for number in range(len(given))]
+
+
+def predict_many(tasks: Sequence[FittedTask], xs: Sequence[Examples], chunk: int) -> list[Tensor]:
+    """Outputs ``[m, C]`` of each of ``tasks``, all of one adapter, for its own examples of ``xs``.
+
+    Raises:
+        AdaptError: other than one set of examples a task, or several adapters.
+    """
+    if len(tasks) != len(xs):
+        raise AdaptError(f"{len(tasks)} tasks and {len(xs)} sets of examples: give each task its own")
+    if not tasks:
+        return []
+    adapter = tasks[0].adapter
+    if any(task.adapter is not adapter for task in tasks):
+        raise AdaptError("tasks of several adapters: predict with those of each by themselves")
+    examples, found = _examples(adapter, xs, fewest=0), dict[int, Tensor]()
+    for numbers in _alike([(x, task.head_state) for x, task in zip(examples, tasks, strict=True)], chunk):
+        same, x = [tasks[number] for number in numbers], [examples[number] for number in numbers]
+        alone = len(same) == 1 or not len(x[0]) or is_transductive(adapter.head)
+        if alone or not _is_small(adapter, x[0]):
+            found.update(zip(numbers, (it.logits(own) for it, own in zip(same, x, strict=True)), strict=True))
+        else:
+            found.update(zip(numbers, _outputs(same, torch.stack(x)), strict=True))
+    return [found[number] for number in range(len(tasks))]
+
+
+def _read(adapter: AdapterRecord, pairs: Sequence[tuple[Any, Any]]) -> list[_Given]:
+    found, like = [], adapter.state.origin
+    for number, examples in enumerate(_examples(adapter, [x for x, _ in pairs])):
+        y = pairs[number][1]
+        classes, targets = _named(number, as_targets, y, len(examples), like, adapter.loss)
+        found.append(_Given(y, examples, targets, classes))
+    return found
+
+
+def _examples(adapter: AdapterRecord, xs: Sequence[Any], fewest: int = 1) -> list[Tensor]:
+    """Of every task; tensors that differ in their number only are looked at together."""
+    kinds = {
+        (x.shape[1:], x.dtype, x.device) if isinstance(x, Tensor) and x.ndim and len(x) else None for x in xs
+    }
+    if len(kinds) == 1 and None not in kinds:
+        with suppress(AdaptError):  # which has to say of which task
+            return [*adapter.examples(torch.cat([*xs])).split([len(x) for x in xs])]
+    return [_named(number, adapter.examples, x, fewest) for number, x in enumerate(xs)]
+
+
+def _named(number: int, read: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return read(*given)
+    except AdaptError as error:
+        raise AdaptError(f"task {number}: {error}") from None
+
+
+def _alike(pairs: Sequence[tuple[Tensor, Tensor]], chunk: int) -> Iterator[list[int]]:
+    """Numbers of those whose tensors are of the same shapes and kinds, ``chunk`` at most."""
+    groups: dict[Any, list[int]] = {}
+    for number, (x, t) in enumerate(pairs):
+        groups.setdefault((x.shape, x.dtype, t.shape), []).append(number)
+    for numbers in groups.values():
+        yield from (numbers[start : start + chunk] for start in range(0, len(numbers), chunk))
+
+
+def _stacks(adapter: AdapterRecord, tasks: Sequence[_Given]) -> bool:
+    """Whether they are adapted together: norms that follow each task's examples, a solver that decides by
+    values, and a rival are of one task at a time, and what cannot be adapted is said of each."""
+    alone = adapter.match is not None or adapter.rows is not None or isinstance(adapter.solver, Auto)
+    if alone or rival_of(adapter) is not None or not _is_small(adapter, tasks[0].examples):
+        return False
+    return all(can_adapt(task.targets, adapter.loss) for task in tasks)
+
+
+def _is_small(adapter: AdapterRecord, examples: Tensor) -> bool:
+    if examples.device.type != "cpu":
+        return True
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call(adapter.backbone, {}, examples)
+    return int(counter.get_total_flops()) <= SMALL
+
+
+def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> Iterator[FittedTask]:
+    """Tasks of one size, adapted as a stack."""
+    passes, there = 0.0, (False, False)
+
+    def one(x: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        nonlocal passes, there
+        features = features_of(adapter.backbone, adapter.space, adapter.state, x)
+        found = adapt(features, adapter.state, adapter.solver, targets, adapter.problem)
+        trace = found.trace
+        passes, there = trace.forward_equivalents, (trace.curvature is not None, trace.prior is not None)
+        known = [it for it in (trace.curvature, trace.prior) if it is not None]
+        return (*found[:3], found.value, found.kept, trace.losses, *known)
+
+    examples, targets = (torch.stack([getattr(it, name) for it in tasks]) for name in ("examples", "targets"))
+    with torch.no_grad():
+        with outside_autocast(examples.device):
+            columns = vmap(one, randomness="same")(examples, targets)
+            parameters = vmap(adapter.subspace.parameters)(columns[0])
+        rows = zip(*(column.unbind() for column in columns), strict=True)
+        for number, (z, features, head_state, value, kept, losses, *known) in enumerate(rows):
+            curvature, prior = (known[0] if there[0] else None), (known[-1] if there[1] else None)
+            trace = Trace(losses, passes, "" if kept else WORSE, curvature, prior)
+            own, task = Adapted(z, features, head_state, trace, value, kept), tasks[number]
+            at = {name: each[number] for name, each in parameters.items()}
+            with outside_autocast(examples.device):
+                made = task_of(adapter, own, task.examples, task.targets, task.classes, keep, at)
+            yield made
+
+
+def _outputs(tasks: Sequence[FittedTask], x: Tensor) -> Tensor:
+    """``[T, m, C]`` for ``x [T, m, …]``."""
+    adapter = tasks[0].adapter
+    names = tasks[0].parameters
+    parameters = {name: torch.stack([task.parameters[name] for task in tasks]) for name in names}
+    states = torch.stack([task.head_state for task in tasks])
+    with torch.no_grad():
+        features = vmap(lambda own, x: call(adapter.backbone, own, x))(parameters, x)
+        with outside_autocast(x.device):
+            logits: Tensor = vmap(adapter.head.logits)(states, features)
+    return logits
