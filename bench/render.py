@@ -47,6 +47,7 @@ TITLES = {
     "fields": "Tables, forecasting, behaviour cloning",
     "volatility": "Volatility, day after day",
     "reviews": "Reviews of goods that are new: the twelve tasks of ARSC",
+    "many_tasks": "Many tasks at once",
     "episodes": "Drawing episodes",
     "heads": "Heads on frozen features, beside easyfsl",
     "starts": "A start for everybody, on domains that it has not seen",
@@ -134,6 +135,10 @@ steps on the ten labelled reviews, and a head of other goods' reviews that sees 
 other goods`), or whose directions the ten reviews move along. Heads and settings were chosen on two further
 kinds of goods. Test parts are as published, most of them praise: a method that knows no better is below the
 most frequent class. Intervals are over the four kinds of goods.""",
+    "many_tasks": """\
+`fit_many` and `predict_many` beside one call a task, in processor time of one thread. `stacked` adapts all
+tasks as one program whatever the size of the network, which `fit_many` does for small ones: a convolutional
+network spends its time on numbers, and a stack of tasks only moves them out of the cache.""",
     "one_shot": """\
 Tasks with one example of a class. `views` rows have four slightly changed copies of it besides, which teach
 the head, or head and z; `trained at one shot` rows use an adapter whose meta-training had the same, the

@@ -24,6 +24,7 @@ BENCHES = (
     "inner_loops",
     "regression",
     "fields",
+    "many_tasks",
     "memory",
     "one_shot",
     "physics",
