@@ -84,7 +84,7 @@ CASES: Mapping[tuple[str, int, int], float | None] = {
     ("pneumonia", 2, 5): None,
     ("pneumonia", 2, 20): None,
 }
-SCREENING, SCREENED = "screening: ", 100  # queries of a class
+SCREENING, SCREENED = "screening: ", 40  # queries of a class, of some two hundred
 TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS, MOVED = 100, 60, 15, 5, 20, 20
 MINIATURE = (
     *("meta.steps=1", "meta.validation_tasks=1", "meta.validate_every=1", "task.ways=2", "backbone.size=32"),
