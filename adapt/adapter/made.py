@@ -1,5 +1,7 @@
 """What adapting found, as a task."""
 
+from typing import NamedTuple
+
 import numpy as np
 from torch import Tensor
 
@@ -9,8 +11,16 @@ from adapt.adapter.memory import remembered
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.uncertainty import posterior_at
 from adapt.heads.base import check_outputs
+from adapt.inner.posterior import Posterior
 
-__all__ = ["task_of"]
+__all__ = ["There", "task_of"]
+
+
+class There(NamedTuple):
+    """The parameters of the network at z, and the posterior around it."""
+
+    parameters: dict[str, Tensor]
+    posterior: Posterior | None
 
 
 def task_of(
@@ -20,18 +30,20 @@ def task_of(
     targets: Tensor,
     classes: np.ndarray,
     keep: bool,
-    parameters: dict[str, Tensor] | None = None,
+    there: There | None = None,
 ) -> FittedTask:
     """The task of ``examples [n, …]`` with ``targets [n, C]``; ``keep``: see :meth:`FewShotAdapter.fit`.
-    ``parameters``: those of the network at z, if they are there.
+    ``there``: what follows from z, if it has been computed.
 
     Raises:
         AdaptError: its head gives what is no output.
     """
     z, features, head_state, trace, value, _ = found
     check_outputs(adapter.head.logits(head_state, features), targets)
-    known = posterior_at(adapter, z, trace, value, targets.shape)
+    if there is None:
+        known = posterior_at(adapter, z, trace, value, targets.shape)
+        there = There(adapter.subspace.parameters(z), known)
+    parameters, known = there
     seen = remembered(adapter, examples, targets, known) if keep and known is not None else None
     trace = trace._replace(curvature=None, prior=None)  # they are in the posterior
-    parameters = adapter.subspace.parameters(z) if parameters is None else parameters
     return FittedTask(adapter, parameters, head_state, classes, z, trace, targets.shape[1], known, seen)

@@ -18,16 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from adapt.adapter.adapting import WORSE, Adapted, adapt, can_adapt
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import Examples, Labels, as_targets
 from adapt.adapter.loaders import paired
-from adapt.adapter.made import task_of
+from adapt.adapter.made import There, task_of
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.rival import rival_of
+from adapt.adapter.uncertainty import posterior_from
 from adapt.backbones import call
 from adapt.errors import AdaptError
 from adapt.heads import is_transductive
@@ -37,7 +39,7 @@ from adapt.precision import outside_autocast
 __all__ = ["CHUNK", "fit_many", "predict_many"]
 
 #: Tasks in a stack.
-CHUNK = 128
+CHUNK = 256
 #: Floating-point operations of a pass over the examples of a task, up to which the calls are what it costs.
 SMALL = 10_000_000
 
@@ -151,33 +153,37 @@ def _is_small(adapter: AdapterRecord, examples: Tensor) -> bool:
     return int(counter.get_total_flops()) <= SMALL
 
 
-def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> Iterator[FittedTask]:
+def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> list[FittedTask]:
     """Tasks of one size, adapted as a stack."""
-    passes, there = 0.0, (False, False)
+    passes, knows = 0.0, False
+    shape = tasks[0].targets.shape
 
-    def one(x: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        nonlocal passes, there
+    def one(x: Tensor, targets: Tensor) -> tuple[Any, ...]:
+        nonlocal passes, knows
         features = features_of(adapter.backbone, adapter.space, adapter.state, x)
         found = adapt(features, adapter.state, adapter.solver, targets, adapter.problem)
-        trace = found.trace
-        passes, there = trace.forward_equivalents, (trace.curvature is not None, trace.prior is not None)
-        known = [it for it in (trace.curvature, trace.prior) if it is not None]
-        return (*found[:3], found.value, found.kept, trace.losses, *known)
+        z, (losses, passes, _, curvature, prior) = found.z, found.trace
+        knows = curvature is not None and prior is not None
+        posterior, finite = (), found.kept  # type: tuple[Any, ...], Tensor
+        if curvature is not None and prior is not None:
+            posterior = posterior_from(adapter, z, curvature, prior, found.value, shape)
+            finite = torch.isfinite(curvature).all()
+        ends = (*found[:3], found.value, found.kept)
+        return ends, losses, adapter.subspace.parameters(z), posterior, finite
 
-    examples, targets = (torch.stack([getattr(it, name) for it in tasks]) for name in ("examples", "targets"))
-    with torch.no_grad():
-        with outside_autocast(examples.device):
-            columns = vmap(one, randomness="same")(examples, targets)
-            parameters = vmap(adapter.subspace.parameters)(columns[0])
-        rows = zip(*(column.unbind() for column in columns), strict=True)
-        for number, (z, features, head_state, value, kept, losses, *known) in enumerate(rows):
-            curvature, prior = (known[0] if there[0] else None), (known[-1] if there[1] else None)
-            trace = Trace(losses, passes, "" if kept else WORSE, curvature, prior)
-            own, task = Adapted(z, features, head_state, trace, value, kept), tasks[number]
-            at = {name: each[number] for name, each in parameters.items()}
-            with outside_autocast(examples.device):
-                made = task_of(adapter, own, task.examples, task.targets, task.classes, keep, at)
-            yield made
+    x, targets = (torch.stack([getattr(it, name) for it in tasks]) for name in ("examples", "targets"))
+    made = []
+    with torch.no_grad(), outside_autocast(x.device):
+        columns, tree = tree_flatten(vmap(one, randomness="same")(x, targets))
+        for task, row in zip(tasks, zip(*(column.unbind() for column in columns), strict=True), strict=True):
+            (z, features, head, value, kept), losses, parameters, posterior, finite = tree_unflatten(
+                row, tree
+            )
+            there = There(parameters, posterior if knows and finite else None)
+            trace = Trace(losses, passes, "" if kept else WORSE)
+            found = Adapted(z, features, head, trace, value, kept)
+            made.append(task_of(adapter, found, task.examples, task.targets, task.classes, keep, there))
+    return made
 
 
 def _outputs(tasks: Sequence[FittedTask], x: Tensor) -> Tensor:

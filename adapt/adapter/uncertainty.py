@@ -102,8 +102,15 @@ def posterior_at(
     """
     if trace.curvature is None or trace.prior is None or not bool(torch.isfinite(trace.curvature).all()):
         return None
-    spread, noise = scales(adapter.calibration, adapter.loss, value, z, trace.prior, shape)
-    return posterior_of(z, trace.curvature, trace.prior, spread, noise, shape[0])
+    return posterior_from(adapter, z, trace.curvature, trace.prior, value, shape)
+
+
+def posterior_from(
+    adapter: AdapterRecord, z: Tensor, curvature: Tensor, prior: Tensor, value: Tensor, shape: Sequence[int]
+) -> Posterior:
+    """The same of a ``curvature [k, k]`` that is finite; vmappable."""
+    spread, noise = scales(adapter.calibration, adapter.loss, value, z, prior, shape)
+    return posterior_of(z, curvature, prior, spread, noise, shape[0])
 
 
 def known(task: TaskRecord) -> Posterior:
