@@ -164,7 +164,8 @@ def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> li
         found = adapt(features, adapter.state, adapter.solver, targets, adapter.problem)
         z, (losses, passes, _, curvature, prior) = found.z, found.trace
         knows = curvature is not None and prior is not None
-        posterior, finite = (), found.kept  # type: tuple[Any, ...], Tensor
+        posterior: tuple[Any, ...] = ()
+        finite = found.kept
         if curvature is not None and prior is not None:
             posterior = posterior_from(adapter, z, curvature, prior, found.value, shape)
             finite = torch.isfinite(curvature).all()
@@ -176,12 +177,11 @@ def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> li
     with torch.no_grad(), outside_autocast(x.device):
         columns, tree = tree_flatten(vmap(one, randomness="same")(x, targets))
         for task, row in zip(tasks, zip(*(column.unbind() for column in columns), strict=True), strict=True):
-            (z, features, head, value, kept), losses, parameters, posterior, finite = tree_unflatten(
-                row, tree
-            )
+            ends, losses, parameters, posterior, finite = tree_unflatten(row, tree)
             there = There(parameters, posterior if knows and finite else None)
+            z, features, head_state, value, kept = ends
             trace = Trace(losses, passes, "" if kept else WORSE)
-            found = Adapted(z, features, head, trace, value, kept)
+            found = Adapted(z, features, head_state, trace, value, kept)
             made.append(task_of(adapter, found, task.examples, task.targets, task.classes, keep, there))
     return made
 
