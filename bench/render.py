@@ -48,6 +48,7 @@ TITLES = {
     "volatility": "Volatility, day after day",
     "reviews": "Reviews of goods that are new: the twelve tasks of ARSC",
     "many_tasks": "Many tasks at once",
+    "meta_training": "Meta-training beside learn2learn and higher",
     "episodes": "Drawing episodes",
     "heads": "Heads on frozen features, beside easyfsl",
     "starts": "A start for everybody, on domains that it has not seen",
@@ -135,6 +136,10 @@ steps on the ten labelled reviews, and a head of other goods' reviews that sees 
 other goods`), or whose directions the ten reviews move along. Heads and settings were chosen on two further
 kinds of goods. Test parts are as published, most of them praise: a method that knows no better is below the
 most frequent class. Intervals are over the four kinds of goods.""",
+    "meta_training": """\
+MAML (second order) of the same network on the same tasks, with the same steps and rates; an outer step is 25
+tasks. Times are of the processor, one thread, outer step by outer step in turns. `eval/mse` is the error on
+queries of other tasks after as many outer steps each, and ours minus theirs is paired by task.""",
     "many_tasks": """\
 `fit_many` and `predict_many` beside one call a task, in processor time of one thread. `stacked` adapts all
 tasks as one program whatever the size of the network, which `fit_many` does for small ones: a convolutional

@@ -26,6 +26,7 @@ BENCHES = (
     "fields",
     "many_tasks",
     "memory",
+    "meta_training",
     "one_shot",
     "physics",
     "conditions",
