@@ -38,18 +38,19 @@ from tasks import Episode, FunctionTasks, Sinusoid, VehicleDynamics
 DEPENDS = (
     "adapt/adapter", "adapt/backbones", "adapt/forward", "adapt/inner", "adapt/meta", "adapt/spaces",
 )  # fmt: skip
-TASKS, LR, GOAL = 25, 1e-3, 5.0
-OUTER, VALIDATION = 200, 200  # steps, tasks that are judged
+LR, GOAL = 1e-3, 5.0
+LEARNED, VALIDATION = 5000, 200  # tasks that are learned from, and judged
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its tasks, and steps of the inner loop with their rate."""
+    """A network, its tasks, steps of the inner loop with their rate, and tasks of an outer step."""
 
     network: str
     tasks: FunctionTasks
     steps: int
     lr: float
+    each: int = 25
 
 
 def cases() -> dict[str, Case]:
@@ -57,6 +58,7 @@ def cases() -> dict[str, Case]:
     return {
         "sinusoids, 1 inner step": Case("mlp:1-40-40-1", sinusoids, 1, 0.01),
         "sinusoids, 5 inner steps": Case("mlp:1-40-40-1", sinusoids, 5, 0.01),
+        "sinusoids, 5 inner steps, 100 tasks at once": Case("mlp:1-40-40-1", sinusoids, 5, 0.01, 100),
         "vehicles, 5 inner steps": Case("mlp:5-64-64-3:tanh", vehicles, 5, 0.01),
     }
 
@@ -68,8 +70,8 @@ class Ours:
         half_of_sums = 2 / case.tasks.source.outputs  # our squared error, and the mean over outputs
         space, solver = full(network), Descent("sgd", half_of_sums * case.lr, case.steps, Reverse())
         settings = MetaTraining(
-            basis="identity", learn=("origin",), steps=10**6, tasks_per_step=TASKS, lr=LR, clip=1e9,
-            distinct_tasks=outer * TASKS,
+            basis="identity", learn=("origin",), steps=10**6, tasks_per_step=case.each, lr=LR, clip=1e9,
+            distinct_tasks=outer * case.each,
         )  # fmt: skip
         self.learner = Learner(network, space, solver, Problem(SquaredError(), Direct(), Direct()))
         self.training = Training(self.learner, case.tasks, settings, 0)
@@ -97,10 +99,10 @@ class Theirs(ABC):
 
     def step(self, batch: Episode) -> None:
         self.optimizer.zero_grad()
-        for index in range(TASKS):
+        for index in range(self.case.each):
             episode = single(batch, index)
             with self.adapted(episode.support_x, episode.support_y) as there:
-                (mse_loss(there(episode.query_x), episode.query_y) / TASKS).backward()
+                (mse_loss(there(episode.query_x), episode.query_y) / self.case.each).backward()
         self.optimizer.step()
 
     def loss(self, episode: Episode) -> float:
@@ -138,16 +140,16 @@ WAYS = {"ours": Ours, "learn2learn": Learn2Learn, "higher": Higher}
 def measure(name: str, case: Case, outer: int, judged: int) -> Iterator[Row]:
     network, _ = load_backbone(case.network)
     learners = {way: make(network, case, outer) for way, make in WAYS.items()}
-    tasks = stacked(case.tasks, 0, outer * TASKS)
+    tasks = stacked(case.tasks, 0, outer * case.each)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(outer):
-        rows = torch.arange(turn * TASKS, (turn + 1) * TASKS)
+        rows = torch.arange(turn * case.each, (turn + 1) * case.each)
         batch = Episode._make([*(column[rows] for column in tasks[:4]), tasks.meta])
         for way, learner in learners.items():
             begun = time.process_time()
             learner.step(batch)
             if turn:  # the first one warms up
-                seconds[way].append((time.process_time() - begun) / TASKS)
+                seconds[way].append((time.process_time() - begun) / case.each)
     others = [case.tasks.episode(10**6 + index) for index in range(judged)]
     losses = {way: [learner.loss(it) for it in others] for way, learner in learners.items()}
     for way, times in seconds.items():
@@ -167,7 +169,7 @@ def main() -> None:
     keep_freed_memory()
     quick, found = arguments.quick, list[Row]()
     for name, case in [*cases().items()][: 1 if quick else None]:
-        found += measure(name, case, 2 if quick else OUTER, 2 if quick else VALIDATION)
+        found += measure(name, case, 2 if quick else LEARNED // case.each, 2 if quick else VALIDATION)
     report("meta_training", found, arguments)
 
 
