@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -84,6 +85,8 @@ def under_conditions(
     loss = replace(loss or SemiSupervised(), classes=task.outputs)
     start = adapter.state._replace(origin=adapter.state.origin + adapter.subspace.move(task.z))
     known = None
+    if isinstance(source, str | Path):
+        raise AdaptError(f"source is a path: give adapt.adapter.Source.load({str(source)!r})")
     if source is not None:
         known = source.of(task) if isinstance(source, Source) else source_of(task, source)
     outputs = _outputs(task, known)

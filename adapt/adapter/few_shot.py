@@ -1,7 +1,7 @@
 """The adapter: a frozen backbone, what meta-training learned about moving it, an inner solver and a head."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -160,16 +160,17 @@ class FewShotAdapter(AdapterRecord):
 
     def fit_many(
         self,
-        tasks: Sequence[tuple[Examples, Labels | None]],
+        tasks: Iterable[tuple[Examples, Labels | None]],
         *,
         keep: bool = False,
         chunk: int = CHUNK,
     ) -> list[FittedTask]:
         """:meth:`fit` of each of many tasks, in their order; those of one size are adapted together where
-        that is faster (:mod:`adapt.adapter.many`). Values are those of :meth:`fit`, up to rounding.
+        that is faster (:mod:`adapt.adapter.many`). Values are those of :meth:`fit`, up to rounding (which
+        Adam makes more of than others).
 
         Args:
-            tasks: pairs of what ``fit`` takes for x and y.
+            tasks: pairs of what ``fit`` takes for x and y, or Datasets of pairs.
             keep: as for ``fit``.
             chunk: tasks at once, at most; fewer take less memory.
 
@@ -187,15 +188,16 @@ class FewShotAdapter(AdapterRecord):
         return fit_many(self, tasks, keep, chunk, partial(self.fit, keep=keep))
 
     def predict_many(
-        self, tasks: Sequence[FittedTask], x: Sequence[Examples], *, chunk: int = CHUNK
+        self, tasks: Iterable[FittedTask], x: Iterable[Examples], *, chunk: int = CHUNK
     ) -> list[np.ndarray]:
-        """``task.predict`` of each of many tasks of this adapter for examples of its own, in their order;
-        those of one size together where that is faster.
+        """``task.predict`` of each of many tasks for examples of its own, in their order; those of one size
+        and of one adapter, as those of :meth:`fit_many` are, together where that is faster.
 
         Raises:
-            AdaptError: tasks of another adapter, or examples that cannot be used; says of which task.
+            AdaptError: examples that cannot be used; says of which task.
         """
         check_setting("chunk", chunk, least(1, "at least one task at a time"))
+        tasks = [*tasks]
         outputs = predict_many(tasks, x, chunk)
         return [task.labelled(logits) for task, logits in zip(tasks, outputs, strict=True)]
 

@@ -10,7 +10,7 @@ stack only moves out of the cache, and adapts to one task after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adapt.adapter.adapting import WORSE, Adapted, adapt, can_adapt
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.inputs import Examples, Labels, as_targets
-from adapt.adapter.loaders import paired
+from adapt.adapter.loaders import is_loader, paired
 from adapt.adapter.made import There, task_of
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
@@ -42,6 +42,9 @@ __all__ = ["CHUNK", "fit_many", "predict_many"]
 CHUNK = 256
 #: Floating-point operations of a pass over the examples of a task, up to which the calls are what it costs.
 SMALL = 10_000_000
+#: Numbers of the examples of a task, up to which it is stacked, and of all that are read at once, of which a
+#: tenth is little enough to be kept for one of them.
+NUMBERS, TOGETHER = 100_000, 10_000_000
 
 
 class _Given(NamedTuple):
@@ -55,69 +58,88 @@ class _Given(NamedTuple):
 
 def fit_many(
     adapter: AdapterRecord,
-    tasks: Sequence[tuple[Examples, Labels | None]],
+    tasks: Iterable[tuple[Examples, Labels | None]],
     keep: bool,
     chunk: int,
     alone: Callable[[Any, Any], FittedTask],
 ) -> list[FittedTask]:
     """See :meth:`adapt.FewShotAdapter.fit_many`; ``alone`` fits one."""
-    given = _read(adapter, [_named(number, paired, *task) for number, task in enumerate(tasks)])
+    given = _read(adapter, [_named(number, _pair, task) for number, task in enumerate(tasks)])
     found: dict[int, FittedTask] = {}
     for numbers in _alike([(it.examples, it.targets) for it in given], chunk):
         same = [given[number] for number in numbers]
-        if (
-            len(same) > 1
-            and all(can_adapt(it.targets, adapter.loss) for it in same)
-            and _stacks(adapter, same)
-        ):
-            found.update(zip(numbers, _together(adapter, same, keep), strict=True))
-        else:
-            found.update((number, alone(given[number].examples, given[number].y)) for number in numbers)
+        if len(same) > 1 and _stacks(adapter, same):
+            with suppress(Exception):  # a network, or a hook in it, that cannot be mapped over
+                found.update(zip(numbers, _together(adapter, same, keep), strict=True))
+        for number in numbers:
+            task = found.get(number)
+            # What is no number is for the one that was asked for it to be said.
+            if task is None or not bool(torch.isfinite(task.head_state).all() & torch.isfinite(task.z).all()):
+                found[number] = _named(number, alone, given[number].examples, given[number].y)
     return [found[number] for number in range(len(given))]
 
 
-def predict_many(tasks: Sequence[FittedTask], xs: Sequence[Examples], chunk: int) -> list[Tensor]:
-    """Outputs ``[m, C]`` of each of ``tasks``, all of one adapter, for its own examples of ``xs``.
+def predict_many(tasks: Iterable[FittedTask], xs: Iterable[Examples], chunk: int) -> list[Tensor]:
+    """Outputs ``[m, C]`` of each of ``tasks`` for its own examples of ``xs``.
 
     Raises:
-        AdaptError: other than one set of examples a task, or several adapters.
+        AdaptError: other than one set of examples a task, or what is no task.
     """
+    tasks, xs = [*tasks], [*xs]
     if len(tasks) != len(xs):
         raise AdaptError(f"{len(tasks)} tasks and {len(xs)} sets of examples: give each task its own")
-    if not tasks:
-        return []
-    adapter = tasks[0].adapter
-    if any(task.adapter is not adapter for task in tasks):
-        raise AdaptError("tasks of several adapters: predict with those of each by themselves")
-    examples, found = _examples(adapter, xs, fewest=0), dict[int, Tensor]()
-    for numbers in _alike([(x, task.head_state) for x, task in zip(examples, tasks, strict=True)], chunk):
-        same, x = [tasks[number] for number in numbers], [examples[number] for number in numbers]
-        alone = len(same) == 1 or not len(x[0]) or is_transductive(adapter.head)
-        if alone or not _is_small(adapter, x[0]):
-            found.update(zip(numbers, (it.logits(own) for it, own in zip(same, x, strict=True)), strict=True))
-        else:
-            found.update(zip(numbers, _outputs(same, torch.stack(x)), strict=True))
+    for number, task in enumerate(tasks):
+        if not isinstance(task, FittedTask):
+            raise AdaptError(f"task {number} is a {type(task).__name__}: give tasks that were fitted")
+    found: dict[int, Tensor] = {}
+    for adapter in {id(task.adapter): task.adapter for task in tasks}.values():
+        own = [number for number, task in enumerate(tasks) if task.adapter is adapter]
+        examples = dict(zip(own, _examples(adapter, [xs[number] for number in own], own, 0), strict=True))
+        for places in _alike([(examples[number], tasks[number].head_state) for number in own], chunk):
+            numbers = [own[place] for place in places]
+            x = examples[numbers[0]]
+            if len(numbers) > 1 and len(x) and not is_transductive(adapter.head) and _is_small(adapter, x):
+                with suppress(Exception):
+                    stack = torch.stack([examples[number] for number in numbers])
+                    found.update(zip(numbers, _outputs([tasks[it] for it in numbers], stack), strict=True))
+            for number in numbers:
+                if number not in found:
+                    found[number] = _named(number, tasks[number].logits, examples[number])
     return [found[number] for number in range(len(tasks))]
+
+
+def _pair(task: Any) -> tuple[Any, Any]:
+    if is_loader(task):
+        return paired(task, None)
+    if not isinstance(task, tuple | list) or len(task) != 2:
+        raise AdaptError(f"it is a {type(task).__name__}: give a pair (x, y), or a Dataset of pairs")
+    return paired(*task)
 
 
 def _read(adapter: AdapterRecord, pairs: Sequence[tuple[Any, Any]]) -> list[_Given]:
     found, like = [], adapter.state.origin
-    for number, examples in enumerate(_examples(adapter, [x for x, _ in pairs])):
+    for number, examples in enumerate(_examples(adapter, [x for x, _ in pairs], range(len(pairs)))):
         y = pairs[number][1]
         classes, targets = _named(number, as_targets, y, len(examples), like, adapter.loss)
         found.append(_Given(y, examples, targets, classes))
     return found
 
 
-def _examples(adapter: AdapterRecord, xs: Sequence[Any], fewest: int = 1) -> list[Tensor]:
-    """Of every task; tensors that differ in their number only are looked at together."""
+def _examples(
+    adapter: AdapterRecord, xs: Sequence[Any], numbers: Sequence[int], fewest: int = 1
+) -> list[Tensor]:
+    """Of the tasks of such ``numbers``; real tensors that differ in their number only, of which each number
+    is judged by itself, are looked at together."""
     kinds = {
-        (x.shape[1:], x.dtype, x.device) if isinstance(x, Tensor) and x.ndim and len(x) else None for x in xs
+        (x.shape[1:], x.dtype, x.device)
+        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim and len(x)
+        else None
+        for x in xs
     }
-    if len(kinds) == 1 and None not in kinds:
+    if len(kinds) == 1 and None not in kinds and sum(x.numel() for x in xs) <= TOGETHER:
         with suppress(AdaptError):  # which has to say of which task
             return [*adapter.examples(torch.cat([*xs])).split([len(x) for x in xs])]
-    return [_named(number, adapter.examples, x, fewest) for number, x in enumerate(xs)]
+    return [_named(number, adapter.examples, x, fewest) for number, x in zip(numbers, xs, strict=True)]
 
 
 def _named(number: int, read: Callable[..., Any], *given: Any) -> Any:
@@ -146,6 +168,8 @@ def _stacks(adapter: AdapterRecord, tasks: Sequence[_Given]) -> bool:
 
 
 def _is_small(adapter: AdapterRecord, examples: Tensor) -> bool:
+    if examples.numel() > NUMBERS:
+        return False
     if examples.device.type != "cpu":
         return True
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -176,7 +200,14 @@ def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> li
     made = []
     with torch.no_grad(), outside_autocast(x.device):
         columns, tree = tree_flatten(vmap(one, randomness="same")(x, targets))
-        for task, row in zip(tasks, zip(*(column.unbind() for column in columns), strict=True), strict=True):
+        # Copies of what is large: one that is kept does not keep all others.
+        large = [column.numel() > TOGETHER // 10 for column in columns]
+        parts = (
+            [own.clone() for own in column] if copy else column.unbind()
+            for column, copy in zip(columns, large, strict=True)
+        )
+        rows = zip(*parts, strict=True)
+        for task, row in zip(tasks, rows, strict=True):
             ends, losses, parameters, posterior, finite = tree_unflatten(row, tree)
             there = There(parameters, posterior if knows and finite else None)
             z, features, head_state, value, kept = ends

@@ -14,7 +14,7 @@ from adapt.adapter.loaders import is_loader, parts_of
 from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.backbones import call
 from adapt.errors import AdaptError
-from adapt.files import read_tensors, write_tensors
+from adapt.files import read_metadata, read_tensors, sha256_of, write_tensors
 from adapt.spaces.shifting import shifting_norms
 from adapt.spaces.statistics import Means, channel_means
 
@@ -25,7 +25,7 @@ FEWEST = 4
 MADE = "make it with task.source(x)"
 #: Of a deviation to a mean, above which examples differ by more than rounding.
 ALIKE = 1e-4
-MEAN = "mean."
+MEAN, SHA = "mean.", "sha256"
 
 
 class Source(NamedTuple):
@@ -39,7 +39,8 @@ class Source(NamedTuple):
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, for :meth:`load`."""
         means = {f"{MEAN}{name}": mean for name, mean in self.means.items()}
-        write_tensors(Path(path), {"centre": self.centre, "spread": self.spread, **means})
+        tensors = {"centre": self.centre, "spread": self.spread, **means}
+        write_tensors(Path(path), tensors, {SHA: sha256_of(tensors)})
 
     @classmethod
     def load(cls, path: str | Path) -> Source:
@@ -51,6 +52,8 @@ class Source(NamedTuple):
         found = read_tensors(Path(path))
         if not {"centre", "spread"} <= found.keys():
             raise AdaptError(f"{path} holds no source: write one with task.source(x).save(path)")
+        if read_metadata(Path(path)).get(SHA) != sha256_of(found):
+            raise AdaptError(f"{path} is no whole source: it is damaged, write it anew")
         means = {key.removeprefix(MEAN): value for key, value in found.items() if key.startswith(MEAN)}
         return cls(found["centre"], found["spread"], means)
 
@@ -69,6 +72,8 @@ class Source(NamedTuple):
                 )
         if self.centre.shape != self.spread.shape or not bool((self.spread > 0).all()):
             raise AdaptError(f"source has no deviation of each of its features: {MADE}")
+        if not all(bool(it.isfinite().all()) for it in (self.centre, self.spread, *self.means.values())):
+            raise AdaptError(f"source holds NaN or infinity: {MADE}")
         device = task.z.device
         means = {name: mean.to(device) for name, mean in self.means.items()}
         return Source(self.centre.to(device), self.spread.to(device), means)

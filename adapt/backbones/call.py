@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from adapt.backbones.inputs import input_dtype
+from adapt.forward.functional import functional
 from adapt.forward.kernels import ONE_AT_A_TIME
 from adapt.precision import wide
 
@@ -27,8 +27,8 @@ def call_as_is(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor)
     """:func:`call` for an ``x`` that is in the network's dtype already, as that of a solver, which evaluates
     the network many times.
 
-    ``torch.func.functional_call`` swaps tensors inside the module while it runs, which two threads must not
-    do at once: calls wait for each other.
+    Tensors are swapped inside the module while it runs, which two threads must not do at once: calls wait for
+    each other.
     """
     if torch.compiler.is_compiling():  # the compiler traces no locks, and compiles one call at a time
         return _swapped(backbone, parameters, x)
@@ -38,7 +38,7 @@ def call_as_is(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor)
 
 def _swapped(backbone: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
     own = {name: _like(value, backbone, name) for name, value in parameters.items()}
-    features: Tensor = functional_call(backbone, own, (x,))
+    features: Tensor = functional(backbone, own, (x,))
     return wide(features) if isinstance(features, Tensor) else features
 
 

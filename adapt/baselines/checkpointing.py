@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from adapt.errors import AdaptError
 from adapt.forward.estimators.base import GradientInfo
+from adapt.forward.functional import functional
 from adapt.forward.kernels import ONE_AT_A_TIME
 
 __all__ = ["CheckpointedReverse", "checkpointed", "segments"]
@@ -101,7 +101,7 @@ def _segment(block: nn.Module) -> Callable[..., Any]:
             values = dict(zip(parameters, inputs, strict=False))
             # Tensors are swapped inside the module. adapt.backbones.call locks that in the forward pass only.
             with ONE_AT_A_TIME:
-                return functional_call(plain, values, inputs[len(values) :], named)
+                return functional(plain, values, inputs[len(values) :], named)
 
         if not torch.is_grad_enabled():
             return run(*parameters.values(), *args, **kwargs)

@@ -30,13 +30,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from adapt.errors import AdaptError
 from adapt.forward.agreement import difference
 from adapt.forward.errors import NotDifferentiable, explain, first_sentence
 from adapt.forward.fast.dual import version
+from adapt.forward.functional import functional
 from adapt.forward.pushforward import pushforward
 from adapt.forward.reference import reference
 from adapt.forward.types import Pytree
@@ -243,7 +243,7 @@ class _Function:
         self.versions = [version(tensor) for *_, tensor in self.tensors]
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Pytree:
-        return functional_call(self.backbone, {**self.buffers, **parameters}, self.inputs)
+        return functional(self.backbone, {**self.buffers, **parameters}, self.inputs)
 
     def plain(self, points: Mapping[str, Tensor]) -> Pytree:
         """The features, without tangents."""

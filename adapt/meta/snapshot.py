@@ -5,7 +5,6 @@ learning rates and random choices are functions of the number of the step, so th
 all there is.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
-from adapt.files import parse_json, read_metadata, read_tensors, write_tensors
+from adapt.files import parse_json, read_metadata, read_tensors, sha256_of, write_tensors
 from adapt.meta.adam import Moments
 
 __all__ = ["Snapshot", "first_snapshot", "read_snapshot", "write_snapshot"]
@@ -74,7 +73,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, run: dict[str, Any]) -> None:
     counters = {name: getattr(snapshot, name) for name in COUNTERS}
     # Not json_text, which refuses infinite numbers: the loss of a hopeless start may be one.
     texts = {"counters": json.dumps(counters), "run": json.dumps(run)}
-    write_tensors(path, tensors, {**texts, "sha256": _sha256(tensors, texts)})
+    write_tensors(path, tensors, {**texts, "sha256": sha256_of(tensors, texts)})
 
 
 def read_snapshot(path: Path, run: dict[str, Any], device: torch.device) -> Snapshot:
@@ -94,7 +93,7 @@ def read_snapshot(path: Path, run: dict[str, Any], device: torch.device) -> Snap
     counters = _counters(path, parse_json(texts["counters"], path, finite=False))
     learned = [name.removeprefix("first.") for name in tensors if name.startswith("first.")]
     _check(path, tensors, learned)
-    if metadata.get("sha256", "") not in ("", _sha256(tensors, texts)):  # earlier versions wrote none
+    if metadata.get("sha256", "") not in ("", sha256_of(tensors, texts)):  # earlier versions wrote none
         raise _damaged(path, "sha256")
     # Copies: where a file's bytes begin in memory is chance, and kernels may round differently for it.
     on_device = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
@@ -139,16 +138,6 @@ def _damaged(path: Path, what: str) -> AdaptError:
     return AdaptError(
         f"{path} is no whole checkpoint of meta-training ({what[:80]}): it is damaged, start anew"
     )
-
-
-def _sha256(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
-    """Of names, dtypes, shapes and bytes, and of the texts."""
-    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _compare(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.func import functional_call
 
+from adapt.forward.functional import functional
 from adapt.heads import Ridge
 from adapt.own_data.networks import Network
 from adapt.own_data.passes import as_inputs
@@ -41,7 +41,7 @@ def retraining(network: Network, x: Sequence[str] | np.ndarray, regression: bool
         name: tensor.detach().clone().requires_grad_() for name, tensor in network.module.named_parameters()
     }
     begun = time.perf_counter()
-    features = functional_call(network.module, weights, (inputs,))
+    features = functional(network.module, weights, (inputs,))
     torch.autograd.grad(features.square().mean(), [*weights.values()], allow_unused=True)
     step = time.perf_counter() - begun
     steps = EPOCHS * -(-len(x) // BATCH)

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from adapt.backbones.frozen_norm import FrozenBatchNorm
+from adapt.backbones.structure import duplicate
 from adapt.precision import wide
 from adapt.spaces.base import Space
 from adapt.spaces.roles import is_bias, is_norm, is_vector
 
 __all__ = ["Shifting", "shifting_norms"]
 
-#: Of what ``y`` moves by, in halves of a unit: half precision.
-CLOSE = 2e-2
+#: Of what ``y`` moves by, a half to one.
+CLOSE = 1e-3
 
 
 class Shifting(NamedTuple):
@@ -67,10 +68,13 @@ def shifting_norms(backbone: nn.Module, space: Space) -> dict[str, Shifting]:
 @torch.no_grad()
 def _axes(norm: nn.Module, own: str) -> Iterator[tuple[int, int]]:
     """Axes of y -> the one to which the shift ``own`` is added, of examples that the norm takes."""
-    shift = norm.get_parameter(own).detach()
+    norm, _ = duplicate(norm)  # which nobody looks at
+    norm.eval()._forward_hooks.clear()
+    norm._forward_pre_hooks.clear()
+    shift = norm.get_parameter(own).detach().float()
     channels, delta = shift.numel(), torch.linspace(0.5, 1, shift.numel()).to(shift)
     # Of any norm of this kind, not of one whose scale happens to be 1.
-    some = {name: _spread(it, 0.5, 1.5) for name, it in norm.named_parameters(recurse=False)}
+    some = {name: _spread(it.detach().float(), 0.5, 1.5) for name, it in norm.named_parameters(recurse=False)}
     a, b = [size for size in (2, 3, 5) if size != channels][:2]
     for rest in ((), (a,), (a, b), (a, b, a)):
         fits = []

@@ -139,6 +139,65 @@ def test_large_networks_and_norms_that_follow_go_one_by_one(stacks: list[int]) -
         assert stacks == [] and torch.equal(found[1].z, each.fit(*given[1]).z)
 
 
+class Broken(nn.Module):
+    """NaN where a number is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(5, 7), nn.LayerNorm(7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.layer(x))
+        return torch.where(x[:, :1] > 50, y * torch.nan, y)
+
+
+class Recurrent(nn.Module):
+    """Which ``vmap`` has no rule for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.GRU(1, 6, batch_first=True), nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.norm(self.layer(x[..., None])[0][:, -1])
+        return found
+
+
+def test_what_is_no_number_is_said_as_of_one_task() -> None:
+    adapter, given = FewShotAdapter.of(Broken().eval()), [pictures(i) for i in range(3)]
+    given[1][0][0, 0] = 100.0
+    for fit in (lambda: adapter.fit(*given[1]), lambda: adapter.fit_many(given)):
+        with pytest.raises(AdaptError, match="NaN or infinit"):
+            fit()
+    with pytest.raises(AdaptError, match="task 1: "):
+        adapter.fit_many(given)
+
+
+def test_a_network_that_cannot_be_mapped_over_goes_one_by_one() -> None:
+    torch.manual_seed(0)
+    hooked, seen = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7)).eval(), list[float]()
+    for network in (Recurrent().eval(), hooked):
+        adapter, given = FewShotAdapter.of(network), [pictures(i) for i in range(3)]
+        if network is hooked:
+            adapter.backbone.register_forward_hook(lambda *given: seen.append(float(given[-1].sum())))
+        found, queries = adapter.fit_many(given), [x for x, _ in given]
+        for task, (x, y), labels in zip(found, given, adapter.predict_many(found, queries), strict=True):
+            check_alike(task, adapter.fit(x, y), x)
+            assert labels.tolist() == task.predict(x).tolist()
+    assert seen
+
+
+def test_bytes_are_judged_task_by_task() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten(), nn.Linear(216, 8), nn.LayerNorm(8)).eval()
+    adapter = FewShotAdapter.of(network, input_shape=(1, 8, 8), value_range=(0, 1))
+    dark, light = (torch.randint(0, high, (8, 1, 8, 8), dtype=torch.uint8) for high in (2, 256))
+    with pytest.raises(AdaptError, match="task 1: "):
+        adapter.fit_many([(light, [0, 1] * 4), (dark, [0, 1] * 4)])
+    task = adapter.fit(light, [0, 1] * 4)
+    with pytest.raises(AdaptError, match="task 1: "):
+        adapter.predict_many([task, task], [light, dark])
+
+
 def test_errors_name_the_task(adapter: FewShotAdapter) -> None:
     good, (x, y) = pictures(0), pictures(1)
     for wrong, why in (
@@ -155,8 +214,14 @@ def test_errors_name_the_task(adapter: FewShotAdapter) -> None:
         adapter.predict_many(tasks, [x])
     with pytest.raises(AdaptError, match="task 1: x"):
         adapter.predict_many(tasks, [x, x.where(x < 0, torch.nan)])
-    with pytest.raises(AdaptError, match="tasks of several adapters"):
-        adapter.predict_many([tasks[0], adapter.replace(head=Ridge()).fit(x, y)], [x, x])
+    other = [*tasks, adapter.replace(head=Ridge()).fit(x, y)]
+    for found, task in zip(adapter.predict_many(iter(other), iter([x] * 3)), other, strict=True):
+        assert found.tolist() == task.predict(x).tolist()
+    for strange, why in (((x, y, 3), "is a tuple"), ({"x": x}, "is a dict"), (x, "is a Tensor")):
+        with pytest.raises(AdaptError, match=f"task 1: it {why}"):
+            adapter.fit_many([good, strange])  # type: ignore[list-item]
+    with pytest.raises(AdaptError, match="task 0 is a str"):
+        adapter.predict_many({"a": 1}, [x])  # type: ignore[arg-type]
     with pytest.raises(AdaptError, match="at least one task at a time"):
         adapter.fit_many([good], chunk=0)
     assert adapter.fit_many([]) == [] and adapter.predict_many([], []) == []

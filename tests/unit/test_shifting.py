@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from adapt import AdaptError
+from adapt.adapter import FewShotAdapter
 from adapt.backbones import FrozenBatchNorm, call, freeze_batch_norm
+from adapt.inner import Descent, GaussNewton, Solver
 from adapt.spaces import bias, film, named
 from adapt.spaces.shifting import shifting_norms
 from adapt.spaces.statistics import channel_means, statistics_move
@@ -53,6 +57,17 @@ def test_axis_of_the_channels(norm: nn.Module, axes: dict[int, int] | None) -> N
     network = nn.Sequential(nn.Linear(6, 6), norm)
     found = shifting_norms(network, film(network))
     assert {name: it.axes for name, it in found.items()} == ({} if axes is None else {"1.bias": axes})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("norm", [nn.LayerNorm(64), nn.GroupNorm(4, 64)])
+def test_any_precision_and_nobody_notices(norm: nn.Module, dtype: torch.dtype) -> None:
+    seen: list[object] = []
+    network = nn.Sequential(nn.Linear(6, 64), norm).to(dtype)
+    handle = norm.register_forward_hook(lambda *given: seen.append(given))
+    assert shifting_norms(network, film(network)).keys() == {"1.bias"} and not seen
+    assert norm.weight.dtype == dtype
+    handle.remove()
 
 
 def images(scale: float = 1.0) -> Tensor:
@@ -112,6 +127,23 @@ def test_a_norm_that_runs_twice_follows_nothing() -> None:
     space = film(frozen)
     with pytest.raises(AdaptError, match="norm 'norm' runs more than once in a pass"):
         statistics_move(frozen, space, space.initial, x)
+
+
+@pytest.mark.parametrize("solver", [GaussNewton(), Descent()])
+def test_a_module_that_is_used_twice_is_never_changed(solver: Solver) -> None:
+    torch.manual_seed(0)
+    norm, x = nn.LayerNorm(8), torch.randn(12, 4)
+    network = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 8), norm).eval()
+    adapter = FewShotAdapter.of(network).replace(solver=solver)
+    before = network(x).detach()
+    task = adapter.fit(x, [0, 1, 2] * 4)
+    assert torch.equal(adapter.backbone(x), before) and task.z.any()
+    kept = adapter.backbone.get_submodule("1")
+    assert kept is adapter.backbone.get_submodule("4") and isinstance(kept.bias, nn.Parameter)
+    moved, both = deepcopy(adapter.backbone), dict(task.parameters)
+    both |= {name.replace("1.", "4.", 1): it for name, it in both.items()}
+    moved.load_state_dict({**moved.state_dict(), **both})
+    torch.testing.assert_close(call(adapter.backbone, task.parameters, x), moved(x).detach())
 
 
 class Called(nn.Module):

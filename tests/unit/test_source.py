@@ -45,6 +45,13 @@ def test_saved_and_loaded(task: FittedTask, tmp_path: Path) -> None:
         task.fit(there, source=again, **how).z, task.fit(there, source=source, **how).z
     )
     assert again.means.keys() == {"1.bias"}
+    damaged = bytearray((tmp_path / "source.safetensors").read_bytes())
+    damaged[-3] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    with pytest.raises(AdaptError, match="is no whole source: it is damaged"):
+        Source.load(tmp_path / "damaged.safetensors")
+    with pytest.raises(AdaptError, match=r"source is a path: give adapt\.adapter\.Source\.load"):
+        task.fit(there, source=tmp_path / "source.safetensors")  # type: ignore[arg-type]
     task.save_pretrained(tmp_path / "task")
     with pytest.raises(AdaptError, match=r"holds no source: write one with task\.source"):
         Source.load(next((tmp_path / "task").glob("*.safetensors")))
@@ -67,6 +74,8 @@ def test_what_says_nothing_is_refused(task: FittedTask) -> None:
         (x.where(x < 3, torch.nan), r"^source\[\d+\] holds NaN"),
         (source._replace(spread=source.spread[:3]), "no deviation of each of its features"),
         (source._replace(spread=0 * source.spread), "no deviation of each of its features"),
+        (source._replace(centre=source.centre * torch.nan), "source holds NaN or infinity"),
+        (source._replace(means={"1.bias": torch.full((8,), torch.inf)}), "source holds NaN or infinity"),
         (source._replace(means={"1.bias": torch.zeros(3)}), "3 means of '1.bias', which here follows 8"),
     ):
         with pytest.raises(AdaptError, match=why):
