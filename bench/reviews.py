@@ -49,9 +49,13 @@ HEADS: dict[str, Head] = {
     **{f"ridge l2={l2}": Ridge(l2) for l2 in (0.1, 1.0)},
     **{f"logistic l2={l2}": Logistic(l2) for l2 in (0.03, 0.3, 3.0)},
 }
-SETTINGS = Settings(ways=2, shots=SHOTS, basis_ways=2, basis_tasks=24, validation_ways=2, choice_tasks=18)
+SETTINGS = Settings(ways=2, shots=SHOTS, basis_ways=2, basis_tasks=24, validation_ways=2, choice_tasks=9)
 FORWARD = [(k, 2, damping) for k in (2, 8) for damping in (0.1, 1.0, 10.0)]
-FROZEN, START = "frozen", "start"
+FROZEN, START, SOME = "frozen", "start", "start, of some"
+#: Test reviews of a task that what moves on is asked for: each has to be read anew.
+MOVED = 150
+#: Reviews of a class, of the kinds of goods that heads are chosen on.
+JUDGED = 200
 
 
 class Goods(Pool):
@@ -117,7 +121,7 @@ class Study:
         return kept_json(self.folder / f"heads, {network}.json", lambda: self._heads(self.starts[network]))
 
     def _heads(self, phi: Tensor | None) -> dict[str, float]:
-        pool = self.goods("validation", None if self.most is None else SHOTS + 1)
+        pool = self.goods("validation", JUDGED if self.most is None else SHOTS + 1)
         number = 60 if self.most is None else 2
         texts, _ = pool.all()
         table = dict(zip(texts, self.encoder.plain(texts, phi), strict=True))
@@ -177,23 +181,22 @@ class Study:
 
     def _measured(self) -> dict[str, dict[str, list[float]]]:
         found: dict[str, dict[str, list[float]]] = {}
+
+        def note(name: str, group: str, logits: Tensor, truth: Tensor, seconds: float = 0.0) -> None:
+            found.setdefault(name, {})[group] = [*scores(logits, truth[: len(logits)]), seconds]
+
         classifier = self._classifier()
         for group in progress("tasks")([*self.tasks]):
             support, labels, query, truth = self.tasks[group]
-
-            def note(
-                name: str, logits: Tensor, seconds: float, group: str = group, truth: Tensor = truth
-            ) -> None:
-                found.setdefault(name, {})[group] = [*scores(logits, truth), seconds]
-
             for network, phi in self.starts.items():
                 head = self.head(network)
                 state, seconds = processor(self._fitted, head, support, phi, labels)
-                note(network, head.logits(state, self.features(group, network)), seconds)
-            note("others", classifier.head_logits(self.features(group, START)), 0.0)
+                note(network, group, head.logits(state, self.features(group, network)), truth, seconds)
+            note("others", group, classifier.head_logits(self.features(group, START)), truth)
+            note(SOME, group, head.logits(state, self.features(group, START)[:MOVED]), truth)
             for name, move in self._moves(support, labels, classifier).items():
                 logits, seconds = processor(move)
-                note(name, logits(query), seconds)
+                note(name, group, logits(query[:MOVED]), truth, seconds)
         return found
 
     def _fitted(self, head: Head, texts: list[str], phi: Tensor | None, labels: Tensor) -> Any:
@@ -278,6 +281,7 @@ def by_goods(values: Mapping[str, Sequence[float]], place: int) -> list[float]:
 NAMES = {
     FROZEN: "network as it is",
     START: "start",
+    SOME: "start, of some reviews",
     "forward": "start, forward",
     "backprop": "start, backprop",
     "others": "start, head of other goods",
@@ -301,7 +305,10 @@ def rows_of(study: Study) -> Iterator[Row]:
             theirs = [found[FROZEN][group][2] for group in values]
             ratio, aim = ratio_interval(seconds, theirs).ratio, 2.0 if name == START else None
             yield Row.cost(case, "compare/time_of_this", ratio, "× as it is", n=len(seconds), goal=aim)
-        if name != FROZEN:
+        if name in ("forward", "backprop", "others, forward"):
+            gap = paired_difference(by_goods(values, 0), by_goods(found[SOME], 0))
+            yield Row.of(case, "compare/accuracy_vs_start", gap, "points")
+        elif name != FROZEN:
             gap = paired_difference(by_goods(values, 0), by_goods(found[FROZEN], 0))
             yield Row.of(case, "compare/accuracy_vs_frozen", gap, "points")
     for group, (_, _, _, truth) in study.tasks.items():
