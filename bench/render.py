@@ -139,7 +139,7 @@ most frequent class. Intervals are over the four kinds of goods.""",
     "meta_training": """\
 MAML (second order) of the same network on the same tasks, with the same steps and rates; an outer step is 25
 tasks, or 100: ours spends its time on the program of a step, whatever number of tasks it holds. Times are of
-the processor, one thread, outer step by outer step in turns. `eval/mse` is the error on queries of other tasks
+the processor, one thread, outer step by outer step in turns. `eval/mse` is the error on queries of others
 after as many tasks each, and ours minus theirs is paired by task.""",
     "many_tasks": """\
 `fit_many` and `predict_many` beside one call a task, in processor time of one thread. `stacked` adapts all
