@@ -70,11 +70,10 @@ def fit_many(
         same = [given[number] for number in numbers]
         if len(same) > 1 and _stacks(adapter, same):
             with suppress(Exception):  # a network, or a hook in it, that cannot be mapped over
-                found.update(zip(numbers, _together(adapter, same, keep), strict=True))
+                made = zip(numbers, _together(adapter, same, keep), strict=True)
+                found.update((number, task) for number, task in made if task is not None)
         for number in numbers:
-            task = found.get(number)
-            # What is no number is for the one that was asked for it to be said.
-            if task is None or not bool(torch.isfinite(task.head_state).all() & torch.isfinite(task.z).all()):
+            if number not in found:
                 found[number] = _named(number, alone, given[number].examples, given[number].y)
     return [found[number] for number in range(len(given))]
 
@@ -177,8 +176,8 @@ def _is_small(adapter: AdapterRecord, examples: Tensor) -> bool:
     return int(counter.get_total_flops()) <= SMALL
 
 
-def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> list[FittedTask]:
-    """Tasks of one size, adapted as a stack."""
+def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> list[FittedTask | None]:
+    """Tasks of one size, adapted as a stack; None: of what is no number, which alone is said why."""
     passes, knows = 0.0, False
     shape = tasks[0].targets.shape
 
@@ -197,7 +196,7 @@ def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> li
         return ends, losses, adapter.subspace.parameters(z), posterior, finite
 
     x, targets = (torch.stack([getattr(it, name) for it in tasks]) for name in ("examples", "targets"))
-    made = []
+    made: list[FittedTask | None] = []
     with torch.no_grad(), outside_autocast(x.device):
         columns, tree = tree_flatten(vmap(one, randomness="same")(x, targets))
         # Copies of what is large: one that is kept does not keep all others.
@@ -211,6 +210,9 @@ def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> li
             ends, losses, parameters, posterior, finite = tree_unflatten(row, tree)
             there = There(parameters, posterior if knows and finite else None)
             z, features, head_state, value, kept = ends
+            if not all(bool(it.isfinite().all()) for it in (z, features, head_state)):
+                made.append(None)
+                continue
             trace = Trace(losses, passes, "" if kept else WORSE)
             found = Adapted(z, features, head_state, trace, value, kept)
             made.append(task_of(adapter, found, task.examples, task.targets, task.classes, keep, there))

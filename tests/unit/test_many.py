@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -163,8 +165,11 @@ class Recurrent(nn.Module):
         return found
 
 
-def test_what_is_no_number_is_said_as_of_one_task() -> None:
-    adapter, given = FewShotAdapter.of(Broken().eval()), [pictures(i) for i in range(3)]
+@pytest.mark.parametrize("regression", [False, True])
+def test_what_is_no_number_is_said_as_of_one_task(regression: bool) -> None:
+    adapter = FewShotAdapter.of(Broken().eval(), regression=regression)
+    given: list[tuple[Tensor, Any]] = [pictures(i) for i in range(3)]
+    given = [(x, x.tanh() @ torch.ones(5, 7)) for x, _ in given] if regression else given
     given[1][0][0, 0] = 100.0
     for fit in (lambda: adapter.fit(*given[1]), lambda: adapter.fit_many(given)):
         with pytest.raises(AdaptError, match="NaN or infinit"):
