@@ -278,6 +278,8 @@ def by_goods(values: Mapping[str, Sequence[float]], place: int) -> list[float]:
     ]
 
 
+#: What is to be as good as published models.
+AIMED = (START, "others", "others, forward")
 NAMES = {
     FROZEN: "network as it is",
     START: "start",
@@ -296,7 +298,7 @@ def rows_of(study: Study) -> Iterator[Row]:
         yield Row(f"heads: {NAMES[network]}", "validation/accuracy", heads[chosen], "%", note=chosen)
     found = study.measured()
     for name, values in found.items():
-        case, goal = NAMES[name], GOAL if name == START else None
+        case, goal = NAMES[name], GOAL if name in AIMED else None
         note = ", ".join(map(str, study.onwards.chosen[name][:-1])) if name in ("forward", "backprop") else ""
         yield Row.of(case, "eval/accuracy", mean_interval(by_goods(values, 0)), "%", goal=goal, note=note)
         yield Row.of(case, "eval/balanced_accuracy", mean_interval(by_goods(values, 1)), "%")
@@ -314,12 +316,14 @@ def rows_of(study: Study) -> Iterator[Row]:
     for group, (_, _, _, truth) in study.tasks.items():
         majority = 100 * max(float((truth == label).double().mean()) for label in (0, 1))
         yield Row(f"{group}: most frequent class", "eval/accuracy", majority, "%", n=len(truth))
-        for name in (FROZEN, START):
+        for name in (FROZEN, START, "others"):
             yield Row(
                 f"{group}: {NAMES[name]}", "eval/accuracy", 100 * found[name][group][0], "%", n=len(truth)
             )
-        gap_to = 100 * found[START][group][0] - majority
-        yield Row(f"{group}: {NAMES[START]}", "compare/accuracy_vs_majority", gap_to, "points", goal=-1.0)
+            if name != FROZEN:
+                above = 100 * found[name][group][0] - majority
+                shown = f"{group}: {NAMES[name]}"
+                yield Row(shown, "compare/accuracy_vs_majority", above, "points", goal=-1.0)
     yield Row("Induction Networks", "published/accuracy", PUBLISHED, "%", note="Geng et al. (2019)")
 
 
