@@ -187,8 +187,9 @@ class FewShotAdapter(AdapterRecord):
         check_setting("chunk", chunk, least(1, "at least one task at a time"))
         return fit_many(self, tasks, keep, chunk, partial(self.fit, keep=keep))
 
+    @staticmethod
     def predict_many(
-        self, tasks: Iterable[FittedTask], x: Iterable[Examples], *, chunk: int = CHUNK
+        tasks: Iterable[FittedTask], x: Iterable[Examples], *, chunk: int = CHUNK
     ) -> list[np.ndarray]:
         """``task.predict`` of each of many tasks for examples of its own, in their order; those of one size
         and of one adapter, as those of :meth:`fit_many` are, together where that is faster.
