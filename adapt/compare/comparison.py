@@ -1,5 +1,6 @@
 """The result of a comparison: per-task scores and seconds of every method, and what follows from them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ __all__ = ["Comparison", "Curve", "MethodResult", "check_ours"]
 
 #: Of the way from guessing to no errors: less is near chance.
 NEAR_CHANCE = 0.2
+#: Of an error that has a logarithm.
+LEAST = np.finfo(float).tiny
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,21 @@ class Comparison:
             return resampled_difference(method.queries, reference.queries, method.supports)
         return difference_of(method.score, reference.score, self.examples, shares=self.metric.share)
 
+    def _tested(self, method: MethodResult, reference: MethodResult) -> Estimate | Resampled:
+        """What is tested of the two: of errors that may lie decades apart the logarithms, for a difference of
+        their means is one of the largest few."""
+        if not self.metric.log_axis or (method.queries and reference.queries):
+            return self._difference(method, reference)
+        ours, theirs = (np.log(np.maximum(it.score, LEAST)) for it in (method, reference))
+        return difference_of(ours, theirs, self.examples)
+
+    def times_the_error(self, method: MethodResult, reference: MethodResult) -> float | None:
+        """The error of ``method`` in units of that of ``reference``, the geometric mean over the tasks that
+        both ran; None where scores are not tested as errors are."""
+        if not self.metric.log_axis or (method.queries and reference.queries):
+            return None
+        return math.exp(self._tested(method, reference).interval.mean)
+
     def p(self, method: MethodResult, reference: MethodResult) -> float:
         """Chance of such a difference, or a larger one, between equal methods: two-sided, paired, and
         adjusted for all pairs of methods of this comparison (Holm), so that it holds for whichever pair."""
@@ -125,13 +143,14 @@ class Comparison:
 
     def better(self, method: MethodResult, reference: MethodResult) -> bool:
         """Whether ``method`` is shown to be better: :meth:`p` is at most 5 %."""
-        mean = self.difference(method, reference).mean
-        return self.metric.gain(mean) > 0 and self.p(method, reference) <= LEVEL
+        found = self.difference(method, reference), self._tested(method, reference).interval
+        gains = all(self.metric.gain(each.mean) > 0 for each in found)
+        return gains and self.p(method, reference) <= LEVEL
 
     @cached_property
     def _chances(self) -> dict[frozenset[str], float]:
         pairs = list(combinations(self.methods.values(), 2))
-        adjusted = holm([self._difference(one, other).p for one, other in pairs])
+        adjusted = holm([self._tested(one, other).p for one, other in pairs])
         return {frozenset((a.name, b.name)): p for (a, b), p in zip(pairs, adjusted, strict=True)}
 
     @property

@@ -129,6 +129,8 @@ def _reasons(comparison: Comparison, chosen: MethodResult, candidates: list[Meth
         else:
             judgement = f"not significantly {'better' if metric.gain(difference.mean) > 0 else 'worse'}"
         amount = f"{metric.difference_text(difference)} {metric.difference_unit}"
+        if (ratio := comparison.times_the_error(other, chosen)) is not None:
+            amount += f", {ratio_text(ratio)} the error"
         yield f"{label(other)} is {judgement} ({amount}, {seconds_text(other.adapt_seconds)})"
     if chosen.role == "forward":
         yield _price(comparison, chosen)
