@@ -58,6 +58,8 @@ class Rollout(nn.Module):
         self.substeps = check_setting("rollout: substeps", substeps, least(1, ceiling=DEPTH))
         places = list_of(Number(least=0, below=states, whole=True, why=f"number one of the {states} states"))
         self.angles = tuple(check_setting("rollout: angles", list(angles), places))
+        if len({*self.angles}) < len(self.angles):
+            raise AdaptError(f"rollout: angles={[*self.angles]} names a state twice: name each once")
 
     def forward(self, x: Tensor) -> Tensor:
         """States ``[n, T·d]`` of ``x [n, d + T·m]``."""

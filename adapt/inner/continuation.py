@@ -11,7 +11,7 @@ and Georg (1990), *Numerical Continuation Methods*, chapter 1, for the idea.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from adapt.checks import STEPS, Number, check_setting, least, list_of
 from adapt.errors import AdaptError
 from adapt.forward import Engine, directions, pushforward
 from adapt.inner.gauss_newton import check
-from adapt.inner.levenberg_marquardt import Quadratic, minimise, quadratic
+from adapt.inner.levenberg_marquardt import go_on, quadratic
 from adapt.inner.losses import Loss
 from adapt.inner.solver import Learned, Model, OnStep, Trace, as_model, outside
 
@@ -60,14 +60,15 @@ class Continuation:
             ("steps", least(0, "0 passes a share over", ceiling=STEPS)),
         ):
             given: Any = getattr(self, name)
-            if isinstance(given, int | float):  # one number for all
+            if name == "steps" and isinstance(given, int | float):  # one number for all
                 check_setting(f"inner.{name}", given, rule)
                 given = [given] * len(self.shares)
             found = check_setting(f"inner.{name}", given, list_of(rule))
             object.__setattr__(self, name, tuple(found))  # configs bring lists
         check(sum(self.steps), self.damping, self.engine)
         if (
-            len(self.shares) != len(self.steps)
+            not self.shares
+            or len(self.shares) != len(self.steps)
             or [*self.shares] != sorted({*self.shares})
             or self.shares[-1] < 1
         ):
@@ -96,9 +97,11 @@ class Continuation:
         k = learned.precision.numel()
         identity = directions(learned.precision)
         prior, z, curvature = self.damping * learned.precision, torch.zeros_like(learned.precision), None
+        back: tuple[Tensor, _Seen, Tensor] | None = None
         for share, steps in zip(self.shares, self.steps, strict=True):
+            m = _columns(share, targets, loss)
 
-            def evaluate(z: Tensor, m: int = _columns(share, targets, loss)) -> Quadratic:
+            def evaluate(z: Tensor, m: int = m) -> _Seen:
                 nonlocal evaluated
                 if evaluated and on_step is not None:
                     on_step(z)
@@ -106,11 +109,31 @@ class Continuation:
                 # outputs [n, C], columns [k, n, C]
                 outputs, columns = pushforward(function.__call__, z, identity, engine=self.engine)
                 whole.append(loss.value(outputs, targets))
-                return quadratic(outputs[:, :m], columns[..., :m], targets[:, :m], loss)
+                return _seen(outputs, columns, targets, loss, m)
 
-            z, _, curvature = minimise(evaluate, steps, prior, self.damping * learned.damping, z)
+            if back is not None:  # the longer part from there costs no pass
+                base, then, damping = back
+                back = base, _seen(then.outputs, then.columns, targets, loss, m), damping
+            found, back = go_on(evaluate, steps, prior, self.damping * learned.damping, z, back)
+            z, _, curvature = found
         losses = torch.stack(whole).to(z) if whole else z.new_zeros(0)
         return z, Trace(losses, sum(self.steps) * (1.0 + k), "", curvature, prior)
+
+
+class _Seen(NamedTuple):
+    """The quadratic model of a part, and what it was made of, of the whole."""
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor
+    outputs: Tensor
+    columns: Tensor
+
+
+def _seen(outputs: Tensor, columns: Tensor, targets: Tensor, loss: Loss, m: int) -> _Seen:
+    """Of the first ``m`` columns."""
+    part = quadratic(outputs[:, :m], columns[..., :m], targets[:, :m], loss)
+    return _Seen(*part, outputs, columns)
 
 
 def _columns(share: float, targets: Tensor, loss: Loss) -> int:

@@ -10,7 +10,7 @@ Sums over examples and the system are float64, whose exponents hold the squares 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from adapt.inner.losses import Loss
 from adapt.precision import double
 
-__all__ = ["Minimum", "Quadratic", "minimise", "quadratic"]
+__all__ = ["Minimum", "Quadratic", "go_on", "minimise", "quadratic"]
 
 
 class Quadratic(NamedTuple):
@@ -63,27 +63,52 @@ def minimise(
     The last candidate is not evaluated again: that would cost a pass, and the caller sees it anyway.
     Directions of infinite precision stay at 0.
     """
+    return go_on(evaluate, steps, precision, damping, start, None)[0]
+
+
+def go_on(
+    evaluate: Callable[[Tensor], Any],
+    steps: int,
+    precision: Tensor,
+    damping: Tensor,
+    start: Tensor | None,
+    back: tuple[Tensor, Any, Tensor] | None,
+) -> tuple[Minimum, tuple[Tensor, Any, Tensor] | None]:
+    """:func:`minimise` from a start that may be worse than ``back``: a point that has been evaluated, what
+    was found there, and the damping by then. It returns the same of the best point that was evaluated.
+
+    Args:
+        evaluate: gives a :class:`Quadratic`, or another named tuple of tensors that begins with its fields.
+    """
     given, free = precision.dtype, torch.isfinite(precision)
     precision, damping = double(torch.where(free, precision, 0)), double(damping)  # ∞ · 0 would be no number
     z = torch.zeros_like(precision) if start is None else double(start)
     candidate, losses = z, []
     best, lowest = None, None
+
+    def objective_at(z: Tensor, there: Any) -> Tensor:
+        return there.value + 0.5 * (precision * z.square()).sum()
+
+    if back is not None:
+        z, best, damping = back
+        lowest = objective_at(z, best)
     for _ in range(steps):
         there = evaluate(candidate.to(given))
         losses.append(there.value)
-        objective = there.value + 0.5 * (precision * candidate.square()).sum()
+        objective = objective_at(candidate, there)
         if best is None or lowest is None:
             best, lowest = there, objective
         else:
             helps = objective < lowest  # False for NaN
             z = torch.where(helps, candidate, z)
             lowest = torch.where(helps, objective, lowest)
-            best = Quadratic(*(torch.where(helps, new, old) for new, old in zip(there, best, strict=True)))
+            best = best._make(torch.where(helps, new, old) for new, old in zip(there, best, strict=True))
             mean = best.curvature.diagonal().mean() + precision.mean()
             damping = torch.where(helps, damping / 4, torch.maximum(8 * damping, mean / 10))
         candidate = _step(z, best, precision, damping, free, torch.finfo(given).eps)
     trace = torch.stack(losses) if losses else precision.new_zeros(0)
-    return Minimum(candidate.to(given), trace.to(given), None if best is None else best.curvature)
+    found = Minimum(candidate.to(given), trace.to(given), None if best is None else best.curvature)
+    return found, None if best is None else (z, best, damping)
 
 
 def _step(

@@ -68,13 +68,29 @@ class Environments(ABC):
         self.name, self.points, self.kept, self.noise = name, points, kept, noise
         self.shape = (self.states + points * self.controls,)
         self.outputs = points * self.states
-        self._of: dict[str, dict[str, Constants]] = {}
-        for split in SPLITS:
-            values = self.grid["train" if split == "seen" else split]
-            self._of[split] = {
-                _named(values, chosen, split): chosen for chosen in product(*values.values())
-            }  # fmt: skip
-        self._split_of = {group: split for split, groups in self._of.items() for group in groups}
+        self._of: dict[str, dict[str, Constants]] = {split: self._environments(split) for split in SPLITS}
+        self._split_of: dict[str, str] = {}
+        for split, groups in self._of.items():
+            for group in groups:
+                if (other := self._split_of.setdefault(group, split)) != split:
+                    raise TaskError(f"{name}: {group!r} is in {other} and in {split}: keep it in one")
+
+    def _environments(self, split: str) -> dict[str, Constants]:
+        """Name -> constants, in the order of those of training."""
+        own = "train" if split == "seen" else split
+        known, values = self.grid["train"], self.grid.get(own)
+        if values is None or set(values) != set(known):
+            raise TaskError(f"{self.card.name}: the grid of {own!r} is to hold values of {', '.join(known)}")
+        every = [*product(*(values[constant] for constant in known))]
+        found = {_named(known, chosen, split): chosen for chosen in every}
+        if len(found) < len(every):
+            raise TaskError(f"{self.card.name}: values of {own!r} are alike to six digits: keep them apart")
+        return found
+
+    def _split(self, group: str) -> str:
+        if group not in self._split_of:
+            raise TaskError(f"{self.name} has no environment {group!r}: see groups(split)")
+        return self._split_of[group]
 
     def groups(self, split: str) -> Mapping[str, int | None]:
         """Environment -> how many trajectories it has; None: any number."""
@@ -84,13 +100,13 @@ class Environments(ABC):
 
     def constants(self, group: str) -> dict[str, float]:
         """The constants of an environment, by name."""
-        split = self._split_of[group]
+        split = self._split(group)
         return dict(zip(self.grid["train"], self._of[split][group], strict=True))
 
     def sample(self, rng: np.random.Generator, group: str, shots: int, queries: int) -> GroupDraw:
         """Inputs ``[n, states + T · controls]`` and trajectories ``[n, T · states]``, a moment after the
         other; see `GroupSource.sample`."""
-        split = self._split_of[group]
+        split = self._split(group)
         constants = self._of[split][group]
         if split == "train":
             x, y = self._kept(constants)
@@ -110,7 +126,8 @@ class Environments(ABC):
     def digest(self) -> str:
         """sha256 (hex) of version, equations' settings and what was asked for."""
         grid = {split: dict(values) for split, values in self.grid.items()}
-        decisive = (self.name, self.version, self.interval, grid, self.points, self.kept, float(self.noise))
+        numbers = int(self.points), int(self.kept), float(self.noise)
+        decisive = (self.name, self.version, self.interval, grid, *numbers)
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     @abstractmethod
@@ -144,6 +161,8 @@ class Environments(ABC):
                 rtol=TOLERANCE,
                 atol=TOLERANCE / 100,
             )
+            if not solved.success:
+                raise TaskError(f"{self.name}: no trajectory of {constants} from there: {solved.message}")
             found.append(solved.y.T.reshape(length, *shape))
             state = solved.y[:, -1]
         return np.concatenate(found)

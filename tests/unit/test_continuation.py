@@ -60,3 +60,31 @@ def test_shares_that_do_not_grow_to_one_are_refused(
 ) -> None:
     with pytest.raises(AdaptError, match=r"inner\.(shares|steps)"):
         Continuation(shares, steps)
+
+
+def far(z: Tensor) -> Tensor:
+    """The same four times: what share of it is looked at cannot matter."""
+    return torch.atan(z + 2).expand(4)[None]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_step_that_does_not_help_is_taken_back_at_the_next_share(steps: int) -> None:
+    solver = Continuation((0.25, 0.5, 0.75, 1.0), (steps,) * 4)
+    z, trace = solver(far, torch.zeros(1, 4), SquaredError(), LOOSE)
+    assert z.abs() < 2 and trace.losses[-1] < trace.losses[0]
+    assert trace.forward_equivalents == 4 * steps * 2
+
+
+def test_what_is_no_number_is_taken_back() -> None:
+    def edge(z: Tensor) -> Tensor:  # of which the second is no number beyond 0.9
+        first = torch.atan(3 * z)
+        return torch.cat([first, first * (0.9 - z).sqrt() / (0.9 - z).sqrt()])[None]
+
+    _, trace = Continuation((0.5, 1.0), (1, 6))(edge, torch.tensor([[3.0, 1.0]]), SquaredError(), LOOSE)
+    assert torch.isfinite(trace.losses).sum() >= 3 and trace.losses[torch.isfinite(trace.losses)].min() < 2
+
+
+def test_shares_are_a_list() -> None:
+    for shares in (1.0, 0.5, 1, ()):
+        with pytest.raises(AdaptError, match=r"inner\.shares"):
+            Continuation(shares=shares, steps=())  # type: ignore[arg-type]

@@ -140,3 +140,8 @@ def test_tensors_that_no_direction_moves_carry_no_tangents() -> None:
         f"{moved}weight",
         f"{moved}bias",
     ]
+
+
+def test_an_angle_is_named_once() -> None:
+    with pytest.raises(AdaptError, match="names a state twice"):
+        load_backbone("rollout:4-8-2", points=5, interval=0.1, angles=[0, 0])

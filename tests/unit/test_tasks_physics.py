@@ -122,3 +122,41 @@ def test_what_cannot_be_asked_for_is_refused() -> None:
     assert (
         len({LotkaVolterra().digest(), LotkaVolterra(points=3).digest(), LotkaVolterra(kept=2).digest()}) == 3
     )
+
+
+def of(**grid: dict[str, tuple[float, ...]]) -> type[LotkaVolterra]:
+    return type("Own", (LotkaVolterra,), {"grid": {**LotkaVolterra.grid, **grid}})
+
+
+@pytest.mark.parametrize(
+    ("grid", "why"),
+    [
+        ({"test": {"beta": (0.5,), "delta": (0.5,)}}, "'beta 0.5, delta 0.5' is in train and in test"),
+        ({"test": {"beta": (0.6,)}}, "the grid of 'test' is to hold values of beta, delta"),
+        ({"test": {"beta": (0.6000001, 0.6000002), "delta": (0.6,)}}, "alike to six digits"),
+    ],
+)
+def test_environments_are_told_apart(grid: dict[str, dict[str, tuple[float, ...]]], why: str) -> None:
+    with pytest.raises(TaskError, match=why):
+        of(**grid)()
+
+
+def test_constants_have_the_names_that_they_are_given() -> None:
+    source = of(test={"delta": (0.61,), "beta": (1.11,)})()
+    (name,) = source.groups("test")
+    assert name == "beta 1.11, delta 0.61" and source.constants(name) == {"beta": 1.11, "delta": 0.61}
+    for ask in (source.constants, lambda group: source.sample(np.random.default_rng(0), group, 1, 1)):
+        with pytest.raises(TaskError, match="has no environment 'nope'"):
+            ask("nope")
+    assert LotkaVolterra(points=np.int64(19)).digest() == LotkaVolterra(points=19).digest()
+
+
+def test_what_blows_up_is_said() -> None:
+    class Exploding(LotkaVolterra):
+        def derivative(
+            self, state: np.ndarray, control: np.ndarray, constants: tuple[float, ...]
+        ) -> np.ndarray:
+            return state**2
+
+    with pytest.raises(TaskError, match="no trajectory of"):
+        Exploding().sample(np.random.default_rng(0), "beta 0.5, delta 0.5", 1, 1)
