@@ -5,7 +5,6 @@ one error, :func:`reading`, since what is read may come from anywhere.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -40,7 +39,6 @@ __all__ = [
     "read_tensors",
     "reading",
     "remove",
-    "sha256_of",
     "shipped",
     "staging",
     "sweep",
@@ -284,16 +282,6 @@ def write_tensors(
     write = tensors_writer(tensors, metadata)
     with writing(path) as temporary:
         write(temporary)
-
-
-def sha256_of(tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> str:
-    """Of names, dtypes, shapes and bytes, and of the texts (hex)."""
-    digest = hashlib.sha256(json.dumps(texts or {}, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def tensors_writer(

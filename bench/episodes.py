@@ -8,16 +8,14 @@ draws what a task is made of and loads nothing. Images are made up, as many and 
 Omniglot's training classes; where the data set is at hand, its own come next.
 """
 
-import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
 from typing import Any
 
 import numpy as np
 import torch
 
-from adapt.backbones import require
+from adapt.baselines.learn2learn import library
 from adapt.compare.statistics import ratio_interval
 from adapt.memory import keep_freed_memory
 from bench.lib.record import Row, options, report, table
@@ -55,8 +53,7 @@ def sources(*, quick: bool) -> Iterator[ArraySource]:
 
 def taskset(source: ArraySource, ways: int, shots: int, queries: int, *, load: bool) -> Any:
     """The same tasks by learn2learn."""
-    with redirect_stderr(io.StringIO()):  # gym, which it imports, prints that it is unmaintained
-        data = require("learn2learn").data
+    data = library().data
     pools = source.classes(SPLIT)
     x = source.load(np.concatenate([*pools.values()]))
     y = torch.arange(len(pools)).repeat_interleave(torch.tensor([len(pool) for pool in pools.values()]))

@@ -7,11 +7,10 @@ The unit is the processor time of one thread, outer step by outer step in turns.
 tasks, and is then judged by the error on the queries of others, after its own inner steps.
 """
 
-import io
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from torch.nn.functional import mse_loss
 
 from adapt.adapter import Problem, identity_state
 from adapt.backbones import load_backbone, require
+from adapt.baselines.learn2learn import library
 from adapt.compare.statistics import mean_interval, paired_difference, ratio_interval
 from adapt.forward.estimators import Reverse
 from adapt.heads import Direct
@@ -113,8 +113,7 @@ class Theirs(ABC):
 class Learn2Learn(Theirs):
     def __init__(self, network: nn.Module, case: Case, outer: int) -> None:
         super().__init__(network, case, outer)
-        with redirect_stderr(io.StringIO()):  # gym, which it imports, prints that it is unmaintained
-            self.maml = require("learn2learn").algorithms.MAML(self.model, case.lr)
+        self.maml = library().algorithms.MAML(self.model, case.lr)
 
     @contextmanager
     def adapted(self, x: Tensor, y: Tensor) -> Iterator[nn.Module]:

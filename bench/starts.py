@@ -28,13 +28,12 @@ from adapt.app.stages.meta import CHECKPOINT
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.files import read_json, write_json
-from adapt.heads import one_hot
 from adapt.memory import keep_freed_memory
 from adapt.meta.soup import origins_of, soup
 from adapt.own_data.head import FOLDS, folds_of
 from adapt.own_data.starts import SHARES, UNSEEN, heads_on, judged_by
 from adapt.spaces import Space, film
-from bench.lib.choosing import HEAD
+from bench.lib.choosing import HEAD, outputs_of
 from bench.lib.feature_pools import network, pool
 from bench.lib.models import data_root
 from bench.lib.own_folders import HOW, scores
@@ -175,10 +174,7 @@ def at_shares(data: str, start: Start, folder: Path, quick: bool) -> list[ArrayS
 
 
 def accuracy(episode: Episode) -> float:
-    with torch.no_grad():
-        state = HEAD.fit(episode.support_x, one_hot(episode.support_y, len(episode.meta.classes)))
-        right = HEAD.logits(state, episode.query_x).argmax(1) == episode.query_y
-    return float(right.double().mean())
+    return float((outputs_of(episode).argmax(1) == episode.query_y).double().mean())
 
 
 def chosen(seen: Sequence[Episode]) -> int:

@@ -95,7 +95,7 @@ def under_conditions(
         features = features_of(adapter.backbone, adapter.space, state, part, adapter.rows)
         return lambda z: outputs(features(z))
 
-    def arrive(rows: Tensor) -> _There:
+    def arrive(rows: Tensor | slice) -> _There:
         part, state = examples[rows], start
         if match is not None:
             means = None if known is None else known.means
@@ -104,12 +104,12 @@ def under_conditions(
         passes = trace.forward_equivalents + (match is not None)
         return _There(state, z, trace.losses, passes * len(part) / n, trace.choice)
 
-    def value(there: _There, rows: Tensor) -> float:
+    def value(there: _There, rows: Tensor | slice) -> float:
         return float(loss.value(at(there.state, examples[rows])(there.z), targets[rows]))
 
     with torch.no_grad(), outside_autocast(examples.device):
         source_like = _There(start, torch.zeros_like(start.log_precision), examples.new_zeros(0), 0.0)
-        everything = torch.arange(n, device=examples.device)
+        everything = slice(None)
         all_of_them, said = arrive(everything), FOLLOWED
         passes = all_of_them.passes
         if checked:

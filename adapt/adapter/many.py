@@ -178,15 +178,14 @@ def _is_small(adapter: AdapterRecord, examples: Tensor) -> bool:
 
 def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> list[FittedTask | None]:
     """Tasks of one size, adapted as a stack; None: of what is no number, which alone is said why."""
-    passes, knows = 0.0, False
+    passes = 0.0
     shape = tasks[0].targets.shape
 
     def one(x: Tensor, targets: Tensor) -> tuple[Any, ...]:
-        nonlocal passes, knows
+        nonlocal passes
         features = features_of(adapter.backbone, adapter.space, adapter.state, x)
         found = adapt(features, adapter.state, adapter.solver, targets, adapter.problem)
         z, (losses, passes, _, curvature, prior) = found.z, found.trace
-        knows = curvature is not None and prior is not None
         posterior: tuple[Any, ...] = ()
         finite = found.kept
         if curvature is not None and prior is not None:
@@ -208,7 +207,7 @@ def _together(adapter: AdapterRecord, tasks: Sequence[_Given], keep: bool) -> li
         rows = zip(*parts, strict=True)
         for task, row in zip(tasks, rows, strict=True):
             ends, losses, parameters, posterior, finite = tree_unflatten(row, tree)
-            there = There(parameters, posterior if knows and finite else None)
+            there = There(parameters, posterior if posterior and finite else None)
             z, features, head_state, value, kept = ends
             if not all(bool(it.isfinite().all()) for it in (z, features, head_state)):
                 made.append(None)

@@ -14,7 +14,8 @@ from adapt.adapter.loaders import is_loader, parts_of
 from adapt.adapter.record import AdapterRecord, TaskRecord
 from adapt.backbones import call
 from adapt.errors import AdaptError
-from adapt.files import read_metadata, read_tensors, sha256_of, write_tensors
+from adapt.files import read_metadata, read_tensors, write_tensors
+from adapt.hashes import sha256_of
 from adapt.spaces.shifting import shifting_norms
 from adapt.spaces.statistics import Means, channel_means
 

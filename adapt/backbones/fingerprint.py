@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from adapt.errors import AdaptError
+from adapt.hashes import bytes_of
 
 __all__ = ["check_state", "fingerprint"]
 
@@ -56,9 +57,8 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for text, tensor in _state(module):
         digest.update(text.encode())
-        if tensor is not None and tensor.numel():  # seen as bytes, since numpy does not know bfloat16
-            value = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        if tensor is not None and tensor.numel():
+            digest.update(bytes_of(tensor))
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from adapt.baselines._module import SupportLoss, adapt_by
 from adapt.heads import Head, Logistic
 from adapt.inner.descent import check_descent
 
-__all__ = ["Learn2Learn"]
+__all__ = ["Learn2Learn", "library"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Learn2Learn:
         Raises:
             AdaptError: learn2learn is not installed.
         """
-        maml = _library().algorithms.MAML
+        maml = library().algorithms.MAML
 
         def inner(start: nn.Module, loss: SupportLoss) -> nn.Module:
             # What is frozen has no gradient, and parts of the space may have none either.
@@ -57,6 +57,11 @@ class Learn2Learn:
         return adapt_by(inner, context.adapter.replace(head=self.head))
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
+    """learn2learn, imported.
+
+    Raises:
+        AdaptError: it is not installed.
+    """
     with redirect_stderr(io.StringIO()):  # gym, which learn2learn imports, prints that it is unmaintained
         return require("learn2learn")

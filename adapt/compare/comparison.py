@@ -120,10 +120,13 @@ class Comparison:
             return resampled_difference(method.queries, reference.queries, method.supports)
         return difference_of(method.score, reference.score, self.examples, shares=self.metric.share)
 
+    def _by_ratio(self, method: MethodResult, reference: MethodResult) -> bool:
+        return self.metric.log_axis and not (method.queries and reference.queries)
+
     def _tested(self, method: MethodResult, reference: MethodResult) -> Estimate | Resampled:
         """What is tested of the two: of errors that may lie decades apart the logarithms, for a difference of
         their means is one of the largest few."""
-        if not self.metric.log_axis or (method.queries and reference.queries):
+        if not self._by_ratio(method, reference):
             return self._difference(method, reference)
         ours, theirs = (np.log(np.maximum(it.score, LEAST)) for it in (method, reference))
         return difference_of(ours, theirs, self.examples)
@@ -131,7 +134,7 @@ class Comparison:
     def times_the_error(self, method: MethodResult, reference: MethodResult) -> float | None:
         """The error of ``method`` in units of that of ``reference``, the geometric mean over the tasks that
         both ran; None where scores are not tested as errors are."""
-        if not self.metric.log_axis or (method.queries and reference.queries):
+        if not self._by_ratio(method, reference):
             return None
         return math.exp(self._tested(method, reference).interval.mean)
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
-from adapt.files import parse_json, read_metadata, read_tensors, sha256_of, write_tensors
+from adapt.files import parse_json, read_metadata, read_tensors, write_tensors
+from adapt.hashes import sha256_of
 from adapt.meta.adam import Moments
 
 __all__ = ["Snapshot", "first_snapshot", "read_snapshot", "write_snapshot"]

@@ -78,17 +78,17 @@ def statistics_move(
         for name, module in backbone.named_modules()
         if isinstance(module, FrozenBatchNorm) and {f"{name}.weight", f"{name}.bias"} & moved
     }
-    others, shifts = shifting_norms(backbone, space) if means else {}, space.tensors(phi)
+    others, tensors = shifting_norms(backbone, space) if means else {}, space.tensors(phi)
     for name, mean in (means or {}).items():
         if name in others:
-            hooks[others[name].norm] = _shifting(name, others[name], mean, shifts[name], found, ran)
+            hooks[others[name].norm] = _shifting(name, others[name], mean, tensors[name], found, ran)
     if not hooks:
         raise AdaptError(_why_not(backbone, space, means))
     _run(backbone, space, phi, x, hooks)
     if not ran:
         raise AdaptError("match: no norm that the space moves ran as a module, so none could be matched")
-    there = {name: found.get(name, own) for name, own in space.tensors(phi).items()}
-    return torch.cat([value.reshape(-1).to(phi.dtype) for value in there.values()]) - phi
+    there = [found.get(name, own) for name, own in tensors.items()]
+    return torch.cat([value.reshape(-1).to(phi.dtype) for value in there]) - phi
 
 
 def _run(backbone: nn.Module, space: Space, phi: Tensor, x: Tensor, hooks: Mapping[nn.Module, Any]) -> None:

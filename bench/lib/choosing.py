@@ -18,11 +18,11 @@ from adapt.app.progress import progress
 from adapt.baselines import Backprop
 from adapt.compare import Comparison, compare
 from adapt.files import read_json, write_json
-from adapt.heads import Logistic
+from adapt.heads import Logistic, one_hot
 from adapt.inner import Descent, GaussNewton, Linearised
 from adapt.meta import MetaTraining, initial_basis, meta_train
 from bench.lib.domains import Domain
-from tasks import Distribution
+from tasks import Distribution, Episode
 
 HEAD = Logistic(l2=0.03)
 NESTED = (2, 4, 8)
@@ -33,6 +33,13 @@ SHIPPED = {"conv4": "conv4_glyphs_film"}
 #: Validation tasks come in two parts: for keeping the best state, and for choosing settings.
 CHOOSING = 10_000
 TOLERANCE = 0.001  # chosen is the cheapest setting within a tenth of a point of the best
+
+
+def outputs_of(episode: Episode) -> torch.Tensor:
+    """Logits ``[m, C]`` of the queries, by the head on the support, of examples that are features."""
+    with torch.no_grad():
+        state = HEAD.fit(episode.support_x, one_hot(episode.support_y, len(episode.meta.classes)))
+        return HEAD.logits(state, episode.query_x)
 
 
 def forward_grid() -> Iterator[tuple[str, Method]]:

@@ -5,12 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
-from adapt.heads import one_hot
-from bench.lib.choosing import HEAD
+from bench.lib.choosing import outputs_of
 from bench.lib.posterior_classes import calibration_error
 from bench.lib.record import Row
 from tasks import Distribution, Episode
@@ -54,9 +52,7 @@ def screened(case: str, sick: str, ways: Mapping[str, Distribution], number: int
 def _screened(episode: Episode, sick: str) -> Screened:
     from sklearn.metrics import roc_curve
 
-    with torch.no_grad():
-        state = HEAD.fit(episode.support_x, one_hot(episode.support_y, len(episode.meta.classes)))
-        probabilities = HEAD.logits(state, episode.query_x).softmax(-1).double().numpy()
+    probabilities = outputs_of(episode).softmax(-1).double().numpy()
     truth, place = episode.query_y.numpy(), episode.meta.classes.index(sick)
     alarms, hits, _ = roc_curve(truth == place, probabilities[:, place])
     right = (probabilities.argmax(1) == truth).astype(float)
