@@ -1,10 +1,8 @@
 """What a start that was learned on other domains is worth: each domain left out, and tested on it.
 
-``python -m bench.starts [--quick] [--train]``. On every domain ``experiment=meta_vision_domain`` learns where
-EfficientNet-Lite0 should start (``--train``: no more is done). A start is the middle of several of these and
-of the network as it is (:mod:`adapt.meta.soup`); the one that a case is measured with was learned without its
-domain and without what is like it. What has been done is kept in ``outputs/bench/starts``, and an interrupted
-run goes on from its last checkpoint.
+``python -m bench.starts [--quick] [--train]``. The start that a case is measured with was learned without its
+domain and without what is like it (:mod:`bench.lib.start_learning`; ``--train``: no more is done). What has
+been done is kept in ``outputs/bench/starts``, and an interrupted run goes on from its last checkpoint.
 
 The share of the way that is taken where nothing can be held out is chosen on validation classes; where there
 is something, held-out examples of the task choose (:mod:`adapt.own_data.starts`). Test classes are looked at
@@ -12,63 +10,47 @@ once.
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from adapt.adapter import AdapterState, FewShotAdapter
+from adapt.adapter import FewShotAdapter
 from adapt.app.progress import progress
-from adapt.app.stages.meta import CHECKPOINT
 from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.files import read_json, write_json
 from adapt.memory import keep_freed_memory
-from adapt.meta.soup import origins_of, soup
 from adapt.own_data.head import FOLDS, folds_of
 from adapt.own_data.starts import SHARES, UNSEEN, heads_on, judged_by
-from adapt.spaces import Space, film
 from bench.lib.choosing import HEAD, outputs_of
 from bench.lib.feature_pools import network, pool
 from bench.lib.models import data_root
 from bench.lib.own_folders import HOW, scores
 from bench.lib.record import Row, folder_of, options, report
 from bench.lib.screening import screened
+from bench.lib.start_learning import (
+    DOMAINS,
+    MINIATURE_DOMAINS,
+    VARIANTS,
+    Start,
+    learned,
+    starts_for,
+    state_of,
+)
 from bench.lib.start_methods import added
 from bench.vision import SPLITS, source
 from tasks import ArraySource, Distribution, Episode
 
 DEPENDS = (
     "adapt/heads", "adapt/meta", "adapt/own_data", "bench/lib/feature_pools.py", "bench/lib/own_folders.py",
-    "bench/lib/screening.py", "bench/lib/start_methods.py",
-    "bench/vision.py", "conf/experiment/meta_vision_domain.yaml",
+    "bench/lib/screening.py", "bench/lib/start_learning.py", "bench/lib/start_methods.py", "bench/vision.py",
+    "conf/experiment/meta_vision_domain.yaml",
     "tasks/distribution.py", "tasks/images",
 )  # fmt: skip
-CHARACTERS = "task.transform.invert=0.5"
-SIGNS = ("task.support_split=train_support", "task.query_split=train_query")
-#: What the tasks of each domain are made with, and whether anybody may use it for anything.
-DOMAINS: Mapping[str, tuple[str, ...]] = {
-    "Omniglot": ("task=omniglot", CHARACTERS),
-    "glyphs": ("task=glyphs", CHARACTERS),
-    "emblems": ("task=emblems",),
-    "CIFAR-FS": ("task=cifar_fs",),
-    "GTSRB": ("task=gtsrb", *SIGNS),
-}
-FREE = ("Omniglot", "glyphs", "emblems")
-MINIATURE_DOMAINS = ("emblems",)
-#: What is left out of a start that is tested on a domain: itself and its like.
-ALIKE = {
-    "GTSRB": ("GTSRB",),
-    "CIFAR-FS": ("CIFAR-FS",),
-    "Omniglot": ("Omniglot", "glyphs"),
-    "digits": ("Omniglot", "glyphs"),
-    "pneumonia": (),
-}
 #: Tests, and points over the network as it is that were aimed at.
 CASES: Mapping[tuple[str, int, int], float | None] = {
     ("GTSRB", 10, 5): 14.0,
@@ -84,49 +66,7 @@ CASES: Mapping[tuple[str, int, int], float | None] = {
     ("pneumonia", 2, 20): None,
 }
 SCREENING, SCREENED = "screening: ", 40  # queries of a class, of some two hundred
-TESTED, CHOOSING, QUERIES, DIRECTIONS, FOLDERS, MOVED = 100, 60, 15, 5, 20, 20
-MINIATURE = (
-    *("meta.steps=1", "meta.validation_tasks=1", "meta.validate_every=1", "task.ways=2", "backbone.size=32"),
-    "task.source.classes=20",
-)
-
-
-class Start(NamedTuple):
-    """Which domains it is learned on, of those that everybody may use or of all."""
-
-    kind: str
-    domains: tuple[str, ...]
-
-
-def starts_for(data: str, quick: bool) -> list[Start]:
-    kinds = {"free": MINIATURE_DOMAINS} if quick else {"free": FREE, "all": tuple(DOMAINS)}
-    return [Start(kind, tuple(it for it in of if it not in ALIKE[data])) for kind, of in kinds.items()]
-
-
-# ---------------------------------------------------------------------------------------- learning
-
-
-def learned(name: str, folder: Path, quick: bool) -> Path:
-    """The adapter of a domain; what was interrupted goes on."""
-    made, run = folder / "domains" / name, folder / "runs" / name
-    if not (made / "adapter_config.json").exists():
-        if (run / CHECKPOINT).exists():
-            order = ["resume", str(run), f"output={made}"]
-        else:
-            where = (f"output={made}", f"hydra.run.dir={run}", "tracking=none")
-            order = ["experiment=meta_vision_domain", *DOMAINS[name], *where, *(MINIATURE if quick else ())]
-        subprocess.run([sys.executable, "-m", "adapt", *order], check=True)
-    return made
-
-
-@cache
-def space() -> Space:
-    return film(network())
-
-
-def state_of(start: Start, folder: Path, quick: bool) -> AdapterState:
-    made = [str(learned(name, folder, quick)) for name in start.domains]
-    return soup(space(), origins_of(made, network(), space()), DIRECTIONS)
+TESTED, CHOOSING, QUERIES, FOLDERS = 100, 60, 15, 20
 
 
 # --------------------------------------------------------------------------------------- measuring
@@ -143,7 +83,7 @@ def measured(
     data: str, start: Start, part: int, ways: int, shots: int, number: int, folder: Path, quick: bool
 ) -> Measured:
     """Tasks of validation classes (``part`` 1) or of test classes (2)."""
-    name = f"{data}, {ways}-way {shots}-shot, part {part}, {' '.join(start.domains)}"
+    name = f"{data}, {ways}-way {shots}-shot, part {part}, {start.name}"
     path = folder / "tasks" / f"{name}.json"
     if not path.exists():
         pools = at_shares(data, start, folder, quick)
@@ -162,12 +102,13 @@ def measured(
 @lru_cache(maxsize=1)  # of one start after the other: together they are too large
 def at_shares(data: str, start: Start, folder: Path, quick: bool) -> list[ArraySource]:
     """Features of the same pictures, a source for each share."""
-    state, each = state_of(start, folder, quick), 200 if data == "pneumonia" else 40
-    moved = state.origin - space().initial
+    moves, state = state_of(start, folder, quick)
+    each = 200 if data == "pneumonia" else 40
+    moved = state.origin - moves.initial
     found = []
     for share in SHARES:
-        name = f"{share:g} of {' '.join(start.domains)}" if share else "as it is"
-        parameters = space().parameters(space().initial + share * moved) if share else None
+        name = f"{share:g} of {start.name}" if share else "as it is"
+        parameters = moves.parameters(moves.initial + share * moved) if share else None
         path = folder / "features" / f"{data}, {name}.npy"
         found.append(pool(data, path, quick, parameters, per_class=each))
     return found
@@ -245,11 +186,9 @@ def fitted(folder: Path, quick: bool) -> Iterator[Row]:
 def moved(folder: Path, quick: bool) -> Iterator[Row]:
     """What moving on from a start adds, by whatever moves."""
     for data in ("Omniglot",) if quick else ("GTSRB", "Omniglot", "CIFAR-FS"):
-        state = state_of(starts_for(data, quick)[0], folder, quick)
-        adapter = FewShotAdapter(network(), space(), state, head=HEAD)
-        yield from added(
-            data, adapter, folder, quick=quick, tasks=2 if quick else MOVED, held=1 if quick else 6
-        )
+        moves, state = state_of(starts_for(data, quick)[0], folder, quick)
+        adapter = FewShotAdapter(network(quick), moves, state, head=HEAD)
+        yield from added(data, adapter, folder, quick=quick)
 
 
 def screening(folder: Path, quick: bool) -> Iterator[Row]:
@@ -266,15 +205,27 @@ def screening(folder: Path, quick: bool) -> Iterator[Row]:
 
 
 def validated(folder: Path, quick: bool) -> Iterator[Row]:
-    """Which share is best on validation classes of a domain that was left out."""
+    """Which share is best on validation classes of a domain that was left out, and which variant."""
     for shots in (1, 5):
         for data in ("Omniglot",) if quick else ("GTSRB", "CIFAR-FS", "Omniglot"):
             for start in starts_for(data, quick):
-                many = 2 if quick else CHOOSING
-                found = measured(data, start, 1, 5, shots, many, folder, quick)
-                for share, mean in zip(SHARES, np.mean(found.accuracy, 0), strict=True):
-                    case = f"{data}, validation, 5-way {shots}-shot: {start.kind}: {share:g} of the way"
-                    yield Row(case, "validation/accuracy", 100 * float(mean), "%", n=many)
+                case = f"{data}, validation, 5-way {shots}-shot: {start.kind}"
+                plain = on_validation(data, start, shots, folder, quick)
+                for share, mean in zip(SHARES, plain.mean(0), strict=True):
+                    shown = f"{case}: {share:g} of the way"
+                    yield Row(shown, "validation/accuracy", 100 * float(mean), "%", n=len(plain))
+                for variant in VARIANTS if start.kind == "free" and not quick else ():
+                    other = on_validation(data, start._replace(variant=variant), shots, folder, quick)
+                    for number, share in [*enumerate(SHARES)][1:]:
+                        gap = paired_difference(other[:, number], plain[:, number]).times(100)
+                        shown = f"{case}: {share:g} of the way, {variant}"
+                        yield Row.of(shown, "validation/accuracy_vs_scales", gap, "points")
+
+
+def on_validation(data: str, start: Start, shots: int, folder: Path, quick: bool) -> np.ndarray:
+    """Of tasks of validation classes the accuracy at each share: ``[tasks, SHARES]``."""
+    many = 2 if quick else CHOOSING
+    return np.array(measured(data, start, 1, 5, shots, many, folder, quick).accuracy)
 
 
 def main() -> None:

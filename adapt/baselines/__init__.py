@@ -1,6 +1,7 @@
 """What users would otherwise do, as methods that a comparison can run beside ours: heads, backpropagation
-(written here, learn2learn's, higher's), fine-tuning (of all weights, PEFT's LoRA, SetFit), retraining from
-random and from pretrained weights, and models of scikit-learn on the inputs as they are."""
+(written here, learn2learn's, higher's; of matrices beside the layers, as TSA), fine-tuning (of all weights,
+PEFT's LoRA, SetFit), retraining from random and from pretrained weights, and models of scikit-learn on the
+inputs as they are."""
 
 from adapt.adapter import Method
 from adapt.baselines.backprop import Backprop
@@ -18,6 +19,7 @@ from adapt.baselines.peft_lora import PeftLora
 from adapt.baselines.retrain import Retrain
 from adapt.baselines.setfit import SetFit
 from adapt.baselines.t3a import T3A
+from adapt.baselines.tsa import Tsa
 
 #: Every method that ours is compared with, by the name of its option of ``method``: a new one is a file, a
 #: row here, and a config.
@@ -36,6 +38,7 @@ BASELINES: dict[str, type[Method]] = {
     "retrain": Retrain,
     "setfit": SetFit,
     "t3a": T3A,
+    "tsa": Tsa,
 }
 
 __all__ = ["BASELINES", "CmaEs"]

@@ -1,14 +1,17 @@
 """What adapting adds to a start, method by method, on tasks of domains that it was learned without."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import torch
 
-from adapt.adapter import FewShotAdapter, Forward, Method
+from adapt.adapter import Context, FewShotAdapter, Forward, Method, Support
+from adapt.adapter.method import Adapt, Predictor, Role, Watch, adapted_by
+from adapt.adapter.state import whole_state
 from adapt.app.progress import progress
-from adapt.baselines import Backprop, HeadOnly
+from adapt.baselines import Backprop, HeadOnly, Tsa
 from adapt.files import read_json, write_json
 from adapt.inner import Auto, Descent, GaussNewton
 from bench.lib.choosing import HEAD, accuracy_of, compared
@@ -18,65 +21,100 @@ from tasks import Distribution
 
 __all__ = ["added"]
 
-GRID = [*product((0.003, 0.01), (3, 10))]
 START = "start"
-SIZES, MINIATURE = (5, 5, 10), (2, 2, 2)
+#: Ways and queries, and the same of a miniature; how many test tasks there are of each number of shots, and
+#: with how many a rate and a number of steps are chosen, which hold for all.
+WAYS, QUERIES, MINIATURE = 5, 10, 2
+TASKS, CHOSEN_WITH, HELD = {5: 20, 20: 10}, 5, 6
+#: Layers that a matrix stands beside: those of 1×1 convolutions, which hold most of the weights.
+POINTWISE = "*conv_pw*"
 
 
-def added(
-    data: str, adapter: FewShotAdapter, folder: Path, *, quick: bool, tasks: int, held: int
-) -> Iterator[Row]:
-    """Accuracy and seconds of every method from the start of ``adapter``, and points over the start itself.
+@dataclass(frozen=True)
+class Both:
+    """Forward steps along the directions first, from there backpropagation through all of φ."""
 
-    Args:
-        tasks, held: test tasks, and validation tasks on which rate and steps of backpropagation are chosen.
-    """
-    sizes = MINIATURE if quick else SIZES
-    grid = GRID[:1] if quick else GRID
-    settings = chosen(data, adapter, folder / f"backprop of {data}.json", sizes, grid, held)
-    lr, steps = max(settings, key=lambda it: it[-1])[:2]
+    solver: Descent
+    max_tasks: int | None = None
+    role: Role = "backprop"
+    keeps_backbone: bool = True
+
+    def prepare(self, context: Context) -> Adapt:
+        """See :class:`adapt.adapter.Method`."""
+        first = context.adapter.replace(solver=GaussNewton(), head=HEAD)
+
+        def adapt(support: Support, watch: Watch) -> Predictor:
+            z = first.fit(support.x, support.y).z
+            state = first.state._replace(origin=first.state.origin + first.state.basis @ z)
+            state = whole_state(first.space, state)
+            return adapted_by(first.replace(state=state, solver=self.solver))(support, watch)
+
+        return adapt
+
+
+def of_steps(lr: float, steps: int) -> Descent:
+    return Descent("adam", lr, int(steps))
+
+
+#: Whose rate and steps are chosen, and of which.
+CHOSEN: Mapping[str, tuple[Callable[[Descent], Method], tuple[float, ...]]] = {
+    "backprop": (lambda solver: Backprop(solver, HEAD), (0.003, 0.01)),
+    "both": (Both, (0.001, 0.003)),
+    "TSA": (lambda solver: Tsa(solver, HEAD, POINTWISE), (0.001, 0.003)),
+}
+STEPS = (5, 10)
+
+
+def added(data: str, adapter: FewShotAdapter, folder: Path, *, quick: bool) -> Iterator[Row]:
+    """Accuracy and seconds of every method from the start of ``adapter``, and points over it."""
+    found = {name: chosen(name, data, adapter, folder, quick) for name in CHOSEN}
     methods: Mapping[str, Method] = {
         "as it is": HeadOnly(HEAD),
         START: Forward(GaussNewton(steps=0), HEAD),
         "forward": Forward(GaussNewton(), HEAD),
         "auto": Forward(Auto(), HEAD),
-        "backprop": Backprop(Descent("adam", lr, int(steps)), HEAD),
+        **{name: CHOSEN[name][0](of_steps(*setting)) for name, setting in found.items()},
     }
-    result = compared(
-        folder / f"methods on {data}.json",
-        methods,
-        Distribution(source(data), *sizes, *SPLITS[data][2]),
-        adapter,
-        experiment="starts",
-        shown=f"methods on {data}",
-        number=tasks,
-        device=torch.device("cpu"),
-    )
-    start = result.methods[START]
-    for name, method in result.methods.items():
-        case = f"methods: {data}, {sizes[0]}-way {sizes[1]}-shot: {name}"
-        note = f"lr={lr} steps={steps}" if name == "backprop" else ""
-        yield Row.of(case, "eval/accuracy", method.mean_score.times(100), "%", note=note)
-        yield Row.cost(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n)
-        if method is not start:
-            gap = result.difference(method, start).times(100)
-            yield Row.of(case, "compare/accuracy_vs_start", gap, "points", note=note)
+    for shots, number in {MINIATURE: 2}.items() if quick else TASKS.items():
+        shown = f"methods on {data}, {shots}-shot"
+        tasks = tasks_of(data, shots, 2, quick)
+        result = compared(
+            folder / f"{shown}.json",
+            methods,
+            tasks,
+            adapter,
+            experiment="starts",
+            shown=shown,
+            number=number,
+            device=torch.device("cpu"),
+        )
+        start = result.methods[START]
+        for name, method in result.methods.items():
+            case = f"methods: {data}, {tasks.ways}-way {shots}-shot: {name}"
+            note = "lr={:g} steps={:g}".format(*found[name]) if name in found else ""
+            yield Row.of(case, "eval/accuracy", method.mean_score.times(100), "%", note=note)
+            yield Row.cost(case, "time/adapt_seconds", method.adapt_seconds, "s", n=method.n)
+            if method is not start:
+                gap = result.difference(method, start).times(100)
+                yield Row.of(case, "compare/accuracy_vs_start", gap, "points", note=note)
 
 
-def chosen(
-    data: str,
-    adapter: FewShotAdapter,
-    path: Path,
-    sizes: tuple[int, int, int],
-    grid: list[tuple[float, int]],
-    held: int,
-) -> list[list[float]]:
-    """Rate, steps and accuracy on validation tasks, kept in ``path``."""
+def tasks_of(data: str, shots: int, part: int, quick: bool) -> Distribution:
+    """Tasks of validation classes (``part`` 1) or of test classes (2)."""
+    ways, queries = (MINIATURE, MINIATURE) if quick else (WAYS, QUERIES)
+    return Distribution(source(data), ways, shots, queries, *SPLITS[data][part])
+
+
+def chosen(name: str, data: str, adapter: FewShotAdapter, folder: Path, quick: bool) -> tuple[float, int]:
+    """Rate and steps of a method that are best on validation tasks; their accuracies are kept."""
+    path, (method, rates) = folder / f"{name} of {data}.json", CHOSEN[name]
     if not path.exists():
-        tasks, found = Distribution(source(data), *sizes, *SPLITS[data][1]), []
+        grid = [*product(rates, STEPS)][: 1 if quick else None]
+        tasks, found = tasks_of(data, MINIATURE if quick else CHOSEN_WITH, 1, quick), []
         for lr, steps in progress(path.stem)(grid):
-            method = Backprop(Descent("adam", lr, steps), HEAD)
-            found.append([lr, steps, accuracy_of(method, tasks, adapter, held, first=0)])
+            many = 1 if quick else HELD
+            found.append([lr, steps, accuracy_of(method(of_steps(lr, steps)), tasks, adapter, many, first=0)])
         write_json(path, {"lr, steps, accuracy": found})
     kept: list[list[float]] = read_json(path)["lr, steps, accuracy"]
-    return kept
+    lr, steps, _ = max(kept, key=lambda it: it[-1])
+    return lr, int(steps)

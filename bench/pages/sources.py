@@ -9,6 +9,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def _own() -> set[str]:
     return {name for name, (_, text) in _configs().items() if "???" in text or "${task." in text}
 
 
+@cache  # every row asks
 def _configs() -> Mapping[str, tuple[str, str]]:
     """Source -> name and text of the first config of it."""
     found: dict[str, tuple[str, str]] = {}

@@ -33,6 +33,7 @@ from adapt.baselines import (
     PeftLora,
     Retrain,
     SetFit,
+    Tsa,
 )
 from adapt.forward.estimators import (
     SPSA,
@@ -224,6 +225,7 @@ METHODS: dict[str, Method] = {
     "higher, sgd": Higher("sgd", lr=0.1, steps=2),
     "higher, adam": Higher("adam", lr=0.02, steps=2),
     "finetune": Finetune(steps=2),
+    "tsa": Tsa(solver=Descent(steps=2)),
     "followed": Followed(match=Matching(), role="forward"),
     "followed, as it is": Followed(adapts=False),
     "followed, tent": Followed(

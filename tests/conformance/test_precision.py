@@ -20,7 +20,7 @@ from torch.func import vmap
 
 import adapt
 from adapt.adapter import Context, FewShotAdapter, Forward, Method, Support, initial_state
-from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, PeftLora, Retrain
+from adapt.baselines import Backprop, Finetune, HeadOnly, Higher, Learn2Learn, PeftLora, Retrain, Tsa
 from adapt.forward import pushforward
 from adapt.forward.estimators import Exact
 from adapt.heads import Direct, Head, KernelRidge, Logistic, Prototype, Ridge, is_transductive
@@ -226,6 +226,7 @@ METHODS: dict[str, Method] = {
     "backprop": Backprop(Descent(steps=2)),
     "backprop, checkpointed": Backprop(Descent(steps=2), checkpoint=True),
     "finetune": Finetune(steps=2),
+    "tsa": Tsa(Descent(steps=2)),
     "learn2learn": Learn2Learn(lr=0.1, steps=2),
     "higher": Higher("sgd", lr=0.1, steps=2),
     "peft_lora": PeftLora(rank=2, epochs=1),
