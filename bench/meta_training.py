@@ -75,7 +75,7 @@ class Ours:
         )  # fmt: skip
         self.learner = Learner(network, space, solver, Problem(SquaredError(), Direct(), Direct()))
         self.training = Training(self.learner, case.tasks, settings, 0)
-        self.now = self.training.begin(identity_state(space), stacked(case.tasks, 0, 1))
+        self.now = self.training.valued(self.training.begin(identity_state(space)), stacked(case.tasks, 0, 1))
         self.training.step(self.now)  # draws the tasks
 
     def step(self, batch: Episode) -> None:

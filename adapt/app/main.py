@@ -27,6 +27,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from adapt import interrupts
 from adapt.app.compose import forget_unchosen
 from adapt.app.config import config_folder
+from adapt.app.ranks import follow, joined
 from adapt.app.trust import guarded
 from adapt.errors import AdaptError
 from tasks import TaskError, TaskWarning
@@ -74,7 +75,8 @@ def main() -> None:
     )  # let exceptions through to the handler below instead of Hydra's own report
     with interrupts.listening() as outermost:
         try:
-            _run()
+            with joined() as follows:
+                (_follow if follows else _run)()
         except (KeyboardInterrupt, Exception, SystemExit) as error:
             # An interruption within an import, say, may look like another error by the time it gets here.
             kind = interrupts.kind(error)
@@ -107,6 +109,16 @@ def _run() -> None:
     finally:
         if (folders := sys.modules.get("adapt.app.folders")) is not None:
             folders.release()
+
+
+def _follow() -> None:
+    """What a process does that torchrun started beside the first one, which speaks for both."""
+    from adapt.app.stages.run import follow_run  # imported here: --help should not wait for it
+
+    try:
+        follow(follow_run)
+    except MISTAKES as error:
+        _refuse(error)
 
 
 def _folder_of_experiments(arguments: list[str]) -> list[str]:

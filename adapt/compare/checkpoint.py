@@ -26,7 +26,7 @@ from adapt.files import parse_json, reading
 from tasks import Episode
 from tasks.readers.regular import read_regular
 
-__all__ = ["Checkpoint", "Probe", "Result", "asked"]
+__all__ = ["Checkpoint", "Probe", "Result", "asked", "entry_of"]
 
 FORMAT = 1
 #: How a file begins.
@@ -141,18 +141,16 @@ class Checkpoint:
         }
         self._append(head)
 
-    def add(self, results: Mapping[str, Result], examples: Examples) -> None:
-        """Keep the results of the next task, by method, and the ``examples`` of that task; they are on the
-        disk when this returns."""
-        self._append(
-            {
-                "task": len(self.done),
-                "results": {name: _plain(one) for name, one in results.items()},
-                "examples": examples.to_dict(),
-            }
-        )
-        self.done.append(dict(results))
-        self.examples.append(examples)
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Keep the :func:`entry_of` the next task; it is on the disk when this returns."""
+        self._append({"task": len(self.done), **entry})
+        self._take(entry)
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        results = {name: _result(one) for name, one in entry["results"].items()}
+        examples = entry.get("examples")
+        self.examples.append(None if examples is None else Examples.from_dict(examples))
+        self.done.append(results)
 
     def discard(self) -> None:
         """Delete the file: its results are void."""
@@ -181,12 +179,10 @@ class Checkpoint:
         for number, line in enumerate(lines[1:], start=1):
             with _understood(path, number):
                 entry = _entry(path, line, number)
-                results = {name: _result(one) for name, one in entry["results"].items()}
-                if entry["task"] != number - 1 or not results or not set(results) <= set(self.probes or ()):
+                self._take(entry)
+                names = set(self.done[-1])
+                if entry["task"] != number - 1 or not names or not names <= set(self.probes or ()):
                     raise _damaged(path, number)
-                kept = entry.get("examples")
-                self.examples.append(None if kept is None else Examples.from_dict(kept))
-                self.done.append(results)
         if whole < len(content):
             os.truncate(path, whole)
 
@@ -202,6 +198,12 @@ class Checkpoint:
             )
         self.probes = {name: _probe(probe) for name, probe in head["probes"].items()}
         self.energy_source, self.meter = head["energy_source"], head["meter"]
+
+
+def entry_of(results: Mapping[str, Result], examples: Examples) -> dict[str, Any]:
+    """Results by method on a task, and what it was drawn from (JSON)."""
+    plain = {name: _plain(one) for name, one in results.items()}
+    return {"results": plain, "examples": examples.to_dict()}
 
 
 def _both(differing: list[str], there: Mapping[str, str], here: Mapping[str, str]) -> str:

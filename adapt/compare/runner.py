@@ -15,7 +15,7 @@ from adapt.adapter import Context, Method, Predictor, Support
 from adapt.adapter.method import Adapt, Unfinished, predicts_together
 from adapt.backbones import fingerprint
 from adapt.checks import check_setting, least, optional
-from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked
+from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked, entry_of
 from adapt.compare.comparison import Comparison, Curve, MethodResult, check_ours
 from adapt.compare.energy import Cost, Electricity, mean_power
 from adapt.compare.examples import Examples
@@ -25,9 +25,10 @@ from adapt.compare.meters import Meter, find_meter
 from adapt.compare.metric import Metric, metric_of
 from adapt.compare.queries import predicted
 from adapt.errors import AdaptError
+from adapt.ranks import ALONE, Ranks
 from tasks import Episode, Tasks
 
-__all__ = ["compare"]
+__all__ = ["compare", "take_part"]
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 Judge = Callable[[Predictor, Episode], Tensor]
@@ -52,6 +53,7 @@ def compare(
     memory: bool = True,
     progress: Progress = lambda indices: indices,
     say: Callable[[str], None] = lambda sentence: None,
+    ranks: Ranks = ALONE,
 ) -> Comparison:
     """Adapt to ``tasks`` episodes with every method.
 
@@ -71,6 +73,8 @@ def compare(
         memory: whether to measure it, which takes two more adaptations by every method.
         progress: wraps the iteration over tasks.
         say: is given a sentence for whoever waits.
+        ranks: processes that share the tasks; the others :func:`take_part`. ``environment["processes"]`` says
+            how many, since seconds are then of a machine that did more than one thing at a time.
 
     Raises:
         AdaptError: no methods, ``ours`` not among them, no tasks, a score that is not finite, a method that
@@ -105,19 +109,10 @@ def compare(
         else:
             for name in methods:
                 _once(adapt[name], first)  # warms up
-        pad = getattr(context.backbone, "pad", None)
-        judges = {name: partial(_on_queries, name, metric, pad) for name in methods}
-        for index in progress(range(resumed, tasks)):
-            episode = _to(distribution.episode(index), device)
-            running = [
-                name
-                for name, method in methods.items()
-                if method.max_tasks is None or index < method.max_tasks
-            ]
-            shift = index % len(running) if running else 0
-            order = running[shift:] + running[:shift]
-            scores = {name: _score(adapt[name], episode, judges[name], device) for name in order}
-            kept.add(scores, Examples.of([episode.meta]))
+        one = _on_task(methods, adapt, distribution, context, device)
+        indices = range(ranks.said(resumed), tasks)
+        for _, entry in zip(progress(indices), ranks.each(indices, one), strict=True):
+            kept.add(entry)
         if fingerprint(context.backbone) != before:
             kept.discard()
             raise AdaptError(
@@ -128,6 +123,8 @@ def compare(
     where = dict(environment or {})
     if resumed:
         where["resumed"] = f"{resumed} of {tasks} tasks are of an earlier process"
+    if ranks.count > 1:
+        where["processes"] = ranks.count
     results = {name: _result(name, method, kept, tasks, energy) for name, method in methods.items()}
     source = None
     if energy is not None and any(result.energy_wh is not None for result in results.values()):
@@ -153,6 +150,49 @@ def compare(
         examples,
         ours,
     )
+
+
+def take_part(
+    methods: Mapping[str, Method],
+    distribution: Tasks,
+    context: Context,
+    *,
+    tasks: int,
+    device: torch.device,
+    ranks: Ranks,
+) -> None:
+    """Do this process's part of what the first one of ``ranks`` does in :func:`compare`."""
+    adapt = {name: method.prepare(context) for name, method in methods.items()}
+    first = _to(distribution.episode(0), device)
+    for method in adapt.values():
+        _once(method, first)  # warms up
+    one = _on_task(methods, adapt, distribution, context, device)
+    for _ in ranks.each(range(ranks.said(), check_count(tasks, distribution)), one):
+        pass
+
+
+def _on_task(
+    methods: Mapping[str, Method],
+    adapt: Mapping[str, Adapt],
+    distribution: Tasks,
+    context: Context,
+    device: torch.device,
+) -> Callable[[int], dict[str, Any]]:
+    """What all methods come to on a task, by its number, as a :class:`Checkpoint` keeps it."""
+    pad = getattr(context.backbone, "pad", None)
+
+    def one(index: int) -> dict[str, Any]:
+        episode = _to(distribution.episode(index), device)
+        metric = metric_of(episode.query_y)
+        running = [name for name, it in methods.items() if it.max_tasks is None or index < it.max_tasks]
+        shift = index % len(running) if running else 0
+        scores = {
+            name: _score(adapt[name], episode, partial(_on_queries, name, metric, pad), device)
+            for name in running[shift:] + running[:shift]
+        }
+        return entry_of(scores, Examples.of([episode.meta]))
+
+    return one
 
 
 def _result(

@@ -29,14 +29,15 @@ from adapt.inner import Solver
 from adapt.meta.batches import stacked
 from adapt.meta.query import Learner
 from adapt.meta.settings import MetaTraining
-from adapt.meta.snapshot import read_snapshot, write_snapshot
+from adapt.meta.snapshot import read_snapshot, same_snapshot, write_snapshot
 from adapt.meta.step import Training
 from adapt.meta.validation import Metrics
+from adapt.ranks import ALONE, Ranks
 from adapt.spaces import Space
 from adapt.spaces.saved import describe
 from tasks import Tasks
 
-__all__ = ["meta_train"]
+__all__ = ["check_ranks", "meta_train"]
 
 
 def meta_train(
@@ -55,6 +56,7 @@ def meta_train(
     checkpoint: Path | None = None,
     resume: Path | None = None,
     match: Matching | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[AdapterState, Metrics]:
     """Train from ``start`` on tasks of ``train``.
 
@@ -67,28 +69,39 @@ def meta_train(
         resume: such a file of an interrupted run with the same settings, to go on from. On a CPU the result
             is then the same to the last bit as if there had been no interruption.
         match: how far the norms follow the statistics of a task's support set; None: not.
+        ranks: processes that share the tasks, each calling this with the same settings. ``start``,
+            ``resume`` and ``checkpoint`` are the first one's; the result is the same in all.
 
     Returns:
         The state with the least validation loss (of the moving average, if there is one), and its validation
         metrics.
 
     Raises:
-        AdaptError: tasks that the support loss cannot judge, or a checkpoint of another run.
+        AdaptError: tasks that the support loss cannot judge, fewer of them than processes, or a checkpoint of
+            another run.
     """
     _check(problem, train, validation)
+    check_ranks(ranks, settings)
     examples_for(backbone, train.episode(0).support_x)
-    training = Training(Learner(backbone, space, solver, problem, match), train, settings, seed)
-    validation_tasks = stacked(validation, 0, settings.validation_tasks)
+    training = Training(Learner(backbone, space, solver, problem, match), train, settings, seed, ranks)
+    part = ranks.part(settings.validation_tasks)
+    validation_tasks = stacked(validation, part.start, part.stop)
     described = _describe(training, validation)
-    if resume is not None:
+    now = None
+    if not ranks.first:
+        checkpoint = None
+    elif resume is not None:
         now = read_snapshot(resume, described, space.initial.device)
         for state in (now.state, now.average, now.best):
             check_state(resume, state._asdict(), space)
     elif start is not None:
-        now = training.begin(start, validation_tasks)
-        report(0, now.metrics)
+        now = training.begin(start)
     else:
         raise AdaptError("meta_train needs a state to start from, or a checkpoint to resume")
+    now = same_snapshot(ranks, now, space.initial.device)
+    if not now.metrics:
+        now = training.valued(now, validation_tasks)
+        report(0, now.metrics)
     if checkpoint is not None:
         write_snapshot(checkpoint, now, described)
     for _ in progress(range(now.step, settings.steps)):
@@ -102,6 +115,16 @@ def meta_train(
             if checkpoint is not None:
                 write_snapshot(checkpoint, now, described)
     return now.best, now.metrics
+
+
+def check_ranks(ranks: Ranks, settings: MetaTraining) -> None:
+    """Refuse processes that would have nothing to do."""
+    for name in ("tasks_per_step", "validation_tasks"):
+        if (number := getattr(settings, name)) < ranks.count:
+            raise AdaptError(
+                f"meta.{name}={number} are fewer than the {ranks.count} processes that share them: set it to "
+                f"{ranks.count} or more, or start fewer processes"
+            )
 
 
 def _describe(training: Training, validation: Tasks) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from adapt.errors import AdaptError
 from adapt.files import parse_json, read_metadata, read_tensors, write_tensors
 from adapt.hashes import sha256_of
 from adapt.meta.adam import Moments
+from adapt.ranks import Ranks
 
-__all__ = ["Snapshot", "first_snapshot", "read_snapshot", "write_snapshot"]
+__all__ = ["Snapshot", "first_snapshot", "read_snapshot", "same_snapshot", "write_snapshot"]
 
 ROLES = ("state", "average", "best")
 COUNTERS = ("step", "updates", "skipped", "stale", "chunk", "metrics")
@@ -66,15 +67,36 @@ def first_snapshot(state: AdapterState, learn: tuple[str, ...], chunk: int) -> S
 
 def write_snapshot(path: Path, snapshot: Snapshot, run: dict[str, Any]) -> None:
     """Write ``snapshot`` atomically; ``run`` says what makes this run different from others (JSON)."""
+    tensors, counters = _parts(snapshot)
+    # Not json_text, which refuses infinite numbers: the loss of a hopeless start may be one.
+    texts = {"counters": json.dumps(counters), "run": json.dumps(run)}
+    write_tensors(path, tensors, {**texts, "sha256": sha256_of(tensors, texts)})
+
+
+def same_snapshot(ranks: Ranks, snapshot: Snapshot | None, device: torch.device) -> Snapshot:
+    """``snapshot`` of the first of several processes; the others give None."""
+    tensors, counters = ({}, {}) if snapshot is None else _parts(snapshot)
+    return _whole(ranks.same(tensors, device), ranks.said(counters))
+
+
+def _parts(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Its tensors and its counters (JSON), by name."""
     tensors: dict[str, Tensor] = {}
     for role in ROLES:
         tensors |= {f"{role}.{name}": value for name, value in getattr(snapshot, role)._asdict().items()}
     for name, moments in snapshot.moments.items():
         tensors |= {f"first.{name}": moments.first, f"second.{name}": moments.second}
-    counters = {name: getattr(snapshot, name) for name in COUNTERS}
-    # Not json_text, which refuses infinite numbers: the loss of a hopeless start may be one.
-    texts = {"counters": json.dumps(counters), "run": json.dumps(run)}
-    write_tensors(path, tensors, {**texts, "sha256": sha256_of(tensors, texts)})
+    return tensors, {name: getattr(snapshot, name) for name in COUNTERS}
+
+
+def _whole(tensors: Mapping[str, Tensor], counters: dict[str, Any]) -> Snapshot:
+    """The snapshot with these :func:`_parts`."""
+    state, average, best = (
+        AdapterState(**{name: tensors[f"{role}.{name}"] for name in AdapterState._fields}) for role in ROLES
+    )
+    learned = [name.removeprefix("first.") for name in tensors if name.startswith("first.")]
+    moments = {name: Moments(tensors[f"first.{name}"], tensors[f"second.{name}"]) for name in learned}
+    return Snapshot(state, average, best, moments, **counters)
 
 
 def read_snapshot(path: Path, run: dict[str, Any], device: torch.device) -> Snapshot:
@@ -97,12 +119,7 @@ def read_snapshot(path: Path, run: dict[str, Any], device: torch.device) -> Snap
     if metadata.get("sha256", "") not in ("", sha256_of(tensors, texts)):  # earlier versions wrote none
         raise _damaged(path, "sha256")
     # Copies: where a file's bytes begin in memory is chance, and kernels may round differently for it.
-    on_device = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
-    state, average, best = (
-        AdapterState(**{name: on_device[f"{role}.{name}"] for name in AdapterState._fields}) for role in ROLES
-    )
-    moments = {n: Moments(on_device[f"first.{n}"], on_device[f"second.{n}"]) for n in learned}
-    return Snapshot(state, average, best, moments, **counters)
+    return _whole({name: tensor.to(device, copy=True) for name, tensor in tensors.items()}, counters)
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], learned: list[str]) -> None:

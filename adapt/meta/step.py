@@ -18,6 +18,7 @@ from adapt.meta.settings import MetaTraining
 from adapt.meta.snapshot import Snapshot, first_snapshot
 from adapt.meta.start import masked, movable, trainable
 from adapt.meta.validation import Metrics, validate
+from adapt.ranks import ALONE, Ranks
 from tasks import Episode, Tasks
 
 __all__ = ["Training"]
@@ -29,18 +30,27 @@ FASTER = 10.0
 
 @dataclass(frozen=True)
 class Training:
-    """What stays the same from step to step; step i is a pure function of the snapshot and of i."""
+    """What stays the same from step to step; step i is a pure function of the snapshot and of i.
+
+    Of the tasks of a step, as of those of a validation, each of ``ranks`` does its part; all of them come to
+    the same snapshot.
+    """
 
     learner: Learner
     train: Tasks
     settings: MetaTraining
     seed: int
+    ranks: Ranks = ALONE
 
-    def begin(self, start: AdapterState, validation: Episode) -> Snapshot:
-        """The first snapshot; what is learned gets a finite start, what may not move a zero row in U."""
+    def begin(self, start: AdapterState) -> Snapshot:
+        """The first snapshot, without metrics; what is learned gets a finite start, what may not move a zero
+        row in U."""
         start = start._replace(basis=masked(start.basis, self._mask))
         state = trainable(start, self.settings.learn)
-        now = first_snapshot(state, self.settings.learn, self._first_chunk(state))
+        return first_snapshot(state, self.settings.learn, self._first_chunk(state))
+
+    def valued(self, now: Snapshot, validation: Episode) -> Snapshot:
+        """``now`` with the metrics of its average."""
         return replace(now, metrics=self._validate(now, validation))
 
     def step(self, now: Snapshot) -> tuple[Snapshot, Metrics]:
@@ -67,11 +77,12 @@ class Training:
         return replace(now, stale=now.stale + 1), metrics
 
     def _batch(self, step: int) -> Episode:
-        """The tasks of a step."""
-        size, distinct = self.settings.tasks_per_step, self.settings.distinct_tasks
+        """This one's part of the tasks of a step."""
+        first, distinct = step * self.settings.tasks_per_step, self.settings.distinct_tasks
+        part = self.ranks.part(self.settings.tasks_per_step)
         if not distinct:
-            return stacked(self.train, step * size, (step + 1) * size)
-        chosen = torch.arange(step * size, (step + 1) * size) % distinct
+            return stacked(self.train, first + part.start, first + part.stop)
+        chosen = torch.arange(first + part.start, first + part.stop) % distinct
         return Episode._make([*(tensor[chosen] for tensor in self._pool[:4]), self._pool.meta])
 
     @cached_property
@@ -83,7 +94,8 @@ class Training:
         return movable(self.learner.space, self.settings.moves)
 
     def _validate(self, now: Snapshot, validation: Episode) -> Metrics:
-        return validate(self.learner, now.average, validation, chunk=now.chunk, sizes=self._sizes(now.state))
+        sizes = self._sizes(now.state)
+        return validate(self.learner, now.average, validation, chunk=now.chunk, sizes=sizes, ranks=self.ranks)
 
     def _sizes(self, state: AdapterState) -> tuple[int, ...]:
         """Of the settings; no more than there are (a first basis of few tasks has few directions)."""
@@ -99,22 +111,26 @@ class Training:
         return affordable(loss, settings.memory_mb)
 
     def _gradients(self, now: Snapshot, batch: Episode) -> tuple[Gradients, float, int]:
-        """Gradients and loss of one step, with as many tasks at once as the device turns out to have memory
-        for."""
+        """Gradients and loss of one step, of all ranks, with as many tasks at once as the device turns out to
+        have memory for."""
         chunk = now.chunk
         while True:
             try:
-                return *self._direction(now, batch, chunk), chunk
+                found, loss = self._direction(now, batch, chunk)
+                break
             except torch.OutOfMemoryError:
                 if chunk == 1:
                     raise
                 chunk //= 2
+        share = len(batch.support_y) / self.settings.tasks_per_step  # they are means
+        *sums, loss = self.ranks.total([share * value for value in (*found.values(), loss)])
+        return dict(zip(found, sums, strict=True)), float(loss), chunk
 
-    def _direction(self, now: Snapshot, batch: Episode, chunk: int) -> tuple[Gradients, float]:
+    def _direction(self, now: Snapshot, batch: Episode, chunk: int) -> tuple[Gradients, Tensor]:
         settings, size = self.settings, None
         if settings.gradient == "reptile":
             found, loss = reptile_direction(self.learner, now.state, batch, chunk=chunk)
-            return found, float(loss)
+            return found, loss
         if sizes := self._sizes(now.state):
             size = int(np.random.default_rng([self.seed, now.step]).choice(sizes))
         found, loss = outer_gradient(
@@ -128,7 +144,7 @@ class Training:
         )
         if "basis" in found:
             found["basis"] = masked(found["basis"], self._mask)
-        return found, float(loss)
+        return found, loss
 
     def _update(self, now: Snapshot, gradients: Gradients) -> Snapshot:
         settings, state = self.settings, now.state

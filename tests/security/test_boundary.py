@@ -25,7 +25,7 @@ import adapt
 from adapt import AdaptError
 from adapt.backbones import load_backbone
 from adapt.backbones.weights import load_file
-from adapt.compare.checkpoint import Checkpoint, Probe, Result
+from adapt.compare.checkpoint import Checkpoint, Probe, Result, entry_of
 from adapt.compare.comparison import Comparison
 from adapt.compare.examples import Examples
 from adapt.files import parse_json, read_json, read_metadata, read_tensors
@@ -229,7 +229,7 @@ def progress(path: Path) -> Path:
     kept.begin({"ours": Probe(3.0, 1.0), "theirs": Probe(9.0, 2.0, None, 4.0)}, None)
     for task in range(3):
         examples = Examples(((task, 1),), ((5, 6, 7),), (None,))
-        kept.add({"ours": Result(0.5 + task, 0.1), "theirs": Result(0.25, 0.2)}, examples)
+        kept.add(entry_of({"ours": Result(0.5 + task, 0.1), "theirs": Result(0.25, 0.2)}, examples))
     return path
 
 

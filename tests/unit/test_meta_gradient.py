@@ -151,7 +151,7 @@ def test_reptile_moves_towards_the_mean_solution() -> None:
     learner, state = sine_state()
     settings = MetaTraining(gradient="reptile", learn=("origin",), lr=0.5, steps=2, tasks_per_step=3)
     training = Training(learner, SINES, settings, 0)
-    begun = training.begin(state, stacked(SINES, 10, 12))
+    begun = training.valued(training.begin(state), stacked(SINES, 10, 12))
     now, metrics = training.step(begun)
     solutions = torch.stack([learner.adapt(state, episode)[0] for episode in SINES.episodes(0, 3)])
     expected = state.origin + 0.5 * state.basis @ solutions.mean(0)
@@ -200,9 +200,9 @@ def test_a_step_that_runs_out_of_memory_is_done_again_with_half_the_tasks(
 ) -> None:
     learner, state = sine_state()
     training = Training(learner, SINES, MetaTraining(tasks_per_step=5), 0)
-    begun = training.begin(state, stacked(SINES, 10, 12))
+    begun = training.valued(training.begin(state), stacked(SINES, 10, 12))
     assert begun.chunk > 100
-    begun = training.begin(state, stacked(SINES, 10, 12))
+    begun = training.valued(training.begin(state), stacked(SINES, 10, 12))
     tried: list[int] = []
 
     def scarce(*arguments: Any, chunk: int, **more: Any) -> tuple[Gradients, Tensor]:
@@ -225,7 +225,7 @@ def test_a_step_that_runs_out_of_memory_is_done_again_with_half_the_tasks(
 def test_no_memory_for_a_single_task_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     learner, state = sine_state()
     training = Training(learner, SINES, MetaTraining(chunk=1), 0)
-    begun = training.begin(state, stacked(SINES, 10, 12))
+    begun = training.valued(training.begin(state), stacked(SINES, 10, 12))
 
     def scarce(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError

@@ -12,6 +12,7 @@ from adapt.adapter.method import no_pool
 from adapt.app.build import build
 from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, line, progress
+from adapt.app.ranks import led, local_rank
 from adapt.app.stages.adapters import AUTO, adapter_of
 from adapt.app.stages.pools import pool_from, pool_split
 from adapt.app.stages.report import show
@@ -24,31 +25,24 @@ from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
 from adapt.compare.many import check_count
 from adapt.compare.markdown import comparison_markdown
+from adapt.compare.runner import take_part
 from adapt.compare.verdict import run_title, size_text
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
+from adapt.ranks import ranks
 from tasks import Source, Tasks
 from tasks.elsewhere import leaves
 from tasks.own_tasks import said
 
-__all__ = ["context_of", "describe", "run_compare"]
+__all__ = ["context_of", "describe", "follow_compare", "run_compare"]
 
 
 def run_compare(config: DictConfig, session: Session) -> float | None:
     """Compare, write and show; returns the mean score of ours (or of the only method): accuracy (0 … 1), or
     the squared error of a regression."""
-    device = choose_device(config.device)
-    torch.manual_seed(config.seed)
-    parts = Parts(config)
-    tasks: Tasks = distribution(config, parts)
-    backbone, info = parts.network
-    if tasks.regression:
-        config = for_values(config)
-    methods: dict[str, Method] = {
-        name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
-    }
+    device = choose_device(config.device, local_rank())
     chosen = config.adapter == AUTO
-    context = context_of(config, backbone, info, tasks, device)
+    config, methods, tasks, context = _prepared(config, device)
     task = describe(config, tasks)
     session.title = run_title(task, config.seed)
     if OWN in str(config.task):
@@ -58,22 +52,24 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     electricity = build(config.energy, "energy", config.allow)
     backbone_name = context.adapter.backbone_name
     with tracked(config, session, tasks.source, backbone_name, device, "evaluation") as run:
-        result = compare(
-            methods,
-            tasks,
-            context,
-            experiment=config.name,
-            task=task,
-            tasks=task["tasks"],
-            device=device,
-            environment=where,
-            electricity=electricity,
-            checkpoint=session.folder / PROGRESS,
-            ours=config.ours,
-            memory=config.memory,
-            progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
-            say=line,
-        )
+        with led(session.config):
+            result = compare(
+                methods,
+                tasks,
+                context,
+                experiment=config.name,
+                task=task,
+                tasks=task["tasks"],
+                device=device,
+                environment=where,
+                electricity=electricity,
+                checkpoint=session.folder / PROGRESS,
+                ours=config.ours,
+                memory=config.memory,
+                progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
+                say=line,
+                ranks=ranks(),
+            )
         documents, figures = _write(result, session, config.figures)
         run.log_comparison(result, files=[*documents, *figures], title=session.title)
     session.metric = result.metric.name
@@ -82,6 +78,30 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
     )
     best = result.ours or next(iter(result.methods.values()))
     return best.mean_score.mean
+
+
+def follow_compare(config: DictConfig) -> None:
+    """Do this process's part of what the first one does in :func:`run_compare`."""
+    device = choose_device(config.device, local_rank())
+    config, methods, tasks, context = _prepared(config, device)
+    take_part(methods, tasks, context, tasks=config.task.tasks, device=device, ranks=ranks())
+
+
+def _prepared(
+    config: DictConfig, device: torch.device
+) -> tuple[DictConfig, dict[str, Method], Tasks, Context]:
+    """What comparing needs, and every process that takes part makes for itself; first what ``config`` turns
+    out to be for these tasks."""
+    torch.manual_seed(config.seed)
+    parts = Parts(config)
+    tasks: Tasks = distribution(config, parts)
+    backbone, info = parts.network
+    if tasks.regression:
+        config = for_values(config)
+    methods: dict[str, Method] = {
+        name: build(node, f"method.{name}", config.allow) for name, node in config.method.items()
+    }
+    return config, methods, tasks, context_of(config, backbone, info, tasks, device)
 
 
 def context_of(

@@ -2,7 +2,9 @@
 
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from omegaconf import DictConfig
 
 from adapt.adapter import AdapterState, FewShotAdapter
@@ -11,6 +13,7 @@ from adapt.adapter.storage import check_saved
 from adapt.app.build import build
 from adapt.app.environment import choose_device
 from adapt.app.progress import console, progress
+from adapt.app.ranks import led, local_rank
 from adapt.app.stages.adapters import untrained
 from adapt.app.stages.pools import fixed_classes, pool_from, pool_split
 from adapt.app.stages.session import Parts, Session, distribution
@@ -21,53 +24,51 @@ from adapt.errors import AdaptError
 from adapt.heads.staying import Staying
 from adapt.inner import GaussNewton
 from adapt.meta import CALIBRATION, MetaTraining, calibrated, initial_basis, meta_train
+from adapt.meta.outer import check_ranks
+from adapt.ranks import ranks
 from adapt.tracking.model import check_name, load_pyfunc
 from tasks import Mixture, Source, Tasks
 from tasks.readers.room import ROOM, check_room
 
-__all__ = ["CHECKPOINT", "run_meta"]
+__all__ = ["CHECKPOINT", "follow_meta", "run_meta"]
 
 BASIS_EPISODES = 10**6  # the first task of those that make the basis: none of them is trained on
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_COPIES = 6  # of the state: itself, its mean and moments, and another while one is replaced
 
 
+class Prepared(NamedTuple):
+    """What training needs, and every process that takes part in it makes for itself."""
+
+    settings: MetaTraining
+    device: torch.device
+    adapter: FewShotAdapter
+    train: Tasks
+    judged: Tasks
+
+
 def run_meta(config: DictConfig, session: Session) -> float:
     """Meta-train an adapter for ``config.backbone`` in ``config.space``; returns validation accuracy, or the
     squared error of a regression."""
-    settings: MetaTraining = settings_of(config, MetaTraining)
     _check_register(config)
-    device = choose_device(config.device)
-    parts = Parts(config)
-    train = distribution(config, parts)
-    _check_split(train)
-    backbone, info = parts.network
-    adapter = untrained(config, backbone.to(device), info, train)
-    adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
+    prepared = _prepared(config)
+    settings, device, adapter, train, judged = prepared
     check_saved(adapter)
+    check_ranks(ranks(), settings)
     resume = _resumed(config)
     folder = Path(config.output) if config.output else session.folder / "adapter"
     _check_room(adapter, settings, folder, session.folder)
-    judged = distribution(config, parts, split=VALIDATION)
-    problem = _problem(adapter, train, settings)
     started = time.perf_counter()
     with tracked(config, session, train.source, adapter.backbone_name, device, "training") as run:
-        state, metrics = meta_train(
-            adapter.backbone,
-            adapter.space,
-            None if resume else _start(adapter, problem, train, settings, config.seed),
-            adapter.solver,
-            problem,
-            train,
-            judged,
-            settings,
-            seed=config.seed,
-            progress=progress(f"meta-training in space {adapter.space.name}"),
-            report=lambda step, values: run.log_metrics(values, step=step),
-            checkpoint=session.folder / CHECKPOINT,
-            resume=resume,
-            match=adapter.match,
-        )
+        with led(session.config):
+            state, metrics = _trained(
+                prepared,
+                config,
+                resume=resume,
+                progress=progress(f"meta-training in space {adapter.space.name}"),
+                report=lambda step, values: run.log_metrics(values, step=step),
+                checkpoint=session.folder / CHECKPOINT,
+            )
         seconds = time.perf_counter() - started
         run.log_metrics({"time/train_seconds": seconds}, step=settings.steps)
         details = {
@@ -87,6 +88,47 @@ def run_meta(config: DictConfig, session: Session) -> float:
     )
     session.metric = "mse" if train.regression else "accuracy"
     return metrics[f"validation/{session.metric}"]
+
+
+def follow_meta(config: DictConfig) -> None:
+    """Do this process's part of what the first one does in :func:`run_meta`."""
+    _trained(_prepared(config), config)
+
+
+def _prepared(config: DictConfig) -> Prepared:
+    settings: MetaTraining = settings_of(config, MetaTraining)
+    device = choose_device(config.device, local_rank())
+    parts = Parts(config)
+    train = distribution(config, parts)
+    _check_split(train)
+    backbone, info = parts.network
+    adapter = untrained(config, backbone.to(device), info, train)
+    adapter.examples(train.episode(0).support_x)  # of the shape and range that the backbone takes
+    return Prepared(settings, device, adapter, train, distribution(config, parts, split=VALIDATION))
+
+
+def _trained(
+    prepared: Prepared, config: DictConfig, *, resume: Path | None = None, **talks: Any
+) -> tuple[AdapterState, dict[str, float]]:
+    """See :func:`adapt.meta.meta_train`, with all processes there are."""
+    settings, _, adapter, train, judged = prepared
+    problem, all_ranks = _problem(adapter, train, settings), ranks()
+    begins = all_ranks.first and resume is None
+    return meta_train(
+        adapter.backbone,
+        adapter.space,
+        _start(adapter, problem, train, settings, config.seed) if begins else None,
+        adapter.solver,
+        problem,
+        train,
+        judged,
+        settings,
+        seed=config.seed,
+        resume=resume,
+        match=adapter.match,
+        ranks=all_ranks,
+        **talks,
+    )
 
 
 def _check_room(adapter: FewShotAdapter, settings: MetaTraining, *folders: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapt.app import build
-from adapt.app.config import Stage
+from adapt.app.config import Config, Stage
 from adapt.app.environment import choose_device, job_number
 from adapt.app.folders import Occupied, alone, hindrance
 from adapt.app.progress import console
-from adapt.app.stages.compare import run_compare
-from adapt.app.stages.meta import CHECKPOINT, run_meta
+from adapt.app.ranks import local_rank
+from adapt.app.stages.compare import follow_compare, run_compare
+from adapt.app.stages.meta import CHECKPOINT, follow_meta, run_meta
 from adapt.app.stages.parent import ORPHAN_SECONDS, end_with_parent
 from adapt.app.stages.pretrain import run_pretrain
 from adapt.app.stages.session import Session
@@ -34,7 +36,7 @@ from adapt.tracking import forget
 from tasks import TaskError
 from tasks.readers.room import check_room
 
-__all__ = ["run"]
+__all__ = ["follow_run", "run"]
 
 STAGES = {
     Stage.compare: run_compare,
@@ -42,6 +44,8 @@ STAGES = {
     Stage.pretrain: run_pretrain,
     Stage.stream: run_stream,
 }
+#: Those that several processes can share, and what the others do then.
+FOLLOWED = {Stage.compare: follow_compare, Stage.meta: follow_meta}
 #: What the user can mend: said in a line, without a traceback.
 MISTAKES = (AdaptError, TaskError, OmegaConfBaseException)
 
@@ -81,6 +85,14 @@ def run(config: DictConfig) -> float | None:
         return math.nan
 
 
+def follow_run(told: Mapping[str, Any]) -> None:
+    """Do this process's part of the run that the first one does, and say nothing; ``told`` is its config."""
+    console.quiet = True
+    config = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), told))
+    keep_freed_memory()
+    FOLLOWED[config.stage](config)
+
+
 def _noted(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) -> float | None:
     try:
         return _run(config, folder, state, sweep)
@@ -99,6 +111,8 @@ def _run(config: DictConfig, folder: Path, state: State, sweep: Sweep | None) ->
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     check_setting("seed", config.seed, SEED)
     build.check_all(plain, list(config.allow))
+    if local_rank() is not None and config.stage not in FOLLOWED:
+        raise AdaptError(f"stage={config.stage.value} is the work of one process: start it without torchrun")
     check_room(folder, "the folder of the run", AdaptError)
     state, goes_on = begin(folder, replace(state, config=plain))
     if state.status == "finished":
