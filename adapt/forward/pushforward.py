@@ -17,6 +17,7 @@ from adapt.errors import AdaptError
 from adapt.forward.errors import explain, let_fail
 from adapt.forward.fast import fast
 from adapt.forward.reference import reference
+from adapt.forward.shared import divided, sharing
 from adapt.forward.types import Function, Pytree
 
 __all__ = ["ENGINES", "Engine", "directions", "pushforward"]
@@ -81,6 +82,8 @@ def pushforward(
     if engine not in ENGINES:
         raise AdaptError(f"engine={engine!r} is not known: choose {', '.join(ENGINES)}")
     _check(x, tangents)
+    if sharing().count > 1:
+        return divided(lambda mine: pushforward(f, x, mine, engine=engine, chunk=chunk), tangents)
     if torch.is_inference_mode_enabled():  # which switches forward mode off
         with torch.inference_mode(False), torch.no_grad():
             return pushforward(f, x, tangents, engine=engine, chunk=chunk)
