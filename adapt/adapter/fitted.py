@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from adapt.adapter.conditions import under_conditions
+from adapt.adapter.export import Format, exported
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
 from adapt.adapter.labelling import left_out, suggested
@@ -325,3 +327,29 @@ class FittedTask(TaskRecord):
         """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical
         predictions."""
         save_task(self, folder)
+
+    def export(self, path: str | os.PathLike[str], x: Examples, *, format: Format = "onnx") -> Path:
+        """Write the adapted network with its head as one file, which runs without this library: ``onnx`` for
+        ONNX Runtime, ``torch.export`` for ``torch.export.load``. It takes any number of examples as tensors,
+        those that ``adapter.examples(x)`` makes (of texts: token ids of any length), and gives the outputs of
+        :meth:`logits`; which labels they are of is in its metadata.
+
+        Args:
+            path: of the file; written whole, or not at all.
+            x: an example or more ``[m, …]``, to follow through the network and to compare the outputs on.
+
+        Raises:
+            AdaptError: a network or head that cannot be exported, another format, outputs that differ, or a
+                package that is missing (``pip install "adaptive-behavior[edge]"``).
+
+        Example:
+            >>> import tempfile, adapt, torch
+            >>> x = torch.linspace(-3, 3, 10)[:, None]
+            >>> task, folder = adapt.load("mlp_sinusoid").fit(x, x.sin()), tempfile.mkdtemp()
+            >>> path = task.export(f"{folder}/sine.pt2", x, format="torch.export")
+            >>> program = torch.export.load(path).module()
+            >>> torch.allclose(program(x[:3]), task.logits(x[:3]), atol=1e-5)
+            True
+        """
+        here = self.to("cpu")
+        return exported(here, path, here.adapter.examples(x), here.logits(x), format)

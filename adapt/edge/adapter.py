@@ -1,0 +1,172 @@
+"""Adapting a network that only infers.
+
+    J_j ≈ (f(h_j e_j) − f(−h_j e_j)) / 2 h_j ,   h_j = h σ_j ,   j = 1 … k
+    z* = solver on f(0) + Σ_j z_j J_j ,   then the guard and the head at f(z*)
+
+f are the features of the support set, an inference of a graph that takes z; σ_j is the standard deviation of
+z_j a priori. Central differences (Nocedal and Wright 2006, *Numerical Optimization*, section 8.1) in place of
+tangents: 2k + 1 inferences give the columns that one step of Gauss–Newton needs, another one the features
+where it ends. Backpropagation has no such substitute: a gradient in all of φ would take one inference for
+each of its numbers. Beside it, without labels: Niu et al. (2024), *Test-Time Model Adaptation with Only
+Forward Passes*, where prompts are searched for in 28 inferences a generation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.adapter.adapting import can_adapt, settle
+from adapt.adapter.described import build_component
+from adapt.adapter.inputs import as_targets
+from adapt.adapter.problem import Memory, Problem, model_of
+from adapt.adapter.state import AdapterState
+from adapt.adapter.storage import CONFIG, read_stored
+from adapt.backbones import require
+from adapt.checks import check_setting, positive
+from adapt.edge.graph import GRAPH, state_hash
+from adapt.errors import AdaptError
+from adapt.heads import HEADS
+from adapt.inner import LOSSES, SOLVERS, Solver
+
+__all__ = ["EdgeAdapter", "EdgeTask"]
+
+
+@dataclass(frozen=True)
+class EdgeAdapter:
+    """What :func:`adapt.edge.save_edge` wrote: everything of an adapter but its network, which is a graph.
+
+    Attributes:
+        session: of ONNX Runtime; maps x ``[n, …]`` and z ``[k]`` to features ``[n, D]``.
+        state, solver, problem: as of the adapter.
+        step: h, of the differences, in standard deviations of z; larger ones for a graph that rounds.
+    """
+
+    session: Any
+    state: AdapterState
+    solver: Solver
+    problem: Problem
+    step: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_setting("step", self.step, positive())
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], graph: str = GRAPH, *, step: float = 0.5, threads: int = 1
+    ) -> EdgeAdapter:
+        """The adapter in ``folder``, with the network of one of the graphs there.
+
+        Raises:
+            AdaptError: missing or damaged files, a graph of another adapter, or no ONNX Runtime.
+        """
+        stored = read_stored(folder)
+        path, config = stored.path / CONFIG, stored.config
+        state = AdapterState(**{name: stored.tensors[name].clone() for name in AdapterState._fields})
+        session = _session(stored.path / graph, threads)
+        said = session.get_modelmeta().custom_metadata_map.get("adapter")
+        if said not in (None, state_hash(state._asdict())):
+            raise AdaptError(f"{stored.path / graph} is of another adapter: write it with save_edge")
+        parts = [build_component(config.get(role), HEADS, path) for role in ("support_head", "head")]
+        loss = build_component(config.get("loss"), LOSSES, path)
+        solver = build_component(config.get("solver"), SOLVERS, path)
+        return cls(session, state, solver, Problem(loss, *parts), step)
+
+    def fit(self, x: Any, y: Any) -> EdgeTask:
+        """Adapt to ``x [n, …]``, tensors as the graph takes them, and their labels or values ``y``.
+
+        Raises:
+            AdaptError: examples that the graph does not take, or labels that cannot be used.
+        """
+        examples = self._examples(x)
+        classes, targets = as_targets(y, len(examples), self.state.origin, self.problem.loss)
+        infer: Callable[[Tensor], Tensor] = lambda z: self.features(examples, z)  # noqa: E731
+        z, before = self.state.origin.new_zeros(self.state.k), None
+        passes = 1
+        with torch.no_grad():
+            if can_adapt(targets, self.problem.loss):
+                memory = Memory(infer(z), self._columns(infer), targets)
+                model = model_of(memory.at, self.state, targets, self.problem)
+                moved, trace = self.solver(model, targets, self.problem.loss, self.state.learned)
+                before, passes = trace.losses[0], 2 + 2 * len(z)
+            else:
+                moved = z
+            there = model_of(infer, self.state, targets, self.problem)
+            end = settle(there, z, moved, before, targets, self.problem)
+        return EdgeTask(self, end.point, end.head_state, classes, passes)
+
+    def features(self, x: Tensor, z: Tensor) -> Tensor:
+        """``[n, D]``: one inference."""
+        return torch.from_numpy(self.session.run(None, {"x": x.numpy(), "x1": z.float().numpy()})[0])
+
+    def _columns(self, infer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Derivatives of the features along every direction ``[k, n, D]``."""
+        widths = self.step / self.state.learned.precision.sqrt()
+        steps = torch.diag(torch.where(widths.isfinite(), widths, self.step * torch.ones_like(widths)))
+        return torch.stack([(infer(step) - infer(-step)) / (2 * step.sum()) for step in steps])
+
+    def _examples(self, x: Any) -> Tensor:
+        wanted = self.session.get_inputs()[0]
+        values = torch.as_tensor(np.asarray(x))
+        values = values.float() if "float" in wanted.type else values.long()
+        sizes = [*zip(wanted.shape[1:], values.shape[1:], strict=False)]
+        fits = values.ndim == len(wanted.shape) and all(
+            there == size
+            for size, there in sizes
+            if isinstance(size, int)  # others are names
+        )
+        if not fits or not len(values) or not bool(values.isfinite().all()):
+            raise AdaptError(
+                f"x of shape {tuple(values.shape)}: the graph takes finite {wanted.type} of shape "
+                f"{wanted.shape}, as adapter.examples(x) makes them"
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class EdgeTask:
+    """A task that was adapted to.
+
+    Attributes:
+        z: where the solver arrived ``[k]``.
+        head_state: of the head.
+        classes_: the caller's labels ``[C]``, sorted; empty in regression.
+        passes: inferences of the support set that adapting took.
+    """
+
+    adapter: EdgeAdapter
+    z: Tensor
+    head_state: Tensor
+    classes_: np.ndarray
+    passes: int
+
+    def logits(self, x: Any) -> Tensor:
+        """Outputs ``[m, C]``: logits, or in regression the predicted values."""
+        with torch.no_grad():
+            features = self.adapter.features(self.adapter._examples(x), self.z)
+            return self.adapter.problem.head.logits(self.head_state, features)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Labels ``[m]``, or in regression values ``[m, C]``."""
+        outputs = self.logits(x)
+        return self.classes_[outputs.argmax(-1).numpy()] if len(self.classes_) else outputs.numpy()
+
+
+def _session(path: Path, threads: int) -> Any:
+    if not path.is_file():
+        raise AdaptError(f"{path} does not exist: write it with adapt.edge.save_edge or quantised")
+    runtime = require("onnxruntime")
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    try:
+        return runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever ONNX Runtime finds wrong with the file
+        said = str(error).strip().partition("\n")[0]
+        raise AdaptError(f"{path} cannot be read by ONNX Runtime: {said}") from error

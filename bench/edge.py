@@ -1,0 +1,187 @@
+"""Small devices: a fitted task as an ONNX file, and adapting by inferences alone, in eight bits as well.
+
+``python -m bench.edge [--quick]``. The same tasks through torch with exact tangents, through ONNX Runtime
+with central differences, and through the same graph with its network in eight bits. The width of the
+differences is chosen on validation tasks. One thread; sizes are those of the files.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from onnxruntime import InferenceSession
+
+import adapt
+from adapt.adapter import FewShotAdapter, layered_state
+from adapt.app.progress import progress
+from adapt.backbones import load_backbone
+from adapt.compare.examples import Examples
+from adapt.compare.measure import ProcessPeak
+from adapt.compare.statistics import mean_interval, paired_difference
+from adapt.edge import EdgeAdapter, quantised, save_edge
+from adapt.edge.graph import GRAPH, INT8
+from adapt.heads import Logistic
+from adapt.inner import GaussNewton
+from adapt.spaces import film
+from bench.lib.record import Row, options, report
+from bench.vision import SPLITS, source
+from tasks import Banking77, Clinc150, Distribution
+
+DEPENDS = (
+    "adapt/adapter/adapting.py", "adapt/adapter/export.py", "adapt/edge", "adapt/heads",
+    "adapt/inner/gauss_newton.py", "bench/vision.py",
+)  # fmt: skip
+STEPS = (0.1, 0.3, 1.0)
+SIZES = (5, 5, 10)
+TESTED, CHOOSING, CALIBRATION = 60, 15, 4
+GRAPHS = {"ONNX": GRAPH, "ONNX, eight bits": INT8}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An adapter, and its tasks: validation, test."""
+
+    adapter: FewShotAdapter
+    validation: Distribution
+    test: Distribution
+
+
+def characters() -> Case:
+    """Scanned digits have no validation classes: characters of other alphabets are for that."""
+    validation = Distribution(source("Omniglot"), *SIZES, *SPLITS["Omniglot"][1])
+    test = Distribution(source("digits"), *SIZES, *SPLITS["digits"][2])
+    return Case(adapt.load("conv4_glyphs_film"), validation, test)
+
+
+def signs() -> Case:
+    adapter = adapt.load("efficientnet_lite0_start").replace(solver=GaussNewton(), head=Logistic(l2=0.03))
+    validation, test = (Distribution(source("GTSRB"), *SIZES, *SPLITS["GTSRB"][part]) for part in (1, 2))
+    return Case(adapter, validation, test)
+
+
+def requests() -> Case:
+    """Nothing was learned: each direction scales a quarter of the network's norms."""
+    backbone, _ = load_backbone("hf:minilm")
+    space = film(backbone)
+    adapter = FewShotAdapter(backbone, space, layered_state(space, 4), head=Logistic(l2=0.03))
+    assistant, bank = (it.encoded(backbone.tokenise) for it in (Clinc150(), Banking77()))
+    validation = Distribution(assistant, *SIZES, "validation")
+    return Case(adapter, validation, Distribution(bank, *SIZES, "support", "query"))
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "digits, Conv4": characters,
+    "road signs, EfficientNet-Lite0": signs,
+    "requests, MiniLM": requests,
+}
+
+
+def measured(name: str, case: Case, folder: Path, number: int, choosing: int) -> Iterator[Row]:
+    adapter, first = case.adapter, case.test.episode(0)
+    save_edge(adapter, folder, first.support_x)
+    calibration = [case.validation.episode(10**6 + index).support_x for index in range(CALIBRATION)]
+    quantised(folder, torch.cat(calibration) if calibration[0].is_floating_point() else calibration[0])
+    yield from exported(name, case, folder)
+    fits: dict[str, Callable[..., Any]] = {
+        "head alone": adapter.replace(solver=GaussNewton(steps=0)).fit,
+        "exact tangents": adapter.fit,
+    }
+    steps = {}
+    for said, graph in GRAPHS.items():
+        steps[said] = step = chosen(folder, graph, case.validation, choosing)
+        fits[said] = EdgeAdapter.load(folder, graph, step=step).fit
+    scores, seconds = {said: [] for said in fits}, {said: [] for said in fits}
+    for index in progress(name)(range(number)):
+        episode = case.test.episode(index)
+        for said, fit in fits.items():
+            begun = time.perf_counter()
+            task = fit(episode.support_x, episode.support_y)
+            seconds[said].append(time.perf_counter() - begun)
+            scores[said].append(right(task, episode))
+    drawn = Examples.of(case.test.episode(index).meta for index in range(number))
+    for said, values in scores.items():
+        shown = f"{name}: {said}"
+        note = f"step {steps[said]:g}" if said in steps else ""
+        yield Row.of(shown, "eval/accuracy", mean_interval(values, drawn).times(100), "%", note=note)
+        if said != "exact tangents":
+            gap = paired_difference(values, scores["exact tangents"], drawn).times(100)
+            goal = -1.0 if said in GRAPHS else None
+            yield Row.of(shown, "compare/accuracy_vs_exact", gap, "points", goal=goal)
+        yield Row.cost(shown, "time/adapt_seconds", float(np.median(seconds[said])), "s", n=number)
+    for said, graph in GRAPHS.items():
+        yield Row.cost(f"{name}: {said}", "cost/size", (folder / graph).stat().st_size / 2**20, "MiB")
+        edge = EdgeAdapter.load(folder, graph)
+        one = first.query_x[:1]
+        times = [timed(lambda: edge.features(one, torch.zeros(edge.state.k))) for _ in range(20)]  # noqa: B023
+        yield Row.cost(f"{name}: {said}", "time/inference", 1e3 * float(np.median(times)), "ms an example")
+        yield Row.cost(
+            f"{name}: {said}", "cost/memory", memory(folder, graph, first), "× inference", goal=1.1
+        )
+        yield Row.cost(f"{name}: {said}", "cost/inferences", float(2 * edge.state.k + 2), "")
+
+
+def exported(name: str, case: Case, folder: Path) -> Iterator[Row]:
+    """How far the outputs of a fitted task's file are from the task's."""
+    episode = case.test.episode(0)
+    task = case.adapter.fit(episode.support_x, episode.support_y)
+    path = task.export(folder / "task.onnx", episode.query_x[:2])
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    found, wanted = session.run(None, {"x": episode.query_x.numpy()})[0], task.logits(episode.query_x).numpy()
+    apart = float(np.abs(found - wanted).max() / (1 + np.abs(wanted).max()))
+    yield Row.cost(f"{name}: exported task", "compare/outputs apart", apart, "", goal=1e-4)
+    yield Row.cost(f"{name}: exported task", "cost/size", path.stat().st_size / 2**20, "MiB")
+
+
+def chosen(folder: Path, graph: str, tasks: Distribution, number: int) -> float:
+    """The width of differences that is best on validation tasks; of equals the first."""
+    found = {}
+    for step in STEPS:
+        edge, scores = EdgeAdapter.load(folder, graph, step=step), []
+        for index in range(number):
+            episode = tasks.episode(index)
+            scores.append(right(edge.fit(episode.support_x, episode.support_y), episode))
+        found[step] = float(np.mean(scores))
+    return max(found, key=lambda step: found[step])
+
+
+def right(task: Any, episode: Any) -> float:
+    return float((task.logits(episode.query_x).argmax(-1) == episode.query_y).double().mean())
+
+
+def timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def memory(folder: Path, graph: str, episode: Any) -> float:
+    """The process's peak of loading and adapting by that of loading and one inference of the support set."""
+    peaks = []
+    for work in (
+        lambda edge: edge.features(episode.support_x, torch.zeros(edge.state.k)),
+        lambda edge: edge.fit(episode.support_x, episode.support_y),
+    ):
+        with ProcessPeak() as peak:
+            work(EdgeAdapter.load(folder, graph))
+        peaks.append(peak.megabytes)
+    return peaks[1] / peaks[0]
+
+
+def main() -> None:
+    arguments = options(__doc__).parse_args()
+    torch.set_num_threads(1)
+    found: list[Row] = []
+    for name in [*CASES][: 1 if arguments.quick else None]:
+        with tempfile.TemporaryDirectory() as folder:
+            sizes = (2, 1) if arguments.quick else (TESTED, CHOOSING)
+            found += measured(name, CASES[name](), Path(folder), *sizes)
+    report("edge", found, arguments)
+
+
+if __name__ == "__main__":
+    main()
