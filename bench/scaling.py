@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from math import ceil
 
 import numpy as np
+import psutil
 import torch
 
 import adapt
@@ -25,7 +26,7 @@ from adapt.compare.statistics import mean_interval, ratio_interval
 from adapt.inner import GaussNewton
 from bench.lib.paths import ROOT
 from bench.lib.record import Row, options, report
-from bench.lib.shared_steps import CASES
+from bench.lib.shared_steps import CASES, training_of
 from tasks import Episode, FunctionTasks, VehicleDynamics
 
 DEPENDS = (
@@ -36,6 +37,7 @@ DEPENDS = (
     "bench/lib/shared_steps.py",
 )
 TASKS, STEPS, TURNS = 32, 10, 5
+BETWEEN = 25  # steps, of one checkpoint and the next, by default
 PROCESSES = (1, 2, 8, 64, 256, 1024)
 #: Tasks of a step in the simulation: many, and as many as papers take.
 PER_STEP = (1024, 64)
@@ -60,6 +62,9 @@ def measured(name: str, tasks: int, steps: int, turns: int) -> Iterator[Row]:
     yield Row(f"{name}, 2 processes", "compare/steps against one process", gain, "×", n=turns)
     reduced = float(np.median([it["all-reduce"] for it in found[2]]))
     yield Row.cost(f"{name}, 2 processes", "time/all-reduce", 1e3 * reduced, "ms", n=turns)
+    written = float(np.median([it["checkpoint"] for it in found[1]]))
+    share = 100 * written / (BETWEEN * float(np.median(steps_of[1])))
+    yield Row.cost(f"{name}, a checkpoint", "cost/share of the time", share, "%", n=turns, goal=1.0)
     size = 4 * found[1][0]["numbers"]
     yield Row.cost(name, "cost/bytes of the meta-gradient", size, "bytes")
     task = float(np.median(steps_of[1])) / tasks
@@ -68,6 +73,23 @@ def measured(name: str, tasks: int, steps: int, turns: int) -> Iterator[Row]:
             if count <= each:
                 gain = simulated(each, 1, task, size) / simulated(each, count, task, size)
                 yield Row(f"{name}, {count} processes, simulated", f"compare/{each} tasks a step", gain, "×")
+
+
+def flat(steps: int) -> Iterator[Row]:
+    """Memory of this process after a tenth of the steps of a training, and after all."""
+    name = next(iter(CASES))
+    training, now = training_of(name, 4)
+    for index in range(steps):
+        if index == steps // 10:
+            before = resident()
+        now, _ = training.step(now)
+    for done, megabytes in ((steps // 10, before), (steps, resident())):
+        yield Row.cost(f"{name}, after {done} outer steps", "memory/process", megabytes, "MB")
+
+
+def resident() -> float:
+    """Megabytes that this process holds."""
+    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 def torchrun(count: int, *arguments: object) -> dict[str, float]:
@@ -140,6 +162,7 @@ def main() -> None:
         found += measured(name, *((4, 2, 1) if quick else (TASKS, STEPS, TURNS)))
     for name, outputs in OUTPUTS.items():
         found += travelling(name, outputs)
+    found += flat(50 if quick else 10_000)
     found += federated(4 if quick else CLIENTS)
     report("scaling", found, arguments)
 
