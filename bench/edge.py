@@ -38,7 +38,7 @@ DEPENDS = (
 )  # fmt: skip
 STEPS = (0.1, 0.3, 1.0)
 SIZES = (5, 5, 10)
-TESTED, CHOOSING, CALIBRATION = 60, 15, 4
+TESTED, CHOOSING, CALIBRATION = 30, 8, 4
 GRAPHS = {"ONNX": GRAPH, "ONNX, eight bits": INT8}
 
 

@@ -35,7 +35,7 @@ from bench.lib.figures import (
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import forward_mode, heads, overhead, physics, posterior, starts, when
+from bench.pages import edge, forward_mode, heads, overhead, physics, posterior, scaling, starts, when
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -48,6 +48,8 @@ TITLES = {
     "volatility": "Volatility, day after day",
     "reviews": "Reviews of goods that are new: the twelve tasks of ARSC",
     "many_tasks": "Many tasks at once",
+    "scaling": "Many processes",
+    "edge": "Small devices",
     "meta_training": "Meta-training beside learn2learn and higher",
     "episodes": "Drawing episodes",
     "heads": "Heads on frozen features, beside easyfsl",
@@ -141,6 +143,16 @@ MAML (second order) of the same network on the same tasks, with the same steps a
 tasks, or 100: ours spends its time on the program of a step, whatever number of tasks it holds. Times are of
 the processor, one thread, outer step by outer step in turns. `eval/mse` is the error on queries of others
 after as many tasks each, and ours minus theirs is paired by task.""",
+    "scaling": """\
+Outer steps of meta-training by one process and by two (torchrun, gloo, one thread each), in turns, on one
+machine; times of more are simulated, see [scaling](scaling.md). `cost/bytes`: what a process sends for one
+step of one task of 25 examples. `clients`: vehicles on slippery roads, squared errors on moments of other such
+vehicles.""",
+    "edge": """\
+The same tasks by torch with exact tangents and by ONNX Runtime with central differences, whose width was
+chosen on validation tasks, in floating point and with convolutions or matrix products in eight bits.
+Differences are paired by task, in points. `cost/memory`: the process's peak of loading and adapting by that of
+loading and one inference of the support set.""",
     "many_tasks": """\
 `fit_many` and `predict_many` beside one call a task, in processor time of one thread. `stacked` adapts all
 tasks as one program whatever the size of the network, which `fit_many` does for small ones: a convolutional
@@ -329,7 +341,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (forward_mode, heads, starts, when, overhead, physics, posterior):
+    for explained in (edge, forward_mode, heads, scaling, starts, when, overhead, physics, posterior):
         pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():

@@ -25,6 +25,8 @@ BENCHES = (
     "regression",
     "fields",
     "many_tasks",
+    "scaling",
+    "edge",
     "memory",
     "meta_training",
     "one_shot",
