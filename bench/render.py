@@ -146,13 +146,13 @@ after as many tasks each, and ours minus theirs is paired by task.""",
     "scaling": """\
 Outer steps of meta-training by one process and by two (torchrun, gloo, one thread each), in turns, on one
 machine; times of more are simulated, see [scaling](scaling.md). `cost/bytes`: what a process sends for one
-step of one task of 25 examples. `clients`: vehicles on slippery roads, squared errors on moments of other such
-vehicles.""",
+step of one task of 25 examples. `clients`: vehicles on slippery roads, squared errors on moments of others
+like them.""",
     "edge": """\
 The same tasks by torch with exact tangents and by ONNX Runtime with central differences, whose width was
 chosen on validation tasks, in floating point and with convolutions or matrix products in eight bits.
-Differences are paired by task, in points. `cost/memory`: the process's peak of loading and adapting by that of
-loading and one inference of the support set.""",
+Differences are paired by task, in points. `cost/memory`: the process's peak of loading and adapting by that
+of loading and one inference of the support set.""",
     "many_tasks": """\
 `fit_many` and `predict_many` beside one call a task, in processor time of one thread. `stacked` adapts all
 tasks as one program whatever the size of the network, which `fit_many` does for small ones: a convolutional

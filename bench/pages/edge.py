@@ -32,7 +32,8 @@ def _edge(result: Result) -> str:
     apart = [(case, row) for (case, metric), row in rows.items() if metric == "compare/outputs apart"]
     said = "; ".join(f"{case.removesuffix(EXPORTED)} {row['value']:.1g}" for case, row in apart)
     close = all(row["value"] <= row["goal"] for _, row in apart)
-    goals = f"An exported task's outputs differ from the task's, relatively, by {said} (at most 1e-4: {reached(close)})."
+    goal = f"at most {apart[0][1]['goal']:g}: {reached(close)}"
+    goals = f"An exported task's outputs differ from the task's, relatively, by {said} ({goal})."
     return "\n".join([markdown_table(header, lines), goals, "", provenance(result), ""])
 
 

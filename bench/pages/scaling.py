@@ -26,7 +26,7 @@ def _processes(result: Result) -> str:
         steps = [rows[f"{name}, {count} processes", "time/step"]["value"] for count in (1, 2)]
         reduced = rows[case, "time/all-reduce"]["value"]
         checkpoint = rows[f"{name}, a checkpoint", share]["value"]
-        numbers = [*(f"{1e3 * step:.3g} ms" for step in steps), f"{rows[case, metric]['value']:.2f} ×"]
+        numbers = [*(f"{step:.2g} s" for step in steps), f"{rows[case, metric]['value']:.2f} ×"]
         lines.append([name, *numbers, f"{reduced:.2g} ms", f"{checkpoint:.2g} %"])
     header = ["adapter", "one process", "two", "gain", "all-reduce", "checkpoints, of the time"]
     memory = [(case, row["value"]) for (case, metric), row in rows.items() if metric == "memory/process"]
