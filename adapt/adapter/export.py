@@ -26,7 +26,16 @@ from adapt.errors import AdaptError
 from adapt.files import writing
 from adapt.heads import Head, is_transductive
 
-__all__ = ["FORMATS", "Format", "check_agrees", "exported", "merged", "onnx_written", "traced"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "check_agrees",
+    "check_target",
+    "exported",
+    "merged",
+    "onnx_written",
+    "traced",
+]
 
 Format = Literal["onnx", "torch.export"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch.export")
@@ -67,18 +76,14 @@ def merged(task: TaskRecord) -> nn.Module:
     return Merged(network, task.adapter.head, task.head_state).eval()
 
 
-def exported(
-    task: TaskRecord, path: str | os.PathLike[str], given: Tensor, wanted: Tensor, format: str
-) -> Path:
-    """Write ``task``, which is on the CPU; see :meth:`adapt.FittedTask.export`.
+def exported(task: TaskRecord, path: Path, given: Tensor, wanted: Tensor, format: Format) -> Path:
+    """Write ``task``, which is on the CPU in float32; see :meth:`adapt.FittedTask.export`.
 
     Args:
         given: examples as the network takes them ``[m, …]``.
         wanted: what the task makes of them ``[m, C]``.
     """
-    if format not in FORMATS:
-        raise AdaptError(f"format={format!r} is not known: choose {', '.join(FORMATS)}")
-    path, module = Path(path), merged(task)
+    module = merged(task)
     about = {
         "classes": json.dumps(task.classes_.tolist(), default=str),
         "outputs": "values" if task.adapter.loss.regression else "logits",
@@ -95,6 +100,25 @@ def exported(
             found = program.module()(given)
         check_agrees(path, found, wanted)
     return path
+
+
+def check_target(path: str | os.PathLike[str], format: str) -> Path:
+    """The file to write to, before anything is computed.
+
+    Raises:
+        AdaptError: another format, or no path of a file.
+    """
+    if format not in FORMATS:
+        raise AdaptError(f"format={format!r} is not known: choose {', '.join(FORMATS)}")
+    said = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(said, str) or not said or "\0" in said:
+        raise AdaptError(f"path={path!r} names no file: give the path to write to, such as 'task.onnx'")
+    found = Path(said)
+    if found.is_dir():
+        raise AdaptError(f"{found} is a folder: name a file")
+    if any(above.exists() and not above.is_dir() for above in found.parents):
+        raise AdaptError(f"{found} lies below a file: name another folder")
+    return found
 
 
 def check_agrees(path: Path, found: Tensor, wanted: Tensor) -> None:
@@ -123,8 +147,8 @@ def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.Export
             sizes = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC), *({} for _ in others))
             return torch.export.export(module, (several, *others), dynamic_shapes=sizes)
     except Exception as error:  # whatever the network does that cannot be followed
-        said = str(error).strip().partition("\n")[0]
-        raise AdaptError(f"this network cannot be exported: {type(error).__name__}: {said}") from error
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        raise AdaptError(f"this network cannot be exported: {said}") from error
 
 
 def onnx_written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, about: dict[str, str]) -> Tensor:
@@ -143,11 +167,18 @@ def onnx_written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, abou
                 program, inputs, input_names=names, output_names=["outputs"], dynamo=True, verbose=False
             )
     except Exception as error:
-        said = str(error).strip().partition("\n")[0]
-        raise AdaptError(f"this network cannot be written as ONNX: {type(error).__name__}: {said}") from error
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        raise AdaptError(f"this network cannot be written as ONNX: {said}") from error
     assert made is not None
     made.model.metadata_props.update(about)
     path.write_bytes(made.model_proto.SerializeToString())
-    session = require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    return torch.from_numpy(session.run(None, fed)[0])
+    try:
+        session = require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+        return torch.from_numpy(session.run(None, fed)[0])
+    except Exception as error:  # kernels that ONNX Runtime lacks
+        raise AdaptError(f"ONNX Runtime cannot run this network: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

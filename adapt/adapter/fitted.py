@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from adapt.adapter.conditions import under_conditions
-from adapt.adapter.export import Format, exported
+from adapt.adapter.export import Format, check_target, exported
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
 from adapt.adapter.labelling import left_out, suggested
@@ -332,7 +332,7 @@ class FittedTask(TaskRecord):
         """Write the adapted network with its head as one file, which runs without this library: ``onnx`` for
         ONNX Runtime, ``torch.export`` for ``torch.export.load``. It takes any number of examples as tensors,
         those that ``adapter.examples(x)`` makes (of texts: token ids of any length), and gives the outputs of
-        :meth:`logits`; which labels they are of is in its metadata.
+        :meth:`logits`, in float32; which labels they are of is in its metadata.
 
         Args:
             path: of the file; written whole, or not at all.
@@ -351,5 +351,6 @@ class FittedTask(TaskRecord):
             >>> torch.allclose(program(x[:3]), task.logits(x[:3]), atol=1e-5)
             True
         """
-        here = self.to("cpu")
-        return exported(here, path, here.adapter.examples(x), here.logits(x), format)
+        target, here = check_target(path, format), self.to("cpu", torch.float32)
+        with outside_autocast(here.z.device):
+            return exported(here, target, here.adapter.examples(x), here.logits(x), format)

@@ -73,6 +73,7 @@ def main() -> None:
     os.environ.setdefault(
         "HYDRA_FULL_ERROR", "1"
     )  # let exceptions through to the handler below instead of Hydra's own report
+    follows = False
     with interrupts.listening() as outermost:
         try:
             with joined() as follows:
@@ -83,7 +84,8 @@ def main() -> None:
             if not outermost or kind is None:
                 raise
             terminated = issubclass(kind, interrupts.Terminated)
-            print("terminated" if terminated else "interrupted", file=sys.stderr)
+            if not follows:
+                print("terminated" if terminated else "interrupted", file=sys.stderr)
             sys.exit(143 if terminated else 130)
 
 

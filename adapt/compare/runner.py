@@ -99,7 +99,7 @@ def compare(
             methods, context, first, experiment=experiment, task=task, metric=metric, weights=before
         )
     kept = Checkpoint(checkpoint, question)
-    resumed = min(len(kept.done), tasks)
+    resumed = ranks.said(min(len(kept.done), tasks))
     energy = electricity if electricity is not None and electricity.enabled else None
     if resumed < tasks:
         adapt = {name: method.prepare(context) for name, method in methods.items()}
@@ -110,7 +110,7 @@ def compare(
             for name in methods:
                 _once(adapt[name], first)  # warms up
         one = _on_task(methods, adapt, distribution, context, device)
-        indices = range(ranks.said(resumed), tasks)
+        indices = range(resumed, tasks)
         for _, entry in zip(progress(indices), ranks.each(indices, one), strict=True):
             kept.add(entry)
         if fingerprint(context.backbone) != before:

@@ -14,7 +14,8 @@ Forward Passes*, where prompts are searched for in 28 inferences a generation.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from adapt.adapter.problem import Memory, Problem, model_of
 from adapt.adapter.state import AdapterState
 from adapt.adapter.storage import CONFIG, read_stored
 from adapt.backbones import require
-from adapt.checks import check_setting, positive
-from adapt.edge.graph import GRAPH, state_hash
+from adapt.checks import check_setting, least, positive
+from adapt.edge.given import Given
+from adapt.edge.graph import GRAPH, check_alone, network_hash
 from adapt.errors import AdaptError
 from adapt.heads import HEADS
 from adapt.inner import LOSSES, SOLVERS, Solver
@@ -69,15 +71,20 @@ class EdgeAdapter:
         """
         stored = read_stored(folder)
         path, config = stored.path / CONFIG, stored.config
-        state = AdapterState(**{name: stored.tensors[name].clone() for name in AdapterState._fields})
-        session = _session(stored.path / graph, threads)
-        said = session.get_modelmeta().custom_metadata_map.get("adapter")
-        if said not in (None, state_hash(state._asdict())):
-            raise AdaptError(f"{stored.path / graph} is of another adapter: write it with save_edge")
-        parts = [build_component(config.get(role), HEADS, path) for role in ("support_head", "head")]
-        loss = build_component(config.get("loss"), LOSSES, path)
         solver = build_component(config.get("solver"), SOLVERS, path)
-        return cls(session, state, solver, Problem(loss, *parts), step)
+        check_alone(solver, config.get("match"))
+        parts = [build_component(config.get(role), HEADS, path) for role in ("support_head", "head")]
+        problem = Problem(build_component(config.get("loss"), LOSSES, path), *parts)
+        with _whole(stored.path):
+            state = AdapterState(**{name: stored.tensors[name].clone() for name in AdapterState._fields})
+            own = network_hash(state._asdict(), config["backbone"]["fingerprint"])
+        session = _session(stored.path / Path(graph).name, threads)
+        if session.get_modelmeta().custom_metadata_map.get("adapter") != own:
+            raise AdaptError(
+                f"{stored.path / graph} is of another adapter, or of an earlier one: write it with "
+                "save_edge, and after that with quantised"
+            )
+        return cls(session, state, solver, problem, step)
 
     def fit(self, x: Any, y: Any) -> EdgeTask:
         """Adapt to ``x [n, …]``, tensors as the graph takes them, and their labels or values ``y``.
@@ -85,7 +92,7 @@ class EdgeAdapter:
         Raises:
             AdaptError: examples that the graph does not take, or labels that cannot be used.
         """
-        examples = self._examples(x)
+        examples = self.examples(x)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.problem.loss)
         infer: Callable[[Tensor], Tensor] = lambda z: self.features(examples, z)  # noqa: E731
         z, before = self.state.origin.new_zeros(self.state.k), None
@@ -95,7 +102,8 @@ class EdgeAdapter:
                 memory = Memory(infer(z), self._columns(infer), targets)
                 model = model_of(memory.at, self.state, targets, self.problem)
                 moved, trace = self.solver(model, targets, self.problem.loss, self.state.learned)
-                before, passes = trace.losses[0], 2 + 2 * len(z)
+                before = trace.losses[0] if len(trace.losses) else None
+                passes = 2 + 2 * len(z)
             else:
                 moved = z
             there = model_of(infer, self.state, targets, self.problem)
@@ -109,25 +117,19 @@ class EdgeAdapter:
     def _columns(self, infer: Callable[[Tensor], Tensor]) -> Tensor:
         """Derivatives of the features along every direction ``[k, n, D]``."""
         widths = self.step / self.state.learned.precision.sqrt()
-        steps = torch.diag(torch.where(widths.isfinite(), widths, self.step * torch.ones_like(widths)))
+        known = widths.isfinite() & (widths > 0)  # not of a direction that is free, or that is pinned
+        steps = torch.diag(torch.where(known, widths, self.step))
         return torch.stack([(infer(step) - infer(-step)) / (2 * step.sum()) for step in steps])
 
-    def _examples(self, x: Any) -> Tensor:
+    def examples(self, x: Any) -> Tensor:
+        """``x [n, …]`` as the graph takes it.
+
+        Raises:
+            AdaptError: what it does not take.
+        """
         wanted = self.session.get_inputs()[0]
-        values = torch.as_tensor(np.asarray(x))
-        values = values.float() if "float" in wanted.type else values.long()
-        sizes = [*zip(wanted.shape[1:], values.shape[1:], strict=False)]
-        fits = values.ndim == len(wanted.shape) and all(
-            there == size
-            for size, there in sizes
-            if isinstance(size, int)  # others are names
-        )
-        if not fits or not len(values) or not bool(values.isfinite().all()):
-            raise AdaptError(
-                f"x of shape {tuple(values.shape)}: the graph takes finite {wanted.type} of shape "
-                f"{wanted.shape}, as adapter.examples(x) makes them"
-            )
-        return values
+        said = self.session.get_modelmeta().custom_metadata_map
+        return Given.read(wanted.shape, wanted.type, said).examples(x)
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,18 @@ class EdgeTask:
     def logits(self, x: Any) -> Tensor:
         """Outputs ``[m, C]``: logits, or in regression the predicted values."""
         with torch.no_grad():
-            features = self.adapter.features(self.adapter._examples(x), self.z)
+            features = self.adapter.features(self.adapter.examples(x), self.z)
             return self.adapter.problem.head.logits(self.head_state, features)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Class probabilities ``[m, C]``.
+
+        Raises:
+            AdaptError: in regression, which has no classes.
+        """
+        if not len(self.classes_):
+            raise AdaptError("a regression task has no classes: use predict")
+        return self.logits(x).softmax(-1).numpy()
 
     def predict(self, x: Any) -> np.ndarray:
         """Labels ``[m]``, or in regression values ``[m, C]``."""
@@ -159,7 +171,16 @@ class EdgeTask:
         return self.classes_[outputs.argmax(-1).numpy()] if len(self.classes_) else outputs.numpy()
 
 
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError):
+        raise AdaptError(f"{folder} is no whole adapter: write it with save_edge") from None
+
+
 def _session(path: Path, threads: int) -> Any:
+    threads = check_setting("threads", threads, least(1))
     if not path.is_file():
         raise AdaptError(f"{path} does not exist: write it with adapt.edge.save_edge or quantised")
     runtime = require("onnxruntime")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from adapt.compare import Comparison
-from adapt.files import read_json, read_tensors
+from adapt.files import read_json, read_tensors, write_json
 from adapt.tracking import prepare_store
 from tests.command_line import TINY, call, start
 from tests.distributed.together import finished, together
@@ -122,3 +122,15 @@ def test_torchrun_itself(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "adapter written to made" in done.stdout
+
+
+def test_a_comparison_of_which_all_tasks_are_done_is_written(tmp_path: Path) -> None:
+    """As one that was killed while it drew its figures."""
+    typed = [*TINY[:-1], "hydra.run.dir=run"]
+    assert call(typed, tmp_path) == 0
+    (tmp_path / "run" / "comparison.json").unlink()
+    state = read_json(tmp_path / "run" / "run.json")
+    write_json(tmp_path / "run" / "run.json", {**state, "status": "running"})
+    for done in finished(["-m", "adapt", "resume", "run", "tracking=none"], tmp_path, 2):
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "comparison.json").is_file()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 import adapt
 from adapt.adapter import FewShotAdapter, FittedTask, layered_state
-from adapt.backbones import load_backbone
+from adapt.backbones import Texts, require
 from adapt.heads import Ridge
 from adapt.spaces import film, lora
 from tasks import Digits, Distribution
@@ -33,8 +33,22 @@ def digits() -> Made:
     return task, episode.query_x
 
 
+class Letters:
+    """A tokenizer: a token for each letter."""
+
+    def __call__(self, texts: Sequence[str], truncation: bool, max_length: int) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1 + ord(letter) % 50 for letter in text][:max_length] for text in texts]}
+
+
 def texts() -> Made:
-    backbone, _ = load_backbone("hf:minilm")
+    """By a small random network of the kind that encoders are."""
+    transformers = require("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.BertConfig(vocab_size=60, max_position_embeddings=64, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformer = transformers.BertModel(config, add_pooling_layer=False).eval()
+    backbone = Texts(transformer, Letters(), pad=0, max_tokens=64)
     space = film(backbone)
     adapter = FewShotAdapter(backbone, space, layered_state(space, 2), head=Ridge())
     return adapter.fit(TEXTS, TOPICS), TEXTS

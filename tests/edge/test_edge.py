@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import adapt
-from adapt.adapter import FewShotAdapter
+from adapt.adapter import FewShotAdapter, Matching
 from adapt.edge import EdgeAdapter, quantised, save_edge
 from adapt.errors import AdaptError
-from adapt.inner import GaussNewton
+from adapt.inner import Auto
+from adapt.spaces import film
 from tests.edge.tasks_of import TASKS, drawn
 
 pytest.importorskip("onnxruntime")
@@ -77,23 +80,81 @@ def test_texts(tmp_path: Path) -> None:
     assert there.predict(adapter.examples(texts[:2])).tolist() == y[:2]
 
 
-def test_mistakes(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (torch.zeros(4, 1, 32, 31), "examples of shape"),
+        (torch.zeros(4, 32), "examples of shape"),
+        (torch.full((4, 1, 32, 32), torch.nan), "NaN or infinity"),
+        (255 * torch.ones(4, 1, 32, 32), "trained on values from 0 to 1"),
+        (torch.zeros(0, 1, 32, 32), "no examples"),
+        (torch.zeros(4, 1, 32, 32, dtype=torch.complex64), "complex"),
+        (["a", "b"], "no tokeniser"),
+        ([[1, 2], [3]], "array or tensor of numbers"),
+        (None, "array or tensor of numbers"),
+    ],
+)
+def test_examples_that_a_graph_does_not_take(folder: Path, x: Any, said: str) -> None:
     edge = EdgeAdapter.load(folder)
-    for x in (torch.zeros(4, 1, 32, 31), torch.zeros(4, 32, 32), torch.full((4, 1, 32, 32), torch.nan)):
-        with pytest.raises(AdaptError, match="the graph takes finite tensor"):
-            edge.fit(x, [0, 0, 1, 1])
+    for taken in (lambda: edge.fit(x, [0, 0, 1, 1]), lambda: quantised(folder, x)):
+        with pytest.raises(AdaptError, match=said):
+            taken()
+
+
+def test_arrays_bytes_and_other_precisions_are_taken(folder: Path) -> None:
+    episode, edge = drawn(), EdgeAdapter.load(folder)
+    wanted = edge.fit(episode.support_x, episode.support_y).z.numpy()
+    for x in (episode.support_x.numpy(), episode.support_x.double(), episode.support_x.requires_grad_()):
+        assert edge.fit(x, episode.support_y).z.numpy() == pytest.approx(wanted, abs=1e-6)
+    as_bytes = (255 * episode.support_x.detach()).round().to(torch.uint8)
+    assert edge.fit(as_bytes, episode.support_y).z.numpy() == pytest.approx(wanted, abs=0.05)
+
+
+def test_adapters_that_need_more_than_inferences(tmp_path: Path) -> None:
+    adapter, x = adapt.load("conv4_glyphs_film"), drawn().support_x
+    with pytest.raises(AdaptError, match=r"replace\(match=None\)"):
+        save_edge(adapter.replace(match=Matching()), tmp_path, x)
+    with pytest.raises(AdaptError, match="backprop_steps=0"):
+        save_edge(adapter.replace(solver=Auto(backprop_steps=3)), tmp_path, x)
+    with pytest.raises(AdaptError, match=r"pass a FewShotAdapter, such as task\.adapter"):
+        save_edge(adapter.fit(x, drawn().support_y), tmp_path, x)  # type: ignore[arg-type]
+    with pytest.raises(AdaptError, match="examples of shape"):
+        save_edge(adapter, tmp_path, x[:, :, :9])
+    assert not [*tmp_path.iterdir()]
+
+
+def test_double_precision_becomes_single(tmp_path: Path) -> None:
+    task, x = TASKS["values"]()
+    save_edge(task.adapter.to("cpu", torch.float64), tmp_path, x)
+    assert EdgeAdapter.load(tmp_path, step=0.02).fit(x, x.sin()).predict(x) == pytest.approx(
+        task.predict(x), abs=0.02
+    )
+
+
+def test_graphs_of_others(folder: Path, tmp_path: Path) -> None:
+    """Of another state, and of another network with the same state; damaged; under another name."""
+    x = drawn().support_x
+    adapter = adapt.load("conv4_glyphs_film")
+    backbone = copy.deepcopy(adapter.backbone)
+    with torch.no_grad():
+        next(backbone.parameters()).mul_(1.1)
+    state = adapter.state._replace(origin=adapter.state.origin + 0.1)
+    for other in (
+        adapter.replace(state=state),
+        FewShotAdapter(backbone, film(backbone, skip=1), adapter.state, input_shape=(1, 32, 32)),
+    ):
+        other.save_pretrained(tmp_path)
+        shutil.copy(folder / "network.onnx", tmp_path)
+        with pytest.raises(AdaptError, match="is of another adapter"):
+            EdgeAdapter.load(tmp_path)
+    (tmp_path / "network.onnx").write_bytes(b"no graph")
+    for read in (lambda: EdgeAdapter.load(tmp_path), lambda: quantised(tmp_path, x)):
+        with pytest.raises(AdaptError, match=r"network\.onnx"):
+            read()
     with pytest.raises(AdaptError, match="does not exist: write it with"):
         EdgeAdapter.load(folder, "other.onnx")
     with pytest.raises(AdaptError, match="does not exist: write it with save_edge"):
-        quantised(tmp_path, torch.zeros(2, 1, 32, 32))
-    with pytest.raises(AdaptError, match="step=0"):
-        EdgeAdapter.load(folder, step=0)
-    other = adapt.load("conv4_glyphs_film").replace(solver=GaussNewton(steps=2))
-    moved = other.state._replace(origin=other.state.origin + 0.1)
-    other.replace(state=moved).save_pretrained(tmp_path)
-    shutil.copy(folder / "network.onnx", tmp_path)
-    with pytest.raises(AdaptError, match="is of another adapter"):
-        EdgeAdapter.load(tmp_path)
-    (tmp_path / "network.onnx").write_bytes(b"no graph")
-    with pytest.raises(AdaptError, match="cannot be read by ONNX Runtime"):
-        EdgeAdapter.load(tmp_path)
+        quantised(tmp_path / "none", x)
+    for setting in ({"step": 0}, {"threads": 0}, {"threads": "many"}):
+        with pytest.raises(AdaptError, match=next(iter(setting))):
+            EdgeAdapter.load(folder, **setting)  # type: ignore[arg-type]

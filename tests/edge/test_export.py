@@ -51,6 +51,11 @@ def test_what_cannot_be_exported_is_refused_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, x = TASKS["digits"]()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "task.onnx", "", None, "a\0b"):
+        with pytest.raises(AdaptError, match=r"names no file|is a folder|lies below a file"):
+            task.export(path, x)  # type: ignore[arg-type]
+    (tmp_path / "file").unlink()
     with pytest.raises(AdaptError, match=r"format='onxx' is not known: choose onnx, torch\.export"):
         task.export(tmp_path / "task.onnx", x, format="onxx")  # type: ignore[arg-type]
     episode = drawn()
@@ -61,6 +66,16 @@ def test_what_cannot_be_exported_is_refused_and_leaves_no_file(
     with pytest.raises(AdaptError, match="computes something else"):
         task.export(tmp_path / "task.onnx", x)
     assert not [*tmp_path.iterdir()]
+
+
+def test_other_precisions_become_single(tmp_path: Path) -> None:
+    task, x = TASKS["digits"]()
+    path = task.to("cpu", torch.bfloat16).export(tmp_path / "task.onnx", x[:2])
+    with torch.autocast("cpu", torch.bfloat16):
+        task.export(tmp_path / "mixed.onnx", x[:2])
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x.numpy()})[0]
+    assert (found.argmax(1) == task.logits(x).argmax(1).numpy()).mean() > 0.9
 
 
 class Looking(nn.Module):
