@@ -10,7 +10,7 @@ __all__ = ["PAGE", "filled"]
 
 PAGE = DOCS / "starts.md"
 WAYS = ("half of the way", "start", "chosen")
-GAP = "compare/accuracy_vs_frozen"
+GAP, VARIANT = "compare/accuracy_vs_frozen", "validation/accuracy_vs_scales"
 FITS, METHODS, SCREENING = "adapt fit: ", "methods: ", "screening: "
 
 
@@ -24,12 +24,27 @@ def _starts(result: Result) -> str:
     said = "`adapt fit` on folders, with the start that ships (it knows other alphabets of Omniglot):"
     parts = [_left_out(rows), said, "", _folders(rows)]
     if _cases(rows, METHODS):
-        said = "What moving on from a start adds; `backprop` as is best on validation classes:"
+        said = "What moving on from a start adds; rates and steps as are best on validation classes:"
         parts += [said, "", _methods(rows)]
     if any(case.startswith(SCREENING) for case, _ in rows):
         said = "Chest X-rays: of those with pneumonia, found where a tenth of the others are taken for ill."
         parts += [said, "", _screening(rows)]
+    if any(metric == VARIANT for _, metric in rows):
+        said = "Starts that were learned otherwise, on validation classes, in points over these:"
+        parts += [said, "", _variants(rows)]
     return "\n".join([*parts, provenance(result), ""])
+
+
+def _variants(rows: Rows) -> str:
+    found = {case.rsplit(", ", 1)[1]: None for case, metric in rows if metric == VARIANT}
+    shares = {case.rsplit(", ", 1)[0]: None for case, metric in rows if metric == VARIANT}
+    lines = []
+    for share in shares:
+        data, _, way = share.split(": ")
+        lines.append(
+            [data.replace(", validation", ""), way, *(gap(rows[f"{share}, {it}", VARIANT]) for it in found)]
+        )
+    return markdown_table(["tasks", "", *found], lines)
 
 
 def _screening(rows: Rows) -> str:
