@@ -168,7 +168,7 @@ def of_case(
 def fitted(folder: Path, quick: bool) -> Iterator[Row]:
     """Folders of pictures through ``adapt fit``, with the start that ships and without."""
     for data in ("Omniglot",) if quick else ("GTSRB", "Omniglot", "CIFAR-FS"):
-        ways, shots, queries, many = (2, 2, 2, 2) if quick else (10, 5, 15, FOLDERS)
+        ways, shots, queries, many = (2, 2, 2, 1) if quick else (10, 5, 15, FOLDERS)
         case, path = f"adapt fit: {data}, {ways} folders of {shots}", folder / f"folders of {data}.json"
         found: list[dict[str, float]] = read_json(path)["tasks"] if path.exists() else []
         for index in progress(case)(range(len(found), many)):
