@@ -49,8 +49,9 @@ def by_case(result: Result) -> Rows:
 
 
 def gap(row: Result) -> str:
-    """A difference with its interval, signs included."""
-    return f"{row['value']:+.1f} ± {row['ci95']:.1f}".replace("-", "−")
+    """A difference with its interval, if it has one, signs included."""
+    interval = "" if row["ci95"] is None else f" ± {row['ci95']:.1f}"
+    return f"{row['value']:+.1f}{interval}".replace("-", "−")
 
 
 def reached(is_reached: bool) -> str:
