@@ -5,6 +5,7 @@ with central differences, and through the same graph with its network in eight b
 differences is chosen on validation tasks. One thread; sizes are those of the files.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from adapt.edge.graph import GRAPH, INT8
 from adapt.heads import Logistic
 from adapt.inner import GaussNewton
 from adapt.spaces import film
+from bench.lib.models import data_root
 from bench.lib.record import Row, options, report
 from bench.vision import SPLITS, source
 from tasks import Banking77, Clinc150, Distribution
@@ -175,6 +177,7 @@ def memory(folder: Path, graph: str, episode: Any) -> float:
 def main() -> None:
     arguments = options(__doc__).parse_args()
     torch.set_num_threads(1)
+    os.environ.setdefault("ADAPT_DATA", str(data_root()))  # where the other benchmarks look, too
     found: list[Row] = []
     for name in [*CASES][: 1 if arguments.quick else None]:
         with tempfile.TemporaryDirectory() as folder:

@@ -157,8 +157,9 @@ def onnx_written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, abou
     Raises:
         AdaptError: a package that is missing, or an operation that ONNX does not have.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        require(package)
+    require("onnx")  # which torch imports itself
+    require("onnxscript")
+    runtime = require("onnxruntime")
     program, names = traced(module, inputs), [f"x{index}" if index else "x" for index in range(len(inputs))]
     try:
         with warnings.catch_warnings():
@@ -174,7 +175,7 @@ def onnx_written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, abou
     path.write_bytes(made.model_proto.SerializeToString())
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
     try:
-        session = require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(None, fed)[0])
     except Exception as error:  # kernels that ONNX Runtime lacks
         raise AdaptError(f"ONNX Runtime cannot run this network: {_first_line(error)}") from error
