@@ -26,12 +26,13 @@ from adapt.compare.measure import ProcessPeak
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.edge import EdgeAdapter, quantised, save_edge
 from adapt.edge.graph import GRAPH, INT8
-from adapt.heads import Logistic
 from adapt.inner import GaussNewton
 from adapt.spaces import film
+from bench.lib.choosing import HEAD
 from bench.lib.models import data_root
 from bench.lib.record import Row, options, report
-from bench.vision import SPLITS, source
+from bench.lib.timing import timed
+from bench.vision import tasks_of
 from tasks import Banking77, Clinc150, Distribution
 
 DEPENDS = (
@@ -55,22 +56,20 @@ class Case:
 
 def characters() -> Case:
     """Scanned digits have no validation classes: characters of other alphabets are for that."""
-    validation = Distribution(source("Omniglot"), *SIZES, *SPLITS["Omniglot"][1])
-    test = Distribution(source("digits"), *SIZES, *SPLITS["digits"][2])
+    validation, test = tasks_of("Omniglot", 1, *SIZES), tasks_of("digits", 2, *SIZES)
     return Case(adapt.load("conv4_glyphs_film"), validation, test)
 
 
 def signs() -> Case:
-    adapter = adapt.load("efficientnet_lite0_start").replace(solver=GaussNewton(), head=Logistic(l2=0.03))
-    validation, test = (Distribution(source("GTSRB"), *SIZES, *SPLITS["GTSRB"][part]) for part in (1, 2))
-    return Case(adapter, validation, test)
+    adapter = adapt.load("efficientnet_lite0_start").replace(solver=GaussNewton(), head=HEAD)
+    return Case(adapter, *(tasks_of("GTSRB", part, *SIZES) for part in (1, 2)))
 
 
 def requests() -> Case:
     """Nothing was learned: each direction scales a quarter of the network's norms."""
     backbone, _ = load_backbone("hf:minilm")
     space = film(backbone)
-    adapter = FewShotAdapter(backbone, space, layered_state(space, 4), head=Logistic(l2=0.03))
+    adapter = FewShotAdapter(backbone, space, layered_state(space, 4), head=HEAD)
     assistant, bank = (it.encoded(backbone.tokenise) for it in (Clinc150(), Banking77()))
     validation = Distribution(assistant, *SIZES, "validation")
     return Case(adapter, validation, Distribution(bank, *SIZES, "support", "query"))
@@ -153,12 +152,6 @@ def chosen(folder: Path, graph: str, tasks: Distribution, number: int) -> float:
 
 def right(task: Any, episode: Any) -> float:
     return float((task.logits(episode.query_x).argmax(-1) == episode.query_y).double().mean())
-
-
-def timed(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
 
 
 def memory(folder: Path, graph: str, episode: Any) -> float:

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from adapt.adapter.moved import first_line
 from adapt.adapter.record import TaskRecord
 from adapt.backbones import require
 from adapt.errors import AdaptError
@@ -147,7 +148,7 @@ def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.Export
             sizes = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC), *({} for _ in others))
             return torch.export.export(module, (several, *others), dynamic_shapes=sizes)
     except Exception as error:  # whatever the network does that cannot be followed
-        said = f"{type(error).__name__}: {_first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         raise AdaptError(f"this network cannot be exported: {said}") from error
 
 
@@ -168,7 +169,7 @@ def onnx_written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, abou
                 program, inputs, input_names=names, output_names=["outputs"], dynamo=True, verbose=False
             )
     except Exception as error:
-        said = f"{type(error).__name__}: {_first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         raise AdaptError(f"this network cannot be written as ONNX: {said}") from error
     assert made is not None
     made.model.metadata_props.update(about)
@@ -178,8 +179,4 @@ def onnx_written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, abou
         session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(None, fed)[0])
     except Exception as error:  # kernels that ONNX Runtime lacks
-        raise AdaptError(f"ONNX Runtime cannot run this network: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise AdaptError(f"ONNX Runtime cannot run this network: {first_line(error)}") from error

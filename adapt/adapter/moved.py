@@ -13,7 +13,7 @@ from adapt.backbones.info import remember
 from adapt.errors import AdaptError
 from adapt.spaces import Space
 
-__all__ = ["Target", "moved"]
+__all__ = ["Target", "first_line", "moved"]
 
 #: What ``to`` takes: a device, its name, a floating-point dtype.
 Target = torch.device | str | int | torch.dtype
@@ -42,7 +42,7 @@ def moved(adapter: Adapter, target: Target, dtype: torch.dtype | None = None) ->
             backbone, space = duplicate(backbone, space)
         except Exception as error:
             raise AdaptError(
-                f"{type(adapter.backbone).__name__} cannot be copied ({_first_line(error)}), and to() leaves "
+                f"{type(adapter.backbone).__name__} cannot be copied ({first_line(error)}), and to() leaves "
                 "the original as it is: move the backbone, then make spaces and adapters of it"
             ) from error
         backbone = _converted(backbone, device, dtype)
@@ -68,7 +68,7 @@ def _parsed(target: Target, dtype: torch.dtype | None) -> tuple[torch.device | N
         try:
             device = torch.empty(0, device=target).device  # with its number: cuda is cuda:0
         except (RuntimeError, AssertionError, TypeError) as error:
-            raise AdaptError(f"to({target!r}): torch cannot compute there ({_first_line(error)})") from None
+            raise AdaptError(f"to({target!r}): torch cannot compute there ({first_line(error)})") from None
         if device.type == "meta":
             raise AdaptError("to('meta'): nothing can be computed without values")
     if dtype is not None and not dtype.is_floating_point:
@@ -108,5 +108,6 @@ def _tensors(backbone: nn.Module) -> list[torch.Tensor]:
     return [*backbone.parameters(), *backbone.buffers()]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What ``error`` says, without the lines that follow; its kind if it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)

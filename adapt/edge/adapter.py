@@ -27,6 +27,7 @@ from torch import Tensor
 from adapt.adapter.adapting import can_adapt, settle
 from adapt.adapter.described import build_component
 from adapt.adapter.inputs import as_targets
+from adapt.adapter.moved import first_line
 from adapt.adapter.problem import Memory, Problem, model_of
 from adapt.adapter.state import AdapterState
 from adapt.adapter.storage import CONFIG, read_stored
@@ -189,5 +190,4 @@ def _session(path: Path, threads: int) -> Any:
     try:
         return runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever ONNX Runtime finds wrong with the file
-        said = str(error).strip().partition("\n")[0]
-        raise AdaptError(f"{path} cannot be read by ONNX Runtime: {said}") from error
+        raise AdaptError(f"{path} cannot be read by ONNX Runtime: {first_line(error)}") from error

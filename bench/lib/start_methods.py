@@ -16,7 +16,7 @@ from adapt.files import read_json, write_json
 from adapt.inner import Auto, Descent, GaussNewton
 from bench.lib.choosing import HEAD, accuracy_of, compared
 from bench.lib.record import Row
-from bench.vision import SPLITS, source
+from bench.vision import tasks_of
 from tasks import Distribution
 
 __all__ = ["added"]
@@ -82,7 +82,7 @@ def added(data: str, adapter: FewShotAdapter, folder: Path, *, quick: bool) -> I
     sizes = {MINIATURE: 1} if quick else TASKS
     for shots, number in [*sizes.items()][: None if data in MANY_SHOTS else 1]:
         shown = f"methods on {data}, {shots}-shot"
-        tasks = tasks_of(data, shots, 2, quick)
+        tasks = drawn(data, shots, 2, quick)
         result = compared(
             folder / f"{shown}.json",
             methods,
@@ -104,10 +104,10 @@ def added(data: str, adapter: FewShotAdapter, folder: Path, *, quick: bool) -> I
                 yield Row.of(case, "compare/accuracy_vs_start", gap, "points", note=note)
 
 
-def tasks_of(data: str, shots: int, part: int, quick: bool) -> Distribution:
+def drawn(data: str, shots: int, part: int, quick: bool) -> Distribution:
     """Tasks of validation classes (``part`` 1) or of test classes (2)."""
     ways, queries = (MINIATURE, MINIATURE) if quick else (WAYS, QUERIES)
-    return Distribution(source(data), ways, shots, queries, *SPLITS[data][part])
+    return tasks_of(data, part, ways, shots, queries)
 
 
 def chosen(name: str, data: str, adapter: FewShotAdapter, folder: Path, quick: bool) -> tuple[float, int]:
@@ -115,7 +115,7 @@ def chosen(name: str, data: str, adapter: FewShotAdapter, folder: Path, quick: b
     path, (method, rates) = folder / f"{name} of {data}.json", CHOSEN[name]
     if not path.exists():
         grid = [*product(rates, STEPS)][: 1 if quick else None]
-        tasks, found = tasks_of(data, MINIATURE if quick else min(TASKS), 1, quick), []
+        tasks, found = drawn(data, MINIATURE if quick else min(TASKS), 1, quick), []
         for lr, steps in progress(path.stem)(grid):
             many = 1 if quick else HELD
             found.append([lr, steps, accuracy_of(method(of_steps(lr, steps)), tasks, adapter, many, first=0)])
