@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import processes
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "downstream.py"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "downstream.py"
+SCALING = ROOT / "bench" / "results" / "scaling.json"
 
 
 def test_downstream_example(tmp_path: Path) -> None:
@@ -26,3 +31,14 @@ def test_downstream_example_needs_torch_numpy_sklearn_and_us_only() -> None:
     source = EXAMPLE.read_text(encoding="utf-8")
     imported = set(re.findall(r"^(?:import|from) (\w+)", source, flags=re.MULTILINE))
     assert imported - set(sys.stdlib_module_names) == {"adapt", "numpy", "sklearn", "torch"}
+
+
+def test_federated_example_prints_the_errors_of_the_benchmark(tmp_path: Path) -> None:
+    """With Flower in its environment, which cannot share ours (see docs/scaling.md)."""
+    pytest.importorskip("flwr", reason="Flower has an environment of its own")
+    done = processes.run([str(EXAMPLE.with_name("federated.py"))], tmp_path)
+    assert done.returncode == 0, done.stderr
+    printed = [float(it) for it in re.findall(r"\b0\.\d{4}\b", done.stdout)]
+    rows = json.loads(SCALING.read_text(encoding="utf-8"))["rows"]
+    measured = [row["value"] for row in rows if row["metric"] == "eval/mse" and "100 clients" in row["case"]]
+    assert printed == pytest.approx(measured, abs=6e-5)
