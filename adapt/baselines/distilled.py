@@ -93,7 +93,7 @@ def distilled(
     **settings: Any,
 ) -> FittedTask:
     """``student``, trained to say what ``task`` says: a fitted task like any other, with the labels of the
-    teacher. It has no posterior, and its adapter, which starts at the student's new weights, no direction to
+    teacher. Held-out losses are its trace. It has no posterior, and its adapter, which starts at the student's new weights, no direction to
     move along: fitted to other labels it learns a head. A student with weights of the caller's is needed
     again to load what was saved, as it was before: ``adapt.load(folder, student)``.
 
