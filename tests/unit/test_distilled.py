@@ -59,7 +59,7 @@ def pictures() -> tuple[FittedTask, Tensor, list[str], Tensor]:
 
 def test_a_linear_student_says_what_a_linear_teacher_says() -> None:
     teacher, new = linear_teacher(), drawn(500, 4, seed=2)
-    student = adapt.distil(teacher, Columns(), drawn(1000, 4, seed=1), average=False, lr=0.01, epochs=40)
+    student = adapt.distil(teacher, Columns(), drawn(1000, 4, seed=1), lr=0.01, epochs=40)
     assert student.classes_.tolist() == CLASSES
     assert student.predict_proba(new) == pytest.approx(teacher.predict_proba(new), abs=0.01)
     assert (student.predict(new) == teacher.predict(new)).mean() > 0.99
@@ -110,15 +110,16 @@ def test_soft_labels_are_the_means_over_the_posterior() -> None:
     assert means == pytest.approx(powered / powered.sum(1, keepdims=True), abs=1e-6)
 
 
-def test_means_are_taken_where_there_is_a_posterior() -> None:
+def test_means_are_taken_if_they_are_asked_for() -> None:
     task, _, _, rest = pictures()
 
     def told(teacher: FittedTask, **settings: Any) -> Any:
         found = adapt.distil(teacher, tiny_conv4(1), rest, epochs=1, **settings)
         return found.adapter.info["distilled"]["mean of the posterior"]  # type: ignore[index]
 
-    assert told(task) is True and told(task, average=False) is False
-    assert told(one_shot()) is False
+    assert told(task, average=True) is True and told(task) is told(one_shot()) is False
+    point, means = (adapt.distil(task, tiny_conv4(1), rest, epochs=1, average=it) for it in (False, True))
+    assert not torch.equal(point.head_state, means.head_state)
 
 
 def one_shot() -> FittedTask:
@@ -309,7 +310,7 @@ def test_bad_teachers_are_refused(tmp_path: Path) -> None:
     line = torch.linspace(-1, 1, 9)[:, None]
     refused("this task is a regression: leave it out", regression, "mlp:1-4-4", line, average=True)
     broken = replace(task, head_state=task.head_state * torch.nan)
-    refused("the teacher gives NaN or infinity for example 0", broken, network, rest, average=False)
+    refused("the teacher gives NaN or infinity for example 0", broken, network, rest)
     with torch.inference_mode():
         refused(r"outside torch\.inference_mode", task, network, rest)
 
