@@ -26,6 +26,7 @@ __all__ = [
     "FewShotAdapter",
     "FittedTask",
     "__version__",
+    "distil",
     "fit_folder",
     "fit_table",
     "fit_texts",
@@ -128,3 +129,33 @@ def meta_train(
     from adapt.meta.trained import trained
 
     return trained(adapter, tasks, validation, **settings)
+
+
+def distil(
+    task: FittedTask,
+    student: _nn.Module | str,
+    unlabelled: _Any,
+    x: _Any = None,
+    y: _Any = None,
+    **settings: _Any,
+) -> FittedTask:
+    """Teach a smaller network what ``task`` predicts, on examples without labels: offline, and by
+    backpropagation; see :func:`adapt.baselines.distilled.distilled`.
+
+    Args:
+        task: the teacher.
+        student: an ``nn.Module``, which stays as it is, or the name of a backbone.
+        unlabelled: examples like those that are to be predicted.
+        x, y: examples with labels, too, if there are any.
+        settings: ``average``, ``head``, ``seed``, ``report``, and those of
+            :class:`adapt.baselines.distilled.Distillation`, such as ``epochs`` and ``temperature``.
+
+    Returns:
+        The student as a :class:`FittedTask` with the teacher's labels.
+
+    Raises:
+        AdaptError: a teacher, a student, examples or settings that cannot be used.
+    """
+    from adapt.baselines.distilled import distilled
+
+    return distilled(task, student, unlabelled, x, y, **settings)

@@ -35,7 +35,18 @@ from bench.lib.figures import (
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import edge, forward_mode, heads, overhead, physics, posterior, scaling, starts, when
+from bench.pages import (
+    distil,
+    edge,
+    forward_mode,
+    heads,
+    overhead,
+    physics,
+    posterior,
+    scaling,
+    starts,
+    when,
+)
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -50,6 +61,7 @@ TITLES = {
     "many_tasks": "Many tasks at once",
     "scaling": "Many processes",
     "edge": "Small devices",
+    "distil": "Small devices: a smaller network",
     "meta_training": "Meta-training beside learn2learn and higher",
     "episodes": "Drawing episodes",
     "heads": "Heads on frozen features, beside easyfsl",
@@ -153,6 +165,13 @@ The same tasks by torch with exact tangents and by ONNX Runtime with central dif
 chosen on validation tasks, in floating point and with convolutions or matrix products in eight bits.
 Differences are paired by task, in points. `cost/memory`: the process's peak of loading and adapting by that
 of loading and one inference of the support set.""",
+    "distil": """\
+The teacher is adapted to the labelled examples of a task. `labelled examples alone`: the student learned from
+the same ones, by a head or by fine-tuning; `taught` students also learned what the teacher says of other
+images of the same classes, none of which are queries or of the pool that queries are from (one of physical
+signs, or of scans). `eight bits` is the teacher adapted and run as in the section above. Settings were chosen
+on validation tasks: of other signs, and of characters by hand for digits. Differences are paired by task, in
+points. `cost/size` is of the exported file, `time/inference` of one example by ONNX Runtime, one thread.""",
     "many_tasks": """\
 `fit_many` and `predict_many` beside one call a task, in processor time of one thread. `stacked` adapts all
 tasks as one program whatever the size of the network, which `fit_many` does for small ones: a convolutional
@@ -341,8 +360,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (edge, forward_mode, heads, scaling, starts, when, overhead, physics, posterior):
-        pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
+    for explained in (edge, distil, forward_mode, heads, scaling, starts, when, overhead, physics, posterior):
+        text = pages.get(explained.PAGE) or explained.PAGE.read_text(encoding="utf-8")
+        pages[explained.PAGE] = explained.filled(text)
     if arguments.check:
         for target, text in pages.items():
             found = target.read_text(encoding="utf-8") if target.exists() else ""

@@ -13,7 +13,7 @@ In a regression a task has no pool: what is given of it is all that there is, an
 the predictions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -96,6 +96,7 @@ def train(
     training: Training,
     generator: torch.Generator,
     watch: Watch,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Predictor:
     """Minimise the cross-entropy of ``network``, or of values half the squared error, by AdamW with a
     one-cycle schedule.
@@ -104,15 +105,17 @@ def train(
         groups: parameters with their peak rates ``lr``.
         x, y: all training examples.
         generator: of the order of examples.
+        loss: of outputs and rows of ``y``, in place of these.
     """
+    judged = _loss if loss is None else loss
     optimizer = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
     steps = training.epochs * max(len(x) // training.batch, 1)
     peaks = [group["lr"] for group in groups]
     schedule = one_cycle(optimizer, peaks, steps, training.pct_start)
     for step, rows in zip(range(1, steps + 1), _batches(len(x), training.batch, generator), strict=False):
-        loss = _loss(plain_call(network.train(), x[rows]), y[rows])
+        value = judged(plain_call(network.train(), x[rows]), y[rows])
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
         schedule.step()
         if step % training.watch_every == 0:

@@ -27,6 +27,7 @@ BENCHES = (
     "many_tasks",
     "scaling",
     "edge",
+    "distil",
     "memory",
     "meta_training",
     "one_shot",

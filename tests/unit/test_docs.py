@@ -27,8 +27,9 @@ import adapt.inner
 import tasks
 from adapt.app import build
 from adapt.app.components import COMPONENTS
+from adapt.backbones import Conv4
 from tests.conformance import head_tables, task_tables, test_heads, test_methods, test_sources
-from tests.helpers import tensors_in
+from tests.helpers import randomised, tensors_in
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDING = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
@@ -217,6 +218,25 @@ def test_posterior(scratch: Path) -> None:
     assert found["doubt"].shape == (10,) and 0 <= found["surprise"].p_value <= 1
     joint = found["adapter"].fit(x[10:30], y[10:30])
     assert found["together"].z.numpy() == pytest.approx(joint.z.numpy(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_edge(scratch: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    source = tasks.Digits()
+    rows = [*source.classes("support").values()]
+    x, y = source.load(np.concatenate([rows[0][:5], rows[1][:5]])), ["zero"] * 5 + ["one"] * 5
+    rest = source.load(np.concatenate([rows[0][5:25], rows[1][5:25]]))
+    adapter = adapt.load("conv4_glyphs_film")
+    given = {"adapter": adapter, "task": adapter.fit(x, y), "x": x, "y": y, "x_new": rest, "many_x": rest}
+    given |= {"pixels": x.numpy(), "unlabelled": rest, "network": randomised(Conv4(width=8))}
+    found = run_page("edge.md", given)
+    assert found["labels"] == ["one", "zero"] and found["outputs"].shape == (10, 2)
+    assert found["small"].score(rest, found["task"].predict(rest)) > 0.9
+    assert (scratch / "small.onnx").stat().st_size < (scratch / "signs.onnx").stat().st_size / 4
+    read = adapt.load(scratch / "small", given["network"])
+    assert read.predict(rest).tolist() == found["small"].predict(rest).tolist()
 
 
 def test_heads(scratch: Path) -> None:
