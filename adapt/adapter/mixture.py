@@ -7,10 +7,11 @@
 Jacobs, Jordan, Nowlan, Hinton (1991), *Adaptive Mixtures of Local Experts*, equation 1, the experts being
 affine subspaces (Tipping and Bishop 1999, *Mixtures of Probabilistic Principal Component Analysers*); mixed
 before they are used, as in Muqeeth, Liu, Raffel (2024), *Soft Merging of Experts with Adaptive Routing*,
-equation 2: the solver sees one start and k directions, and pays for no more. symlog(x) = sign(x) log(1 + |x|).
+equation 2: the solver sees one start and k directions, and pays for no more.
+symlog(x) = sign(x) log(1 + |x|).
 
-A state holds them side by side, as the M starts and M·k directions ``[c_1 … c_M | U_1 | … | U_M]`` of one basis:
-what does not route sees the whole of it.
+A state holds them side by side, as the M starts and M·k directions of one basis,
+``[c_1 … c_M | U_1 | … | U_M]``: what does not route sees the whole of it.
 """
 
 from __future__ import annotations

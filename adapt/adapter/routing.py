@@ -3,8 +3,8 @@
     soft        w = softmax(R [s; 1])
     by evidence the w among it and e_1 … e_M whose posterior has the greatest log p(y)   (``inner=auto``)
 
-MacKay (1992), *Bayesian Interpolation*, section 3: models are compared by what they say of the data before they
-have seen them. The evidence is that of the posterior, which the columns that adapting takes anyway give.
+MacKay (1992), *Bayesian Interpolation*, section 3: models are compared by what they say of the data before
+they have seen them. The evidence is that of the posterior, which the columns that adapting takes anyway give.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Adapter = TypeVar("Adapter", bound=AdapterRecord)
 
 
 def routed(adapter: Adapter, examples: Tensor, targets: Tensor, *, shares: Tensor | None = None) -> Adapter:
-    """``adapter`` with the one subspace that its mixture comes to for a support set, or with ``shares [M]``."""
+    """``adapter`` with the one subspace that its mixture comes to for a support set, or by ``shares [M]``."""
     state = adapter.state
     with torch.no_grad():
         if shares is None:

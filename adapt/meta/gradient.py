@@ -4,10 +4,12 @@
     first_order:  the same with z_t* a constant           their section 5.2, first-order approximation
     reptile:      −(1/T) Σ_t (φ_t* − φ₀) = −(1/T) Σ_t U z_t*    Nichol, Achiam, Schulman (2018), algorithm 2
 
-L_t is the loss of the queries; for a mixture of M subspaces, plus β M Σ_m w̄_m², w̄ the mean of the shares of the
-tasks of a step, which is least where all are used as much (Shazeer et al. 2017, *Outrageously Large Neural
-Networks: The Sparsely-Gated Mixture-of-Experts Layer*, equation 6, up to a constant). "Exact" is reverse over forward: z* comes from forward tangents, and one
-backward pass runs through all of it. Gradients of chunks of tasks are added up.
+L_t is the loss of the queries; for a mixture of M subspaces, plus β M Σ_m w̄_m², w̄ the mean of the shares of
+the tasks of a step, which is least where all are used as much (Shazeer et al. 2017, *Outrageously Large
+Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer*, equation 6, up to a constant).
+
+"Exact" is reverse over forward: z* comes from forward tangents, and one backward pass runs through all of it.
+Gradients of chunks of tasks are added up.
 """
 
 from collections.abc import Callable
@@ -52,7 +54,7 @@ def outer_gradient(
     total = state.origin.new_zeros(())
     gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
 
-    def one(episode: Episode) -> tuple[Tensor]:
+    def one(episode: Episode) -> tuple[Tensor, Tensor]:
         _, outputs = learner.adapt(moving, episode, first_order=first_order)
         loss = learner.score(outputs, episode).loss
         if pressure is None:

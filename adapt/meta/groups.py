@@ -4,8 +4,9 @@
     R [s; 1] = τ (μ̃_mᵀ s̃ − ½ ‖μ̃_m‖²)                                              (linear discriminant)
 
 Lloyd (1982), *Least Squares Quantization in PCM*, from points that are far from each other (Gonzalez 1985,
-*Clustering to Minimize the Maximum Intercluster Distance*), so that nothing is left to chance. The discriminant is
-that of Fisher (1936) with σ for the deviations within; τ makes it so soft that training can still change its mind.
+*Clustering to Minimize the Maximum Intercluster Distance*), so that nothing is left to chance. The
+discriminant is that of Fisher (1936) with σ for the deviations within; τ makes it so soft that training can
+still change its mind.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def groups_of(summaries: Tensor, count: int) -> Tensor:
         nearest = torch.cdist(scaled, scaled[chosen]).amin(1)
         if not bool(nearest.max() > 0):
             raise AdaptError(
-                f"meta.subspaces={count}: only {len(chosen)} of the {len(scaled)} tasks that make the first basis "
-                "differ: set fewer, or more meta.basis_tasks"
+                f"meta.subspaces={count}: only {len(chosen)} of the {len(scaled)} tasks that make the first "
+                "basis differ: set fewer, or more meta.basis_tasks"
             )
         chosen.append(int(nearest.argmax()))
     centres = scaled[chosen]

@@ -10,6 +10,7 @@ from adapt.checks import (
     TRAINING,
     WIDTH,
     Number,
+    between,
     check_settings,
     least,
     list_of,
@@ -115,7 +116,7 @@ class MetaTraining:
             horizon=Number(above=0, most=1, why="a share of the outputs"),
             nested=list_of(Number(whole=True, ceiling=WIDTH)),  # becomes a tuple, as well
             subspaces=least(1, "at least one subspace", ceiling=WIDTH),
-            balance=least(0.0, "a weight, or 0 for none"),
+            balance=between(0, None, "a weight, or 0 for none"),
             classifier=least(0, "a number of examples, or 0 for a head of every task"),
             distinct_tasks=least(0, ceiling=TASKS),
             chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
@@ -155,7 +156,7 @@ class MetaTraining:
         """What picks among subspaces is learned with them."""
         if self.basis in ("identity", "starts") or self.gradient == "reptile" or self.nested:
             raise AdaptError(
-                f"meta.subspaces={self.subspaces}: not with meta.basis=identity or starts, meta.gradient=reptile "
-                "or meta.nested, which are of a single subspace"
+                f"meta.subspaces={self.subspaces}: not with meta.basis=identity or starts, "
+                "meta.gradient=reptile or meta.nested, which are of a single subspace"
             )
         object.__setattr__(self, "learn", (*dict.fromkeys([*self.learn, "router"]),))

@@ -32,9 +32,9 @@ from adapt.backbones import examples_for
 from adapt.errors import AdaptError
 from adapt.inner import Descent, Learned, Loss, Model, Solver, Trace
 from adapt.meta.auto_decoder import auto_decoder_basis
+from adapt.meta.groups import discriminant, groups_of
 from adapt.meta.query import targets_of
 from adapt.meta.settings import MetaTraining
-from adapt.meta.groups import discriminant, groups_of
 from adapt.meta.soup import around_their_mean, leading, origins_of, soup
 from adapt.spaces import Space
 from tasks import Episode
