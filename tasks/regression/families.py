@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tasks._settings import between, check_setting
 from tasks.functions import SPLITS, Drawn, FunctionSource
 from tasks.source import TaskError, joined_card
 
@@ -14,16 +15,17 @@ __all__ = ["Families"]
 
 
 class Families:
-    """A function of one of several families, each as often.
+    """A function of one of several families.
 
     Inputs [n, D] and targets [n, C] are as wide as the widest family's, and 0 in the columns that the others
     do not have.
 
     Args:
         families: name -> functions of flat inputs.
+        weights: how often each is drawn, by name, on any scale, 0 for never; None: each as often.
 
     Raises:
-        TaskError: fewer than two families, or one that is of something else.
+        TaskError: fewer than two families, one that is of something else, or weights of other families.
 
     Example:
         >>> from tasks import Sinusoid, VehicleDynamics
@@ -35,13 +37,24 @@ class Families:
     regression = True
     splits = SPLITS
 
-    def __init__(self, families: Mapping[str, FunctionSource]) -> None:
+    def __init__(
+        self, families: Mapping[str, FunctionSource], weights: Mapping[str, float] | None = None
+    ) -> None:
         if not isinstance(families, Mapping) or len(families) < 2:
             raise TaskError("families: give at least two by name, as in {'sinusoid': …, 'vehicle': …}")
         for name, family in families.items():
             if not isinstance(family, FunctionSource) or len(family.shape) != 1 or family.splits != SPLITS:
                 raise TaskError(f"families.{name} is no family of functions of flat inputs")
+        weights = dict.fromkeys(families, 1.0) if weights is None else dict(weights)
+        rule = between(0, None)
+        shares = [check_setting(f"families: weights.{name}", it, rule) for name, it in weights.items()]
+        if {*weights} != {*families} or not sum(shares):
+            raise TaskError(
+                f"families: weights={weights} do not fit {', '.join(families)}: "
+                "give one for each, not 0 for all"
+            )
         self._families = dict(families)
+        self._shares = np.array([weights[name] for name in families]) / sum(shares)
         self.shape = (max(family.shape[0] for family in families.values()),)
         self.outputs = max(family.outputs for family in families.values())
         self.name = " + ".join(families)
@@ -49,7 +62,7 @@ class Families:
 
     def draw(self, rng: np.random.Generator, support: int, queries: int) -> Drawn:
         """See `FunctionSource.draw`; the parameter ``family`` is the number of the family, from 0."""
-        number = int(rng.integers(len(self._families)))
+        number = int(rng.choice(len(self._shares), p=self._shares))
         family = [*self._families.values()][number]
         *arrays, parameters = family.draw(rng, support, queries)
         support_x, support_y, query_x, query_y = (
@@ -59,8 +72,9 @@ class Families:
         return support_x, support_y, query_x, query_y, {"family": float(number), **parameters}
 
     def digest(self) -> str:
-        """sha256 (hex) of the names and digests of all families, in their order."""
-        decisive = ("families", [(name, family.digest()) for name, family in self._families.items()])
+        """sha256 (hex) of names, weights and digests of all families, in their order."""
+        parts = [(name, family.digest()) for name, family in self._families.items()]
+        decisive = ("families", parts, self._shares.tolist())
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
 
