@@ -214,6 +214,7 @@ MINIATURES = {
         public=True,
     ),
     "meta_sinusoid": Miniature(SMALL_OUTER, ADAPTER, runs=1),
+    "meta_families": Miniature((*SMALL_OUTER, "meta.distinct_tasks=4"), ADAPTER, runs=1),
     "meta_breast_cancer": Miniature((*SMALL_OUTER, "task.source.generated=2"), ADAPTER, runs=1),
     "meta_gridworld": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
     "meta_vehicle_dynamics": Miniature((*SMALL_OUTER, "meta.distinct_tasks=2"), ADAPTER, runs=1),
