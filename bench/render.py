@@ -35,7 +35,18 @@ from bench.lib.figures import (
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import edge, forward_mode, heads, overhead, physics, posterior, scaling, starts, when
+from bench.pages import (
+    edge,
+    forward_mode,
+    heads,
+    mixture,
+    overhead,
+    physics,
+    posterior,
+    scaling,
+    starts,
+    when,
+)
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -50,6 +61,7 @@ TITLES = {
     "many_tasks": "Many tasks at once",
     "scaling": "Many processes",
     "edge": "Small devices",
+    "mixture": "Tasks of two families, and a mixture of subspaces",
     "meta_training": "Meta-training beside learn2learn and higher",
     "episodes": "Drawing episodes",
     "heads": "Heads on frozen features, beside easyfsl",
@@ -341,7 +353,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (edge, forward_mode, heads, scaling, starts, when, overhead, physics, posterior):
+    for explained in (
+        edge, forward_mode, heads, mixture, scaling, starts, when, overhead, physics, posterior
+    ):  # fmt: skip
         pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():

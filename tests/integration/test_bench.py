@@ -29,6 +29,7 @@ BENCHES = (
     "edge",
     "memory",
     "meta_training",
+    "mixture",
     "one_shot",
     "physics",
     "conditions",
