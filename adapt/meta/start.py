@@ -118,7 +118,7 @@ def mixture_basis(
             x, y = examples_for(backbone, episode.support_x), targets_of(episode, space.initial, problem.loss)
             summaries.append(summary(backbone, space, plain, x, y, problem.loss))
     found = torch.stack(summaries)  # [T, F]
-    groups = groups_of(found, settings.subspaces)
+    groups = groups_of(found, settings.subspaces, seed)
     alone = replace(settings, subspaces=1, learn=tuple(name for name in settings.learn if name != "router"))
     states = [
         initial_basis(

@@ -162,6 +162,9 @@ class Training:
                 value = value - lr * gradient
             else:
                 rate = lr * (FASTER if name.startswith(("log_", "router")) else 1.0)
+                rate /= (
+                    value.shape[-1] if name == "router" else 1
+                )  # its logits, sums of so many, move so fast
                 value, moments[name] = adam(value, gradient, moments[name], updates, rate)
             state = state._replace(**{name: value})
         return replace(now, state=state, moments=moments, updates=updates)

@@ -164,6 +164,13 @@ def test_groups_are_those_that_were_planted() -> None:
     assert len({(int(a), int(b)) for a, b in zip(own, found, strict=True)}) == 3
 
 
+def test_a_task_like_no_other_is_no_group() -> None:
+    own = torch.arange(30) % 2
+    summaries = torch.tensor([[-3.0, 0.0], [3.0, 0.0]])[own] + 0.3 * drawn(30, 2)
+    summaries[7] = torch.tensor([0.0, 500.0])
+    assert torch.bincount(groups_of(summaries, 2)).min() >= 5
+
+
 def test_the_discriminant_leads_to_the_own_group() -> None:
     groups = torch.arange(40) % 2
     summaries = drawn(40, 3) + torch.tensor([[6.0, 0, 0], [-6.0, 0, 2]])[groups]

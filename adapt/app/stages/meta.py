@@ -134,7 +134,8 @@ def _trained(
 def _check_room(adapter: FewShotAdapter, settings: MetaTraining, *folders: Path) -> None:
     """Refuse folders that an adapter, and a checkpoint with the optimiser's moments, will not fit into."""
     directions = 1 if settings.basis == "identity" else settings.k
-    room = CHECKPOINT_COPIES * 4 * adapter.space.size * (1 + directions) + ROOM
+    directions *= settings.subspaces
+    room = CHECKPOINT_COPIES * 4 * adapter.space.size * (settings.subspaces + directions) + ROOM
     for folder in folders:
         check_room(folder, "what training writes", AdaptError, room)
 
