@@ -4,8 +4,8 @@
     R [s; 1] = τ (μ̃_mᵀ s̃ − ½ ‖μ̃_m‖²)                                              (linear discriminant)
 
 Lloyd (1982), *Least Squares Quantization in PCM*; Arthur and Vassilvitskii (2007), *k-means++*, of whose
-starts the best one that leaves no group a handful of tasks is taken. The discriminant is that of Fisher (1936)
-with σ for the deviations within; τ makes it so soft that training can still change its mind.
+starts the best one that leaves no group a handful of tasks is taken. The discriminant is that of Fisher
+(1936) with σ for the deviations within; τ makes it so soft that training can still change its mind.
 """
 
 from __future__ import annotations
