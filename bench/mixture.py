@@ -1,4 +1,4 @@
-"""A mixture of subspaces beside a single one: tasks of two families, and it is not said which.
+"""A mixture of subspaces beside a single one: tasks of several kinds, and it is not said which.
 
 ``python -m bench.mixture [--quick] [--train]``. ``--train`` stops after meta-training, whose adapters stay in
 ``outputs/bench/mixture``. All start from the same network and get the same tasks and as many outer steps; the
@@ -7,6 +7,7 @@ and of as many as all have together: two that were learned of one family each (w
 tasks of it), and are told which it is. Test tasks are looked at once.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +18,24 @@ import adapt
 from adapt.adapter import Context, Method, Saved
 from adapt.app.environment import environment
 from adapt.app.progress import progress
+from adapt.app.stages.meta import problem_of
 from adapt.compare import Comparison, compare
+from adapt.compare.examples import Examples
 from adapt.compare.statistics import mean_interval, paired_difference, ratio_interval
 from adapt.inner import Auto
 from adapt.memory import keep_freed_memory
+from adapt.meta import MetaTraining
+from adapt.meta.query import Learner
+from bench.conditions import tasks_of
+from bench.lib.models import data_root
 from bench.lib.record import Row, folder_of, options, report
 from bench.lib.runs import command_line
-from tasks import Families, FunctionTasks, Sinusoid, VehicleDynamics
+from tasks import Cifar100, Conditions, Families, FunctionTasks, Sinusoid, VehicleDynamics
 
 DEPENDS = (
     "adapt/adapter", "adapt/compare", "adapt/forward", "adapt/inner", "adapt/meta",
-    "conf/experiment/meta_families.yaml", "conf/meta", "conf/task/families.yaml", "tasks/functions.py",
-    "tasks/regression",
+    "conf/experiment/meta_conditions.yaml", "conf/experiment/meta_families.yaml", "conf/meta",
+    "conf/task/families.yaml", "tasks/conditions.py", "tasks/functions.py", "tasks/regression",
 )  # fmt: skip
 SEEDS = (0, 1, 2)
 TEST_TASKS, SHOTS = 300, 20  # tasks of each seed
@@ -53,17 +60,22 @@ TRAINED: dict[str, tuple[str, ...]] = {
         for name in FAMILIES
     },
 }
+#: Classes that stay, under conditions of fifteen kinds; overrides of ``meta_conditions``.
+CONDITIONS = {"one basis, k = 8": ("meta.subspaces=1",), "three subspaces": ("meta.subspaces=3",)}
+SHARED = ("meta.nested=[]", "meta.basis_tasks=120")
+PARTS = {"conditions, seen kinds": "seen", "conditions, unseen kinds": "test"}
+CONDITION_TASKS = 100
 QUICK = ("meta.steps=2", "meta.validate_every=1", "meta.validation_tasks=2", "meta.tasks_per_step=2")
-QUICK += ("meta.distinct_tasks=8", "meta.basis_tasks=8")
+QUICK += ("meta.distinct_tasks=8", "meta.basis_tasks=24", "meta.k=2")
 
 
-def train(name: str, seed: int, folder: Path, *, quick: bool) -> Path:
+def train(name: str, experiment: str, overrides: tuple[str, ...], folder: Path, *, quick: bool) -> Path:
     """Meta-train by the command line, as a user would, unless it has been done; returns the adapter."""
-    output = folder / f"{name.translate(str.maketrans(' ,:=', '____'))}_{seed}"
+    output = folder / name.translate(str.maketrans(" ,:=", "____"))
     if (output / "adapter_config.json").exists():
         return output
-    overrides = ["experiment=meta_families", f"seed={seed}", *TRAINED[name], *(QUICK if quick else ())]
-    print(f"meta-training {name}, seed {seed}", flush=True)
+    print(f"meta-training {name}", flush=True)
+    overrides = (f"experiment={experiment}", *overrides, *(QUICK if quick else ()))
     command_line(
         [*overrides, "tracking=none", f"output={output}", f"hydra.run.dir={output}.run"], quick=quick
     )
@@ -117,17 +129,51 @@ def rows(runs: list[Comparison], seeds: tuple[int, ...]) -> Iterator[Row]:
             yield Row.cost(f"both: {name}", "compare/time_of_one_basis", found.ratio, "×", n=found.n)
 
 
+def condition_rows(folder: Path, *, quick: bool) -> Iterator[Row]:
+    """A classifier that stays, as the training judges it: labels of some examples, z, and no other head."""
+    source, learners = Cifar100(labels="coarse"), {}
+    trained_on = Conditions(source, shots=2, support_split="train", kinds="train", queries=5)
+    for name, overrides in CONDITIONS.items():
+        path = train(f"conditions_{name}", "meta_conditions", (*overrides, *SHARED), folder, quick=quick)
+        adapter = adapt.load(path)
+        problem = problem_of(adapter, trained_on, MetaTraining(classifier=50))
+        learner = Learner(adapter.backbone, adapter.space, adapter.solver, problem, adapter.match)
+        learners[name] = learner, adapter.state
+    for part, kinds in PARTS.items():
+        scores: dict[str, list[float]] = {name: [] for name in learners}
+        episodes = [*tasks_of(source, kinds).episodes(0, 1 if quick else CONDITION_TASKS)]
+        for episode in episodes:
+            for name, (learner, state) in learners.items():
+                with torch.no_grad():
+                    _, outputs = learner.adapt(state, episode)
+                scores[name].append(float((outputs.argmax(1) == episode.query_y).double().mean()))
+        drawn = Examples.joined([Examples.of([episode.meta]) for episode in episodes])
+        base, mixed = scores.values()
+        for name, own in scores.items():
+            yield Row.of(f"{part}: {name}", "eval/accuracy", mean_interval(own, drawn).times(100), "%")
+        gap = paired_difference(mixed, base, drawn).times(100)
+        yield Row.of(f"{part}: {name}", "compare/accuracy_minus_one_basis", gap, "points", goal=0.0)
+
+
 def main() -> None:
     arguments = options(__doc__, train="meta-train only").parse_args()
     keep_freed_memory()
     seeds, folder = SEEDS[:1] if arguments.quick else SEEDS, folder_of("mixture", arguments)
+    os.environ.setdefault("ADAPT_DATA", str(data_root()))
     made = {
-        seed: {name: train(name, seed, folder, quick=arguments.quick) for name in TRAINED} for seed in seeds
+        seed: {
+            name: train(
+                f"{name}_{seed}", "meta_families", (f"seed={seed}", *it), folder, quick=arguments.quick
+            )
+            for name, it in TRAINED.items()
+        }
+        for seed in seeds
     }
+    conditions = [*condition_rows(folder, quick=arguments.quick)]
     if arguments.train:
         return
     runs = [measured(made[seed], seed, 6 if arguments.quick else TEST_TASKS) for seed in seeds]
-    report("mixture", [*rows(runs, seeds)], arguments)
+    report("mixture", [*rows(runs, seeds), *conditions], arguments)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def mixture_basis(
     """A first basis of each group of ``episodes``, and what tells the groups apart.
 
     Raises:
-        AdaptError: fewer tasks than subspaces, or all alike.
+        AdaptError: fewer tasks than subspaces, all alike, or a group of fewer than there are directions.
     """
     plain, summaries = initial_state(space.initial, space.initial.new_zeros(space.size, 1)), []
     with torch.no_grad():
@@ -131,6 +131,12 @@ def mixture_basis(
         )
         for number in range(settings.subspaces)
     ]
+    if len({state.k for state in states}) > 1:
+        few = min(state.k for state in states)
+        raise AdaptError(
+            f"meta.subspaces={settings.subspaces}: a group of tasks gives {few} directions, not "
+            f"{settings.k}: set more meta.basis_tasks, a smaller meta.k, or fewer subspaces"
+        )
     return mixture_of(states, discriminant(found, groups))
 
 

@@ -1,6 +1,6 @@
 """What docs/spaces.md says of several subspaces in numbers, from ``bench/results/mixture.json``."""
 
-from bench.lib.blocks import Result, by_case, fill, markdown_table, measured
+from bench.lib.blocks import Result, by_case, fill, gap, markdown_table, measured
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
 
@@ -26,8 +26,15 @@ def _mixture(result: Result) -> str:
             line += [_number(rows[f"{scope}: {name}", ERROR]), _number(rows.get((f"{scope}: {name}", GAP)))]
         time = rows.get((f"both: {name}", TIME))
         lines.append([*line, "" if time is None else f"{time['value']:.1f} ×"])
+    conditions = []
+    for (case, metric), row in rows.items():
+        if metric == "eval/accuracy":
+            over = rows.get((case, "compare/accuracy_minus_one_basis"))
+            accuracy = f"{row['value']:.1f} ± {row['ci95']:.1f}"
+            conditions.append([*case.split(": "), accuracy, "" if over is None else gap(over)])
+    of_conditions = markdown_table(["tasks", "learned", "accuracy, %", "minus one basis"], conditions)
     header = ["learned", *(cell for scope in scopes for cell in (scope, "minus one basis")), "time"]
-    return "\n".join([markdown_table(header, lines), provenance(result), ""])
+    return "\n".join([markdown_table(header, lines), of_conditions, provenance(result), ""])
 
 
 def _number(row: Result | None) -> str:

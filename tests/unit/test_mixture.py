@@ -18,7 +18,7 @@ from adapt.adapter.routing import routed
 from adapt.edge import save_edge
 from adapt.heads import Direct
 from adapt.inner import Auto, GaussNewton, SquaredError
-from adapt.meta import MetaTraining
+from adapt.meta import MetaTraining, initial_basis
 from adapt.meta.batches import stacked
 from adapt.meta.gradient import mean_shares, outer_gradient
 from adapt.meta.groups import discriminant, groups_of
@@ -197,6 +197,14 @@ def test_tasks_that_are_all_alike_make_no_groups() -> None:
 def test_settings_that_do_not_go_with_subspaces(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(AdaptError, match=said):
         MetaTraining(subspaces=2, **settings)
+
+
+def test_a_group_of_too_few_tasks_says_what_to_do() -> None:
+    network, space = tiny_mlp()
+    settings = MetaTraining(k=4, basis="displacements", basis_steps=1, subspaces=2)
+    episodes = FunctionTasks(Sinusoid(), shots=5, queries=2).episodes(0, 7)
+    with pytest.raises(AdaptError, match=r"directions, not 4: set more meta\.basis_tasks"):
+        initial_basis(network, space, REGRESSION, episodes, settings)
 
 
 def test_a_router_is_learned_only_with_subspaces() -> None:
