@@ -40,6 +40,7 @@ from bench.pages import (
     edge,
     forward_mode,
     heads,
+    mixture,
     overhead,
     physics,
     posterior,
@@ -47,6 +48,11 @@ from bench.pages import (
     starts,
     when,
 )
+
+#: Pages with generated parts; of one page that of several results, one after the other.
+EXPLAINED = (
+    edge, distil, forward_mode, heads, mixture, scaling, starts, when, overhead, physics, posterior,
+)  # fmt: skip
 
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
@@ -62,6 +68,7 @@ TITLES = {
     "scaling": "Many processes",
     "edge": "Small devices",
     "distil": "Small devices: a smaller network",
+    "mixture": "Tasks of several kinds, and a mixture of subspaces",
     "meta_training": "Meta-training beside learn2learn and higher",
     "episodes": "Drawing episodes",
     "heads": "Heads on frozen features, beside easyfsl",
@@ -360,7 +367,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (edge, distil, forward_mode, heads, scaling, starts, when, overhead, physics, posterior):
+    for explained in EXPLAINED:
         text = pages.get(explained.PAGE) or explained.PAGE.read_text(encoding="utf-8")
         pages[explained.PAGE] = explained.filled(text)
     if arguments.check:

@@ -37,6 +37,7 @@ from .physics.cart_pole import CartPole
 from .physics.lotka_volterra import LotkaVolterra
 from .physics.pendulum import Pendulum
 from .physics.selkov import Selkov
+from .regression.families import Families
 from .regression.series import SeriesFile
 from .regression.sinusoid import Sinusoid
 from .regression.vehicle_dynamics import VehicleDynamics
@@ -69,6 +70,7 @@ SOURCES: dict[str, Callable[..., AnySource]] = {
     "combined": Combined,
     "digits": Digits,
     "emblems": Emblems,
+    "families": Families,
     "fc100": FC100,
     "fewrel": FewRel,
     "german_credit": GermanCredit,

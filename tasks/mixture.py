@@ -15,7 +15,7 @@ from ._settings import SEED, check_index, check_settings
 from .distribution import Episode
 from .functions import Tasks
 from .sizes import Size, copies_of, positive_weights, summary
-from .source import Card, Source, TaskError
+from .source import Card, Source, TaskError, joined_card
 
 __all__ = ["Combined", "Mixture"]
 
@@ -189,27 +189,7 @@ class Combined:
 
     @cached_property
     def card(self) -> Card:
-        """What holds of any part holds of the whole; commercial use is allowed if all parts allow it."""
-        cards = {name: source.card for name, source in self._sources.items()}
-
-        def joined(attribute: str) -> str:
-            return "; ".join(f"{name}: {getattr(card, attribute)}" for name, card in cards.items())
-
-        allowed = {card.commercial for card in cards.values()}
-        return Card(
-            name=self.name,
-            description=joined("description"),
-            origin=joined("origin"),
-            licence=joined("licence"),
-            terms=joined("terms"),
-            counts={f"{name} {what}": n for name, card in cards.items() for what, n in card.counts.items()},
-            known_issues=tuple(
-                f"{name}: {issue}" for name, card in cards.items() for issue in card.known_issues
-            ),
-            personal_data=joined("personal_data"),
-            domain=", ".join(dict.fromkeys(card.domain for card in cards.values() if card.domain)),
-            commercial=False if False in allowed else None if None in allowed else True,
-        )
+        return joined_card({name: source.card for name, source in self._sources.items()}, self.name)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-__all__ = ["AnySource", "ArraySource", "Card", "Source", "TaskError", "TaskWarning"]
+__all__ = ["AnySource", "ArraySource", "Card", "Source", "TaskError", "TaskWarning", "joined_card"]
 
 
 class TaskError(ValueError):
@@ -56,6 +56,27 @@ class Card:
         plain["counts"] = dict(self.counts)
         plain["known_issues"] = list(self.known_issues)
         return plain
+
+
+def joined_card(cards: Mapping[str, Card], name: str) -> Card:
+    """What holds of any part holds of the whole; commercial use is allowed if all parts allow it."""
+
+    def joined(attribute: str) -> str:
+        return "; ".join(f"{part}: {getattr(card, attribute)}" for part, card in cards.items())
+
+    allowed = {card.commercial for card in cards.values()}
+    return Card(
+        name=name,
+        description=joined("description"),
+        origin=joined("origin"),
+        licence=joined("licence"),
+        terms=joined("terms"),
+        counts={f"{part} {what}": n for part, card in cards.items() for what, n in card.counts.items()},
+        known_issues=tuple(f"{part}: {it}" for part, card in cards.items() for it in card.known_issues),
+        personal_data=joined("personal_data"),
+        domain=", ".join(dict.fromkeys(card.domain for card in cards.values() if card.domain)),
+        commercial=False if False in allowed else None if None in allowed else True,
+    )
 
 
 class AnySource(Protocol):

@@ -22,6 +22,7 @@ from adapt.adapter.parts import check_names
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.rival import preferred, rival_of
+from adapt.adapter.routing import fit_mixture
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
 from adapt.adapter.together import Statistics, solved, statistics_of, whole_classes
 from adapt.adapter.uncertainty import posterior_at
@@ -134,6 +135,8 @@ class FewShotAdapter(AdapterRecord):
         """
         x, y = paired(x, y)
         examples = self.examples(x)
+        if self.state.is_mixture:
+            return fit_mixture(self, examples, y, keep=keep, on_step=on_step)
         if self.match is not None:
             return self.matched(examples).fit(examples, y, keep=keep, on_step=on_step)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)

@@ -158,9 +158,15 @@ def _alike(pairs: Sequence[tuple[Tensor, Tensor]], chunk: int) -> Iterator[list[
 
 
 def _stacks(adapter: AdapterRecord, tasks: Sequence[_Given]) -> bool:
-    """Whether they are adapted together: norms that follow each task's examples, a solver that decides by
-    values, and a rival are of one task at a time, and what cannot be adapted is said of each."""
-    alone = adapter.match is not None or adapter.rows is not None or isinstance(adapter.solver, Auto)
+    """Whether they are adapted together: norms that follow each task's examples, a subspace of each, a solver
+    that decides by values, and a rival are of one task at a time, and what cannot be adapted is said of
+    each."""
+    alone = (
+        adapter.state.is_mixture
+        or adapter.match is not None
+        or adapter.rows is not None
+        or isinstance(adapter.solver, Auto)
+    )
     if alone or rival_of(adapter) is not None or not _is_small(adapter, tasks[0].examples):
         return False
     return all(can_adapt(task.targets, adapter.loss) for task in tasks)

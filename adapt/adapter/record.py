@@ -185,3 +185,9 @@ def _check_state(state: AdapterState, space: Space) -> None:
             f"the basis has {state.k} directions, but {lengths}: shorten a state with AdapterState.leading, "
             "or make one with initial_state"
         )
+    many, of_each = len(state.router), state.k - len(state.router)
+    if state.is_mixture and (state.basis.ndim == 1 or of_each < many or of_each % many):
+        raise AdaptError(
+            f"router is of shape {tuple(state.router.shape)}, but {many} starts and as many times k "
+            f"directions are no {state.k}: make such a state with adapter.mixture.mixture_of"
+        )

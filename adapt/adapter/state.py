@@ -1,5 +1,6 @@
 """What meta-training learns, as one pytree of tensors."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ class AdapterState(NamedTuple):
         log_damping: log μ of the solver's damping, scalar.
         log_rates: logarithm of the factor on the learning rate of each direction ``[k]``.
         log_sharpness: log of the factor on the leave-one-out logits in the support loss, scalar.
+        router: R ``[M, F + 1]`` of a mixture of M subspaces, whose k is M + M·k
+            (:mod:`adapt.adapter.mixture`); ``[0]``: there is one.
     """
 
     origin: Tensor
@@ -32,6 +35,21 @@ class AdapterState(NamedTuple):
     log_damping: Tensor
     log_rates: Tensor
     log_sharpness: Tensor
+    router: Tensor = torch.zeros(0)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "AdapterState":
+        """From :meth:`tensors`, among which there may be others."""
+        return cls(**{name: tensors[name] for name in cls._fields if name in tensors})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, as a file holds them."""
+        return {name: value for name, value in self._asdict().items() if name != "router" or value.numel()}
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether a task picks among several subspaces."""
+        return self.router.numel() > 0
 
     @property
     def k(self) -> int:
@@ -49,6 +67,8 @@ class AdapterState(NamedTuple):
         Raises:
             AdaptError: k is negative or more than there are, or the directions have no order (diagonal U).
         """
+        if self.is_mixture:
+            raise AdaptError(f"k={k}: directions of a mixture of subspaces have no order")
         if self.basis.ndim == 1:
             raise AdaptError(
                 f"k={k}: this adapter moves every parameter by itself, it has no leading directions"

@@ -128,7 +128,7 @@ def check_saved(adapter: AdapterRecord) -> None:
 
 def save_adapter(adapter: AdapterRecord, folder: Folder) -> None:
     """Write ``adapter``; see :meth:`adapt.FewShotAdapter.save_pretrained`."""
-    tensors = adapter.state._asdict()
+    tensors = adapter.state.tensors()
     check_state(Path(folder), tensors, adapter.space)
     _write(Path(folder), _config(adapter, "adapter"), tensors)
 
@@ -148,7 +148,7 @@ def save_task(
         "forward_equivalents": task.trace.forward_equivalents,
         "choice": task.trace.choice,
     }
-    tensors = task.adapter.state._asdict() | {
+    tensors = task.adapter.state.tensors() | {
         "z": task.z,
         "losses": task.trace.losses.nan_to_num(inf, inf, -inf),  # one that is no number is as bad as any
         "head_state": task.head_state,

@@ -122,6 +122,7 @@ def _state(tensors: Mapping[str, Tensor], space: Space) -> dict[str, Wanted]:
         "log_damping": Wanted((), (-inf,)),  # none
         "log_rates": Wanted((k,), (-inf,)),
         "log_sharpness": Wanted(()),
+        **({"router": Wanted((None, None))} if "router" in tensors else {}),
     }
 
 

@@ -77,8 +77,8 @@ class EdgeAdapter:
         parts = [build_component(config.get(role), HEADS, path) for role in ("support_head", "head")]
         problem = Problem(build_component(config.get("loss"), LOSSES, path), *parts)
         with _whole(stored.path):
-            state = AdapterState(**{name: stored.tensors[name].clone() for name in AdapterState._fields})
-            own = network_hash(state._asdict(), config["backbone"]["fingerprint"])
+            state = AdapterState.of({name: value.clone() for name, value in stored.tensors.items()})
+            own = network_hash(state.tensors(), config["backbone"]["fingerprint"])
         session = _session(stored.path / Path(graph).name, threads)
         if session.get_modelmeta().custom_metadata_map.get("adapter") != own:
             raise AdaptError(

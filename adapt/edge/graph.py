@@ -64,10 +64,14 @@ def save_edge(adapter: FewShotAdapter, folder: str | os.PathLike[str], x: Any) -
             f"adapter is a {type(adapter).__name__}: pass a FewShotAdapter, such as task.adapter"
         )
     check_alone(adapter.solver, adapter.match)
+    if adapter.state.is_mixture:
+        raise AdaptError(
+            "this is a mixture of subspaces, among which a graph cannot pick: save an adapter of one"
+        )
     adapter = adapter.to("cpu", torch.float32)
     given, path = adapter.examples(x), check_target(Path(folder) / GRAPH, "onnx")
     module, z = Moving(adapter).eval(), adapter.state.origin.new_zeros(adapter.state.k)
-    about = {"adapter": network_hash(adapter.state._asdict(), fingerprint(adapter.backbone))}
+    about = {"adapter": network_hash(adapter.state.tensors(), fingerprint(adapter.backbone))}
     about |= said_of(pictures_of(adapter.backbone, adapter.input_shape))
     with writing(path) as there, outside_autocast(given.device), torch.no_grad():
         check_agrees(path, onnx_written(module, (given, z), there, about), module(given, z))

@@ -4,9 +4,15 @@
     first_order:  the same with z_t* a constant           their section 5.2, first-order approximation
     reptile:      −(1/T) Σ_t (φ_t* − φ₀) = −(1/T) Σ_t U z_t*    Nichol, Achiam, Schulman (2018), algorithm 2
 
-L_t is the loss of the queries. "Exact" is reverse over forward: z* comes from forward tangents, and one
-backward pass runs through all of it. Gradients of chunks of tasks are added up.
+L_t is the loss of the queries; for a mixture of M subspaces, plus β M Σ_m w̄_m², w̄ the mean of the shares of
+the tasks of a step, which is least where all are used as much (Shazeer et al. 2017, *Outrageously Large
+Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer*, equation 6, up to a constant).
+
+"Exact" is reverse over forward: z* comes from forward tangents, and one backward pass runs through all of it.
+Gradients of chunks of tasks are added up.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,7 +23,7 @@ from adapt.meta.query import Learner
 from adapt.spaces import Subspace
 from tasks import Episode
 
-__all__ = ["outer_gradient", "reptile_direction"]
+__all__ = ["mean_shares", "outer_gradient", "reptile_direction"]
 
 Gradients = dict[str, Tensor]
 
@@ -31,6 +37,7 @@ def outer_gradient(
     chunk: int,
     size: int | None = None,
     first_order: bool = False,
+    pressure: Tensor | None = None,
 ) -> tuple[Gradients, Tensor]:
     """Gradients of the mean query loss by name of field, and the loss.
 
@@ -39,6 +46,7 @@ def outer_gradient(
         learn: fields of ``state`` that the gradient is of.
         chunk: tasks at once.
         size: only the first so many directions take part; None = all.
+        pressure: slope of the balance in the shares of a task, 2 β M w̄ ``[M]``; None: no mixture.
     """
     leaves = {name: getattr(state, name).detach().requires_grad_(True) for name in learn}
     moving = state._replace(**leaves)
@@ -46,18 +54,29 @@ def outer_gradient(
     total = state.origin.new_zeros(())
     gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
 
-    def one(episode: Episode) -> tuple[Tensor]:
+    def one(episode: Episode) -> tuple[Tensor, Tensor]:
         _, outputs = learner.adapt(moving, episode, first_order=first_order)
-        return (learner.score(outputs, episode).loss,)
+        loss = learner.score(outputs, episode).loss
+        if pressure is None:
+            return loss, torch.zeros_like(loss)
+        return loss, pressure @ learner.shares(moving, episode)
 
-    for (losses,) in map_tasks(one, batch, chunk):
+    for losses, balance in map_tasks(one, batch, chunk):
         loss = losses.sum() / len(batch.support_y)
         total = total + loss.detach()
+        loss = loss + balance.sum() / len(batch.support_y)
         if loss.requires_grad:
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
             for name, gradient in zip(leaves, found, strict=True):
                 gradients[name] = gradients[name] if gradient is None else gradients[name] + gradient
     return gradients, total
+
+
+def mean_shares(learner: Learner, state: AdapterState, batch: Episode, *, chunk: int) -> Tensor:
+    """w̄ ``[M]`` over the tasks of ``batch``, for a mixture of M subspaces."""
+    one: Callable[[Episode], tuple[Tensor]] = lambda episode: (learner.shares(state, episode),)  # noqa: E731
+    with torch.no_grad():
+        return torch.cat([shares for (shares,) in map_tasks(one, batch, chunk)]).mean(0)
 
 
 def reptile_direction(

@@ -93,7 +93,7 @@ def meta_train(
     elif resume is not None:
         now = read_snapshot(resume, described, space.initial.device)
         for state in (now.state, now.average, now.best):
-            check_state(resume, state._asdict(), space)
+            check_state(resume, state.tensors(), space)
     elif start is not None:
         now = training.begin(start)
     else:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.adapting import adapt
 from adapt.adapter.matching import Matching, matched_state
+from adapt.adapter.mixture import mixed_state, shares_of, summary
 from adapt.adapter.problem import Problem, features_of
 from adapt.adapter.state import AdapterState
 from adapt.backbones import call, inputs_for
@@ -43,6 +44,8 @@ class Learner:
         with z* a constant if ``first_order``."""
         x = inputs_for(self.backbone, episode.support_x)
         targets = targets_of(episode, state.origin, self.problem.loss)
+        if state.is_mixture:
+            state = mixed_state(state, self.shares(state, episode))
         if self.match is not None:
             state = matched_state(self.match, self.backbone, self.space, state, x)
         support = features_of(self.backbone, self.space, state, x)
@@ -50,6 +53,12 @@ class Learner:
         parameters = Subspace(self.space, state.origin, state.basis).parameters(found.z)
         features = call(self.backbone, parameters, inputs_for(self.backbone, episode.query_x))
         return found.z, self.problem.head.logits(found.head_state, features)
+
+    def shares(self, state: AdapterState, episode: Episode) -> Tensor:
+        """w ``[M]`` of the subspaces of a mixture, for the support set."""
+        x, loss = inputs_for(self.backbone, episode.support_x), self.problem.loss
+        targets = targets_of(episode, state.origin, loss)
+        return shares_of(state, summary(self.backbone, self.space, state, x, targets, loss))
 
     def score(self, outputs: Tensor, episode: Episode) -> Score:
         """Of ``outputs`` for the queries."""

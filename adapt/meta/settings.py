@@ -10,6 +10,7 @@ from adapt.checks import (
     TRAINING,
     WIDTH,
     Number,
+    between,
     check_settings,
     least,
     list_of,
@@ -68,6 +69,9 @@ class MetaTraining:
             which layers before the first one that moves are computed once per task.
         classifier: examples of every class, under no condition, that a head is fitted to before the training;
             it stays in every task (0: every task fits one). All tasks have the same classes.
+        subspaces: of ``k`` directions each, among which a task picks by its support set
+            (:mod:`adapt.adapter.mixture`).
+        balance: β, how much it counts that all of them are used (:mod:`adapt.meta.gradient`).
         starts: names or folders of adapters of the same network and space, for ``basis="starts"``.
     """
 
@@ -95,6 +99,8 @@ class MetaTraining:
     memory_mb: int = 1000
     classifier: int = 0
     starts: tuple[str, ...] = ()
+    subspaces: int = 1
+    balance: float = 0.01
 
     def __post_init__(self) -> None:
         for name in ("learn", "starts"):
@@ -109,6 +115,8 @@ class MetaTraining:
             steps=least(0, ceiling=TRAINING),
             horizon=Number(above=0, most=1, why="a share of the outputs"),
             nested=list_of(Number(whole=True, ceiling=WIDTH)),  # becomes a tuple, as well
+            subspaces=least(1, "at least one subspace", ceiling=WIDTH),
+            balance=between(0, None, "a weight, or 0 for none"),
             classifier=least(0, "a number of examples, or 0 for a head of every task"),
             distinct_tasks=least(0, ceiling=TASKS),
             chunk=optional(least(1, "at least 1, or null to fit meta.memory_mb")),
@@ -131,7 +139,9 @@ class MetaTraining:
             raise AdaptError(f"meta.starts={self.starts}: a list of folders of adapters, as in [a/one,b/two]")
         if bool(self.starts) != (self.basis == "starts"):
             raise AdaptError("meta.starts names the adapters that meta.basis=starts mixes: give both")
-        known = AdapterState._fields
+        if self.subspaces > 1:
+            self._check_mixture()
+        known = [name for name in AdapterState._fields if name != "router" or self.subspaces > 1]
         if not self.learn or set(self.learn) - set(known):
             raise AdaptError(f"meta.learn={list(self.learn)}: name at least one of {', '.join(known)}")
         if self.gradient == "reptile" and self.learn != ("origin",):
@@ -141,3 +151,12 @@ class MetaTraining:
                 f"meta.nested={list(self.nested)}: numbers of leading directions between 1 and "
                 f"meta.k={self.k}; basis=identity has no order of directions"
             )
+
+    def _check_mixture(self) -> None:
+        """What picks among subspaces is learned with them."""
+        if self.basis in ("identity", "starts") or self.gradient == "reptile" or self.nested:
+            raise AdaptError(
+                f"meta.subspaces={self.subspaces}: not with meta.basis=identity or starts, "
+                "meta.gradient=reptile or meta.nested, which are of a single subspace"
+            )
+        object.__setattr__(self, "learn", (*dict.fromkeys([*self.learn, "router"]),))

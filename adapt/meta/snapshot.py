@@ -83,7 +83,7 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Its tensors and its counters (JSON), by name."""
     tensors: dict[str, Tensor] = {}
     for role in ROLES:
-        tensors |= {f"{role}.{name}": value for name, value in getattr(snapshot, role)._asdict().items()}
+        tensors |= {f"{role}.{name}": value for name, value in getattr(snapshot, role).tensors().items()}
     for name, moments in snapshot.moments.items():
         tensors |= {f"first.{name}": moments.first, f"second.{name}": moments.second}
     return tensors, {name: getattr(snapshot, name) for name in COUNTERS}
@@ -92,7 +92,8 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _whole(tensors: Mapping[str, Tensor], counters: dict[str, Any]) -> Snapshot:
     """The snapshot with these :func:`_parts`."""
     state, average, best = (
-        AdapterState(**{name: tensors[f"{role}.{name}"] for name in AdapterState._fields}) for role in ROLES
+        AdapterState.of({name.removeprefix(f"{role}."): value for name, value in tensors.items()})
+        for role in ROLES
     )
     learned = [name.removeprefix("first.") for name in tensors if name.startswith("first.")]
     moments = {name: Moments(tensors[f"first.{name}"], tensors[f"second.{name}"]) for name in learned}
@@ -125,7 +126,8 @@ def read_snapshot(path: Path, run: dict[str, Any], device: torch.device) -> Snap
 def _check(path: Path, tensors: Mapping[str, Tensor], learned: list[str]) -> None:
     """Every role has every field, moments are those of fields, and all are of the shape of the state's."""
     roles = [*ROLES, *(role for role in ("first", "second") if learned)]
-    names = {f"{role}.{name}" for role in ROLES for name in AdapterState._fields}
+    fields = [name for name in AdapterState._fields if name != "router" or "state.router" in tensors]
+    names = {f"{role}.{name}" for role in ROLES for name in fields}
     names |= {f"{role}.{name}" for role in roles[len(ROLES) :] for name in learned}
     if odd := sorted(names ^ set(tensors)):
         raise _damaged(path, odd[0])

@@ -4,6 +4,7 @@
     displacements  D = [φ_1* − φ₀ … φ_T* − φ₀]ᵀ , d̄ their mean,
                    D − 1 d̄ᵀ = A Σ Vᵀ ,   φ₀ ← φ₀ + d̄ ,        U = r · V_k Σ_k / √T
     auto_decoder   φ₀, U and z_1 … z_T that explain the tasks together, see adapt/meta/auto_decoder.py
+    subspaces      M of them: that of each of M groups of tasks, which k-means finds in their summaries
     starts         the same as displacements, of starts that were learned before, see adapt/meta/soup.py
     random         UᵀU = r² I
     identity       U = r · I , as a vector; no prior
@@ -16,26 +17,37 @@ Random: Li et al. (2018), *Measuring the Intrinsic Dimension of Objective Landsc
 Abbeel, Levine 2017). ℓ is the support loss, r the radius.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from math import log, prod
 
 import torch
 from torch import Tensor, nn
 
+from adapt.adapter.mixture import mixture_of, summary
 from adapt.adapter.problem import Problem, features_of, solve
 from adapt.adapter.state import AdapterState, identity_state, initial_state
 from adapt.backbones import examples_for
 from adapt.errors import AdaptError
 from adapt.inner import Descent, Learned, Loss, Model, Solver, Trace
 from adapt.meta.auto_decoder import auto_decoder_basis
+from adapt.meta.groups import discriminant, groups_of
 from adapt.meta.query import targets_of
 from adapt.meta.settings import MetaTraining
 from adapt.meta.soup import around_their_mean, leading, origins_of, soup
 from adapt.spaces import Space
 from tasks import Episode
 
-__all__ = ["displacement_basis", "initial_basis", "masked", "movable", "task_gradient_basis", "trainable"]
+__all__ = [
+    "displacement_basis",
+    "initial_basis",
+    "masked",
+    "mixture_basis",
+    "movable",
+    "task_gradient_basis",
+    "trainable",
+]
 
 #: What a learned logarithm of −∞ (no damping, no prior) starts from instead: from there it has a slope.
 SMALL = log(1e-2)
@@ -53,6 +65,8 @@ def initial_basis(
 ) -> AdapterState:
     """The state that ``settings`` ask for; ``episodes`` are not looked at for ``random``, ``identity`` and
     ``starts``."""
+    if settings.subspaces > 1:
+        return mixture_basis(backbone, space, problem, [*episodes], settings, seed=seed)
     mask = movable(space, settings.moves)
     if settings.basis == "identity":
         return identity_state(space)._replace(basis=settings.radius * mask)
@@ -82,6 +96,48 @@ def initial_basis(
         return task_gradient_basis(backbone, space, episodes, k, problem=problem, radius=radius, mask=mask)
     solver = Descent(steps=settings.basis_steps, lr=settings.basis_lr)
     return displacement_basis(backbone, space, episodes, k, solver, problem=problem, radius=radius, mask=mask)
+
+
+def mixture_basis(
+    backbone: nn.Module,
+    space: Space,
+    problem: Problem,
+    episodes: Sequence[Episode],
+    settings: MetaTraining,
+    *,
+    seed: int = 0,
+) -> AdapterState:
+    """A first basis of each group of ``episodes``, and what tells the groups apart.
+
+    Raises:
+        AdaptError: fewer tasks than subspaces, all alike, or a group of fewer than there are directions.
+    """
+    plain, summaries = initial_state(space.initial, space.initial.new_zeros(space.size, 1)), []
+    with torch.no_grad():
+        for episode in episodes:
+            x, y = examples_for(backbone, episode.support_x), targets_of(episode, space.initial, problem.loss)
+            summaries.append(summary(backbone, space, plain, x, y, problem.loss))
+    found = torch.stack(summaries)  # [T, F]
+    groups = groups_of(found, settings.subspaces, seed)
+    alone = replace(settings, subspaces=1, learn=tuple(name for name in settings.learn if name != "router"))
+    states = [
+        initial_basis(
+            backbone,
+            space,
+            problem,
+            [episode for episode, group in zip(episodes, groups.tolist(), strict=True) if group == number],
+            alone,
+            seed=seed + number,
+        )
+        for number in range(settings.subspaces)
+    ]
+    if len({state.k for state in states}) > 1:
+        few = min(state.k for state in states)
+        raise AdaptError(
+            f"meta.subspaces={settings.subspaces}: a group of tasks gives {few} directions, not "
+            f"{settings.k}: set more meta.basis_tasks, a smaller meta.k, or fewer subspaces"
+        )
+    return mixture_of(states, discriminant(found, groups))
 
 
 def task_gradient_basis(

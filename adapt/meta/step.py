@@ -11,7 +11,7 @@ from torch import Tensor
 from adapt.adapter.state import AdapterState
 from adapt.meta.adam import adam, clipped, cosine
 from adapt.meta.batches import stacked
-from adapt.meta.gradient import Gradients, outer_gradient, reptile_direction
+from adapt.meta.gradient import Gradients, mean_shares, outer_gradient, reptile_direction
 from adapt.meta.memory import affordable
 from adapt.meta.query import Learner
 from adapt.meta.settings import MetaTraining
@@ -24,7 +24,7 @@ from tasks import Episode, Tasks
 __all__ = ["Training"]
 
 LOSS = "validation/loss"
-#: Scalars and logarithms move so many times as fast as φ₀ and U.
+#: Scalars, logarithms and what picks among subspaces move so many times as fast as φ₀ and U.
 FASTER = 10.0
 
 
@@ -113,20 +113,25 @@ class Training:
     def _gradients(self, now: Snapshot, batch: Episode) -> tuple[Gradients, float, int]:
         """Gradients and loss of one step, of all ranks, with as many tasks at once as the device turns out to
         have memory for."""
-        chunk = now.chunk
+        chunk, share = now.chunk, len(batch.support_y) / self.settings.tasks_per_step  # they are means
+        pressure = None
+        if now.state.is_mixture:
+            mean = share * mean_shares(self.learner, now.state, batch, chunk=chunk)
+            pressure = 2 * self.settings.balance * len(mean) * self.ranks.total([mean])[0]
         while True:
             try:
-                found, loss = self._direction(now, batch, chunk)
+                found, loss = self._direction(now, batch, chunk, pressure)
                 break
             except torch.OutOfMemoryError:
                 if chunk == 1:
                     raise
                 chunk //= 2
-        share = len(batch.support_y) / self.settings.tasks_per_step  # they are means
         *sums, loss = self.ranks.total([share * value for value in (*found.values(), loss)])
         return dict(zip(found, sums, strict=True)), float(loss), chunk
 
-    def _direction(self, now: Snapshot, batch: Episode, chunk: int) -> tuple[Gradients, Tensor]:
+    def _direction(
+        self, now: Snapshot, batch: Episode, chunk: int, pressure: Tensor | None
+    ) -> tuple[Gradients, Tensor]:
         settings, size = self.settings, None
         if settings.gradient == "reptile":
             found, loss = reptile_direction(self.learner, now.state, batch, chunk=chunk)
@@ -141,6 +146,7 @@ class Training:
             chunk=chunk,
             size=size,
             first_order=settings.gradient == "first_order",
+            pressure=pressure,
         )
         if "basis" in found:
             found["basis"] = masked(found["basis"], self._mask)
@@ -155,7 +161,10 @@ class Training:
             if settings.gradient == "reptile":
                 value = value - lr * gradient
             else:
-                rate = lr * (FASTER if name.startswith("log_") else 1.0)
+                rate = lr * (FASTER if name.startswith(("log_", "router")) else 1.0)
+                rate /= (
+                    value.shape[-1] if name == "router" else 1
+                )  # its logits, sums of so many, move so fast
                 value, moments[name] = adam(value, gradient, moments[name], updates, rate)
             state = state._replace(**{name: value})
         return replace(now, state=state, moments=moments, updates=updates)

@@ -26,6 +26,7 @@ from tasks import (
     Combined,
     Digits,
     Emblems,
+    Families,
     FewRel,
     FunctionSource,
     GermanCredit,
@@ -119,6 +120,7 @@ TEXTS: dict[str, Callable[[], Source]] = {
 FUNCTIONS: dict[str, Callable[[], FunctionSource]] = {
     "sinusoid": Sinusoid,
     "sinusoid, noisy": lambda: Sinusoid(noise=0.1),
+    "families": lambda: Families({"vehicle": VehicleDynamics(), "sinusoid": Sinusoid()}),
     "vehicle_dynamics": VehicleDynamics,
     "vehicle_dynamics, noisy": lambda: VehicleDynamics(noise=0.1),
     "volatility": Volatility,

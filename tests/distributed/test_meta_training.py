@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from adapt.adapter import initial_state
+from adapt.adapter.mixture import mixture_of
 from adapt.errors import AdaptError
 from adapt.files import read_tensors
 from adapt.inner import GaussNewton
@@ -24,6 +25,7 @@ SETTINGS = {
     "exact": MetaTraining(k=3, ema=0.5, **SMALL),  # type: ignore[arg-type]
     "nested, of few tasks": MetaTraining(k=3, nested=(1, 3), distinct_tasks=7, **SMALL),  # type: ignore[arg-type]
     "reptile": MetaTraining(k=3, gradient="reptile", learn=("origin",), lr=0.1, **SMALL),  # type: ignore[arg-type]
+    "a mixture": MetaTraining(k=1, subspaces=2, balance=0.5, **SMALL),  # type: ignore[arg-type]
     "a task at a time": MetaTraining(k=3, chunk=1, **SMALL),  # type: ignore[arg-type]
 }
 COMMAND = """
@@ -43,16 +45,19 @@ write_tensors(folder / f"{ranks().index}", tensors, {})
 def learned(name: str, ranks: Ranks = ALONE, checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
     """The state, and the metrics of all validation tasks."""
     network, space = tiny_mlp(torch.float64)
-    basis = 0.3 * torch.randn(space.size, 3, generator=torch.Generator().manual_seed(1)).double()
+    generator, settings = torch.Generator().manual_seed(1), SETTINGS[name]
+    bases = 0.3 * torch.randn(settings.subspaces, space.size, settings.k, generator=generator).double()
+    starts = [initial_state(space.initial + number, basis) for number, basis in enumerate(bases)]
+    router = torch.randn(settings.subspaces, 7, generator=generator).double()
     state, metrics = meta_train(
         network,
         space,
-        initial_state(space.initial.clone(), basis) if ranks.first else None,
+        None if not ranks.first else mixture_of(starts, router) if len(starts) > 1 else starts[0],
         GaussNewton(steps=2),
         REGRESSION,
         TASKS,
         TASKS,
-        SETTINGS[name],
+        settings,
         checkpoint=checkpoint,
         ranks=ranks,
     )

@@ -30,6 +30,7 @@ BENCHES = (
     "distil",
     "memory",
     "meta_training",
+    "mixture",
     "one_shot",
     "physics",
     "conditions",

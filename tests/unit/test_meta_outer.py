@@ -91,6 +91,7 @@ def test_regression_improves_and_reports_its_error() -> None:
         ({"basis": "identity", "learn": ["origin", "log_rates"]}, Descent("sgd", lr=0.05, steps=2)),
         ({"basis": "displacements", "learn": ["origin", "basis", "log_damping"]}, GaussNewton(steps=2)),
         ({"learn": ["log_precision"]}, GaussNewton()),
+        ({"subspaces": 2, "learn": ["origin", "basis", "router"]}, GaussNewton()),
     ],
 )
 def test_every_way_of_training_learns_what_it_should(changes: dict[str, Any], solver: Solver) -> None:
@@ -282,6 +283,7 @@ class Killed(Exception):
         {"ema": 0.5, "nested": [1, 3], "patience": 5},
         {"gradient": "reptile", "learn": ["origin"], "lr": 0.5},
         {"basis": "identity", "chunk": 2},
+        {"subspaces": 2},
     ],
 )
 def test_resuming_gives_the_same_to_the_last_bit(changes: dict[str, Any], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from adapt.tracking.model import check_name, load_pyfunc
 from tasks import Mixture, Source, Tasks
 from tasks.readers.room import ROOM, check_room
 
-__all__ = ["CHECKPOINT", "follow_meta", "run_meta"]
+__all__ = ["CHECKPOINT", "follow_meta", "problem_of", "run_meta"]
 
 BASIS_EPISODES = 10**6  # the first task of those that make the basis: none of them is trained on
 CHECKPOINT = "checkpoint.safetensors"
@@ -112,7 +112,7 @@ def _trained(
 ) -> tuple[AdapterState, dict[str, float]]:
     """See :func:`adapt.meta.meta_train`, with all processes there are."""
     settings, _, adapter, train, judged = prepared
-    problem, all_ranks = _problem(adapter, train, settings), ranks()
+    problem, all_ranks = problem_of(adapter, train, settings), ranks()
     begins = all_ranks.first and resume is None
     return meta_train(
         adapter.backbone,
@@ -134,7 +134,8 @@ def _trained(
 def _check_room(adapter: FewShotAdapter, settings: MetaTraining, *folders: Path) -> None:
     """Refuse folders that an adapter, and a checkpoint with the optimiser's moments, will not fit into."""
     directions = 1 if settings.basis == "identity" else settings.k
-    room = CHECKPOINT_COPIES * 4 * adapter.space.size * (1 + directions) + ROOM
+    directions *= settings.subspaces
+    room = CHECKPOINT_COPIES * 4 * adapter.space.size * (settings.subspaces + directions) + ROOM
     for folder in folders:
         check_room(folder, "what training writes", AdaptError, room)
 
@@ -159,7 +160,7 @@ def _check_split(train: Tasks) -> None:
         )
 
 
-def _problem(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining) -> Problem:
+def problem_of(adapter: FewShotAdapter, train: Tasks, settings: MetaTraining) -> Problem:
     """How tasks are judged: by heads of their own, or by one that stays."""
     if not settings.classifier:
         return adapter.problem
