@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from adapt.adapter.conditions import under_conditions
+from adapt.adapter.conformal import Fit, p_values, prediction_sets
 from adapt.adapter.export import Format, check_target, exported
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
@@ -28,6 +29,7 @@ from adapt.adapter.storage import save_task
 from adapt.adapter.uncertainty import Predictive, predictive_of
 from adapt.adapter.verified import check_head_state
 from adapt.backbones import call
+from adapt.checks import between, check_setting
 from adapt.errors import AdaptError
 from adapt.heads import is_transductive
 from adapt.inner import SemiSupervised, Solver
@@ -118,21 +120,35 @@ class FittedTask(TaskRecord):
 
     @overload
     def predict(
-        self, x: Examples, *, return_std: Literal[False] = False, batch_size: int | None = None
+        self,
+        x: Examples,
+        *,
+        return_std: Literal[False] = False,
+        reject: float = 0.0,
+        batch_size: int | None = None,
     ) -> np.ndarray: ...
     @overload
     def predict(
         self, x: Examples, *, return_std: Literal[True], batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def predict(
-        self, x: Examples, *, return_std: bool = False, batch_size: int | None = None
+        self, x: Examples, *, return_std: bool = False, reject: float = 0.0, batch_size: int | None = None
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``, with
         ``return_std`` also the standard deviation of an observation ``[m, C]``, from (1 + k) passes.
 
+        Args:
+            reject: of classes: the share of examples of the task's classes that may be taken for none of
+                them. With it labels are a masked array, masked where :meth:`belongs` is no greater.
+
         Raises:
-            AdaptError: ``return_std`` of classes, or of a task without a posterior.
+            AdaptError: ``return_std`` of classes, or of a task without a posterior; ``reject`` as
+                :meth:`belongs`.
         """
+        reject = check_setting("reject", reject, between(0, 1, "a share of the examples"))
+        if reject:
+            chances, outputs = self._fits(x, "energy", batch_size)
+            return np.ma.masked_array(self.labelled(outputs), chances <= reject)
         if return_std:
             if not self.adapter.loss.regression:
                 raise AdaptError("classes have no standard deviation: use predictive(x), or predict_proba")
@@ -146,6 +162,38 @@ class FittedTask(TaskRecord):
             return outputs.cpu().numpy()
         found: np.ndarray = self.classes_[outputs.argmax(-1).cpu().numpy()]
         return found
+
+    def predict_set(self, x: Examples, *, coverage: float = 0.9, batch_size: int | None = None) -> np.ndarray:
+        """Which labels each example may have, ``[m, C]`` of bools in the order of ``classes_``: the right one
+        is among them for about a share ``coverage`` of examples. None of them may be, and of few examples
+        all (:mod:`adapt.adapter.conformal`).
+
+        Raises:
+            AdaptError: in regression; a task that was fitted without ``keep=True``, or with a single example
+                of some class.
+
+        """
+        return prediction_sets(self, self.logits(x, batch_size=batch_size), coverage)
+
+    def belongs(self, x: Examples, *, fit: Fit = "energy", batch_size: int | None = None) -> np.ndarray:
+        """The chance that an example of the task's classes fits them no better than each of ``x``, a p-value
+        ``[m]``: small where it is of none of them. ``fit`` says how well one fits: by its largest
+        ``probability``, the ``energy`` of its logits, or its ``distance`` to the nearest class
+        (:mod:`adapt.adapter.conformal`).
+
+        Raises:
+            AdaptError: as :meth:`predict_set`.
+        """
+        return self._fits(x, fit, batch_size)[0]
+
+    def _fits(self, x: Examples, fit: Fit, batch_size: int | None) -> tuple[np.ndarray, Tensor]:
+        """Of :meth:`belongs` and :meth:`logits`, which have the features in common."""
+        parts = [*map(self._features, self.adapter.batches(x, batch_size))]
+        if not parts:
+            return np.zeros(0), self.z.new_zeros(0, self.outputs)
+        features = torch.cat(parts)
+        outputs = self._outputs(features)
+        return p_values(self, features, outputs, fit), outputs
 
     def score(self, x: Examples, y: Labels | None = None, *, batch_size: int | None = None) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
@@ -259,9 +307,9 @@ class FittedTask(TaskRecord):
         """The task after further examples; this one stays as it is. The network runs over the new examples
         only, with a tangent for each direction.
 
-        Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]``. One
-        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps those of ``fit``, and of all
-        the newest 1,024 from then on, linearised, and may learn new classes.
+        Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]`` (Bell
+        and Cathey 1993). One that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps those
+        of ``fit``, and of all the newest 1,024 from then on, linearised, and may learn new classes.
 
         Args:
             x, y: as for :meth:`FewShotAdapter.fit`.
@@ -277,9 +325,6 @@ class FittedTask(TaskRecord):
 
         Raises:
             AdaptError: as :meth:`surprise`, or a task that kept no examples and whose head needs them.
-
-        References:
-            Bell and Cathey (1993), *The iterated Kalman filter update as a Gauss–Newton method*.
 
         Example:
             >>> import adapt, torch
@@ -309,8 +354,8 @@ class FittedTask(TaskRecord):
         whatever it is.
 
         Raises:
-            AdaptError: a task that was fitted without ``keep=True``, or that has no posterior; one without a
-                head that has forgotten.
+            AdaptError: a task that was fitted without ``keep=True``; of values, one without a posterior; one
+                without a head that has forgotten.
         """
         return left_out(self)
 
@@ -324,8 +369,7 @@ class FittedTask(TaskRecord):
         return replace(self, adapter=adapter, posterior=known, watch=watch, **there)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical
-        predictions."""
+        """Write the task to ``folder``; ``adapt.load`` brings it back with identical predictions."""
         save_task(self, folder)
 
     def export(self, path: str | os.PathLike[str], x: Examples, *, format: Format = "onnx") -> Path:
