@@ -24,6 +24,7 @@ from adapt.adapter.record import AdapterRecord
 from adapt.adapter.rival import preferred, rival_of
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
 from adapt.adapter.together import Statistics, solved, statistics_of, whole_classes
+from adapt.adapter.trimming import trimmed
 from adapt.adapter.uncertainty import posterior_at
 from adapt.adapter.untrained import untrained
 from adapt.checks import check_setting, least
@@ -109,6 +110,7 @@ class FewShotAdapter(AdapterRecord):
         y: Labels | None = None,
         *,
         keep: bool = False,
+        trim: bool = False,
         on_step: Callable[[Callable[[], FittedTask]], None] | None = None,
     ) -> FittedTask:
         """Adapt to the task given by its labelled examples.
@@ -126,6 +128,9 @@ class FewShotAdapter(AdapterRecord):
                 numbers, or rows of them ``[n, C]``. None: ``x`` gives pairs (x, y).
             keep: keep the examples, linearised at z, which :meth:`FittedTask.influence` and, with a head that
                 is fitted, :meth:`FittedTask.partial_fit` need; one more pass of 1 + k.
+            trim: adapt once more without the examples whose labels look wrong to a task that has not seen
+                them, two of every class at least; ``trace.choice`` says how many. For labels that are
+                unreliable: of right ones a few are left out as well. Costs two fits.
             on_step: called after every step of the solver that another one follows, if it is one that goes
                 step by step, with a function that makes the task as it would be if it stopped there.
 
@@ -134,6 +139,8 @@ class FewShotAdapter(AdapterRecord):
         """
         x, y = paired(x, y)
         examples = self.examples(x)
+        if trim:
+            return trimmed(self.fit, examples, y, keep)
         if self.match is not None:
             return self.matched(examples).fit(examples, y, keep=keep, on_step=on_step)
         classes, targets = as_targets(y, len(examples), self.state.origin, self.loss)

@@ -16,7 +16,7 @@ from adapt.heads import Direct
 from adapt.inner.posterior import choose, held_out_moves, variances
 from adapt.precision import double, outside_autocast
 
-__all__ = ["as_words", "doubtful_labels", "held_out", "left_out", "suggested", "suspects"]
+__all__ = ["as_words", "doubtful_labels", "held_out", "left_out", "suggested", "suspects", "trusted"]
 
 #: Examples without which a head that has no shorter way is trained anew, one by one, without being asked to.
 ANEW = 128
@@ -129,12 +129,38 @@ def suspects(task: TaskRecord, number: int) -> dict[int, str] | None:
         return None
     if getattr(task.adapter.head, "trains_anew", False) and len(task.memory.targets) > ANEW:
         return None
+    rows, labels, best = _doubtful(task, number)
+    classes = task.classes_
+    return {int(row): as_words(classes[labels[row]], classes[best[row]]) for row in rows}
+
+
+def _doubtful(task: TaskRecord, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows whose label looks wrong, the most doubtful first, at most ``number``; and of all rows the label
+    and what they look like, as positions."""
+    assert task.memory is not None
     probabilities = held_out(task).softmax(-1).cpu().numpy()
     labels = task.memory.targets.argmax(1).cpu().numpy()
     several = np.flatnonzero(np.bincount(labels)[labels] > 1)
     rows = several[doubtful_labels(probabilities[several], labels[several], number)]
-    classes, best = task.classes_, probabilities.argmax(1)
-    return {int(row): as_words(classes[labels[row]], classes[best[row]]) for row in rows}
+    return rows, labels, probabilities.argmax(1)
+
+
+def trusted(task: TaskRecord) -> np.ndarray:
+    """Which of the examples that ``task`` keeps have no label that looks wrong to it without them ``[n]``, by
+    :func:`doubtful_labels`; two of every class at least, the least doubtful.
+
+    Raises:
+        AdaptError: it keeps none, or predicts values.
+    """
+    if task.adapter.loss.regression:
+        raise AdaptError("trim: values have no labels that look wrong: leave it out")
+    held_out(task)  # or says why not
+    assert task.memory is not None
+    rows, labels, _ = _doubtful(task, len(task.memory.targets))
+    keep = np.ones(len(labels), dtype=bool)
+    for row in rows:
+        keep[row] = (keep & (labels == labels[row])).sum() <= 2
+    return keep
 
 
 def as_words(label: object, instead: object) -> str:
