@@ -27,12 +27,13 @@ from torch import Tensor
 
 from adapt.adapter.labelling import held_out
 from adapt.adapter.record import TaskRecord
+from adapt.adapter.temperature import temperature_of
 from adapt.checks import Number, check_setting
 from adapt.errors import AdaptError
 from adapt.heads import Mahalanobis, is_transductive
 from adapt.precision import double, outside_autocast
 
-__all__ = ["Fit", "p_values", "prediction_sets"]
+__all__ = ["Fit", "p_values", "prediction_sets", "tempered_probabilities"]
 
 #: How well an example fits a class.
 Fit = Literal["probability", "energy", "distance"]
@@ -68,6 +69,14 @@ def p_values(task: TaskRecord, features: Tensor, logits: Tensor, fit: Fit) -> np
     ranks = torch.searchsorted(double(own).sort().values, double(new), right=True)
     found: np.ndarray = (double(1 + ranks) / (len(own) + 1)).cpu().numpy()
     return found
+
+
+def tempered_probabilities(task: TaskRecord, logits: Tensor) -> np.ndarray:
+    """See :meth:`adapt.FittedTask.predict_proba`, of ``logits [m, C]``."""
+    _check(task)
+    found = (_scaled(task, logits) / temperature_of(*_known(task))).softmax(1)
+    tempered: np.ndarray = found.to(logits).cpu().numpy()
+    return tempered
 
 
 def _fits(logits: Tensor, fit: Fit) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from adapt.adapter.conditions import under_conditions
-from adapt.adapter.conformal import Fit, p_values, prediction_sets
 from adapt.adapter.export import Format, check_target, exported
 from adapt.adapter.inputs import Examples, Labels, as_positions, as_targets
 from adapt.adapter.known import moved_known, moved_watch
@@ -22,16 +21,12 @@ from adapt.adapter.loaders import paired
 from adapt.adapter.matching import Matching
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.online import LEVEL, OnChange, Surprise, surprise_of, updated
+from adapt.adapter.outputs import Outputs
 from adapt.adapter.r_squared import r_squared
-from adapt.adapter.record import TaskRecord
 from adapt.adapter.source import Source, source_of
 from adapt.adapter.storage import save_task
-from adapt.adapter.uncertainty import Predictive, predictive_of
-from adapt.adapter.verified import check_head_state
-from adapt.backbones import call
 from adapt.checks import between, check_setting
 from adapt.errors import AdaptError
-from adapt.heads import is_transductive
 from adapt.inner import SemiSupervised, Solver
 from adapt.precision import outside_autocast
 
@@ -39,7 +34,7 @@ __all__ = ["FittedTask"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedTask(TaskRecord):
+class FittedTask(Outputs):
     """The result of :meth:`FewShotAdapter.fit`.
 
     Attributes:
@@ -56,67 +51,6 @@ class FittedTask(TaskRecord):
         memory: the examples, linearised, where ``fit`` was told to keep them; saved with the task.
         watch: what :meth:`partial_fit` notices a change by; not saved.
     """
-
-    def logits(self, x: Examples, *, batch_size: int | None = None) -> Tensor:
-        """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
-        predicted values. Of no examples there are none, ``[0, C]``. With a transductive head they depend on
-        which examples ``x`` holds, and not on how many go through the network at a time.
-
-        Args:
-            batch_size: examples that go through the network at a time. None: as many as are good for speed,
-                by the size of an example; what memory is needed does not grow with their number. The values
-                are the same, up to rounding.
-
-        Raises:
-            AdaptError: shapes or values that cannot be used, or no such number.
-        """
-        parts = map(self._features, self.adapter.batches(x, batch_size))
-        if is_transductive(self.adapter.head):
-            seen = [*parts]
-            return self._outputs(torch.cat(seen)) if seen else self.z.new_zeros(0, self.outputs)
-        found = [*map(self._outputs, parts)]
-        if not found:
-            return self.z.new_zeros(0, self.outputs)
-        return found[0] if len(found) == 1 else torch.cat(found)
-
-    def _features(self, examples: Tensor) -> Tensor:
-        with torch.no_grad():
-            return call(self.adapter.backbone, self.parameters, examples)
-
-    def _outputs(self, features: Tensor) -> Tensor:
-        check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
-        with torch.no_grad(), outside_autocast(features.device):
-            return self.adapter.head.logits(self.head_state, features)
-
-    def predict_proba(
-        self, x: Examples, *, average: bool = False, batch_size: int | None = None
-    ) -> np.ndarray:
-        """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
-
-        Args:
-            average: over what is not known of z, at the cost of :meth:`predictive`, and with the temperature
-                of the adapter's calibration, if it has one.
-
-        Raises:
-            AdaptError: in regression, which has no classes; ``average`` without a posterior.
-        """
-        self._check_classes()
-        if average:
-            return self.predictive(x, batch_size=batch_size).probabilities
-        return self.logits(x, batch_size=batch_size).softmax(-1).cpu().numpy()
-
-    def predict_log_proba(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
-        """Logarithms of :meth:`predict_proba`, finite where a probability is too small to be written.
-
-        Raises:
-            AdaptError: in regression, which has no classes.
-        """
-        self._check_classes()
-        return self.logits(x, batch_size=batch_size).log_softmax(-1).cpu().numpy()
-
-    def _check_classes(self) -> None:
-        if self.adapter.loss.regression:
-            raise AdaptError("a regression task has no classes: use predict, which returns values")
 
     @overload
     def predict(
@@ -156,45 +90,6 @@ class FittedTask(TaskRecord):
             return found.mean, found.std
         return self.labelled(self.logits(x, batch_size=batch_size))
 
-    def labelled(self, outputs: Tensor) -> np.ndarray:
-        """What :meth:`predict` makes of ``outputs [m, C]``."""
-        if self.adapter.loss.regression:
-            return outputs.cpu().numpy()
-        found: np.ndarray = self.classes_[outputs.argmax(-1).cpu().numpy()]
-        return found
-
-    def predict_set(self, x: Examples, *, coverage: float = 0.9, batch_size: int | None = None) -> np.ndarray:
-        """Which labels each example may have, ``[m, C]`` of bools in the order of ``classes_``: the right one
-        is among them for about a share ``coverage`` of examples. None of them may be, and of few examples
-        all (:mod:`adapt.adapter.conformal`).
-
-        Raises:
-            AdaptError: in regression; a task that was fitted without ``keep=True``, or with a single example
-                of some class.
-
-        """
-        return prediction_sets(self, self.logits(x, batch_size=batch_size), coverage)
-
-    def belongs(self, x: Examples, *, fit: Fit = "energy", batch_size: int | None = None) -> np.ndarray:
-        """The chance that an example of the task's classes fits them no better than each of ``x``, a p-value
-        ``[m]``: small where it is of none of them. ``fit`` says how well one fits: by its largest
-        ``probability``, the ``energy`` of its logits, or its ``distance`` to the nearest class
-        (:mod:`adapt.adapter.conformal`).
-
-        Raises:
-            AdaptError: as :meth:`predict_set`.
-        """
-        return self._fits(x, fit, batch_size)[0]
-
-    def _fits(self, x: Examples, fit: Fit, batch_size: int | None) -> tuple[np.ndarray, Tensor]:
-        """Of :meth:`belongs` and :meth:`logits`, which have the features in common."""
-        parts = [*map(self._features, self.adapter.batches(x, batch_size))]
-        if not parts:
-            return np.zeros(0), self.z.new_zeros(0, self.outputs)
-        features = torch.cat(parts)
-        outputs = self._outputs(features)
-        return p_values(self, features, outputs, fit), outputs
-
     def score(self, x: Examples, y: Labels | None = None, *, batch_size: int | None = None) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
         variance of ``y`` that is explained (1 is perfect, 0 as good as the mean; of a constant ``y``, which
@@ -218,22 +113,6 @@ class FittedTask(TaskRecord):
                 f"y has shape {truth.shape} but x has {len(predicted)} examples: pass one label per example"
             )
         return r_squared(truth, predicted)
-
-    def predictive(self, x: Examples, *, batch_size: int | None = None) -> Predictive:
-        """The distribution of the outputs for ``x [m, *input_shape]``: its mean, and how much of its variance
-        more examples would take away; one pass with a tangent for each direction, (1 + k) in all.
-
-        Raises:
-            AdaptError: a task without a posterior; says why it has none.
-
-        Example:
-            >>> import adapt, torch
-            >>> task = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
-            >>> near, far = task.predictive(torch.tensor([[0.2], [4.0]])).std.ravel()
-            >>> bool(near < far)
-            True
-        """
-        return predictive_of(self, x, batch_size)
 
     def surprise(self, x: Examples, y: Labels | None = None) -> Surprise:
         """How little labels ``y`` of further examples ``x [n, …]`` fit what is known of the task: a small

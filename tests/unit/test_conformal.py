@@ -101,6 +101,19 @@ def test_what_is_of_no_class_is_masked() -> None:
     assert np.array_equal(found.data[:6], task.predict(x[:6])) and not np.ma.isMaskedArray(task.predict(x))
 
 
+def test_the_temperature_is_where_the_slope_is_zero() -> None:
+    task, x, y = head_only(head=Ridge())
+    own = without_each(x, y, Ridge()).double()
+    scale = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    for _ in range(2000):  # log τ, by plain descent
+        loss = torch.nn.functional.cross_entropy(own * torch.exp(-scale), y, reduction="sum") + scale**2 / 2
+        (slope,) = torch.autograd.grad(loss, scale)
+        scale = (scale - 0.01 * slope).detach().requires_grad_(True)
+    new = clouds(10, seed=2)[0]
+    wanted = (task.logits(new).double() / scale.exp()).softmax(1).detach()
+    np.testing.assert_allclose(task.predict_proba(new, tempered=True), wanted, atol=2e-3)
+
+
 @pytest.mark.parametrize("solver", [HEAD_ONLY, GaussNewton()])
 def test_saved_it_says_the_same(solver: GaussNewton, tmp_path: Path) -> None:
     x, y = clouds(18)
