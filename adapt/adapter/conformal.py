@@ -12,8 +12,10 @@ side where a class has few examples, as it is poorer by one without them.
 
     probability   a = max_c log p(c)                       Hendrycks, Gimpel (2017)
     energy        a = log Σ_c exp o_c                      Liu, Wang, Owens, Li (2020), equation 4
-    distance      a = −min_c (f − μ_c)ᵀ Σ_c⁻¹ (f − μ_c)    Lee, Lee, Lee, Shin (2018), with the covariances of
-                                                           :class:`adapt.heads.Mahalanobis`
+    distance      a = −min_c (f − μ_c)ᵀ Σ⁻¹ (f − μ_c)      Lee, Lee, Lee, Shin (2018), see adapter/nearness.py
+
+``distance`` is the default: on validation classes of photographs and requests it tells what is of another
+world best, and what is of other classes about as well as the others.
 """
 
 from __future__ import annotations
@@ -26,14 +28,15 @@ import torch
 from torch import Tensor
 
 from adapt.adapter.labelling import held_out
+from adapt.adapter.nearness import Nearness
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.temperature import temperature_of
 from adapt.checks import Number, check_setting
 from adapt.errors import AdaptError
-from adapt.heads import Mahalanobis, is_transductive
+from adapt.heads import is_transductive
 from adapt.precision import double, outside_autocast
 
-__all__ = ["Fit", "p_values", "prediction_sets", "tempered_probabilities"]
+__all__ = ["Fit", "how_well", "p_values", "prediction_sets", "tempered_probabilities"]
 
 #: How well an example fits a class.
 Fit = Literal["probability", "energy", "distance"]
@@ -53,20 +56,25 @@ def prediction_sets(task: TaskRecord, logits: Tensor, coverage: float) -> np.nda
     return found
 
 
+def how_well(task: TaskRecord, features: Tensor, logits: Tensor, fit: Fit) -> tuple[Tensor, Tensor]:
+    """How well each example that ``task`` keeps fits a class without itself ``[n]``, and those of
+    ``features [m, D]`` and ``logits [m, C]`` do ``[m]``; see :func:`p_values`."""
+    _check(task)
+    if fit != "distance":
+        return _fits(_known(task)[0], fit), _fits(_scaled(task, logits), fit)
+    assert task.memory is not None
+    seen, targets = task.memory.at(task.z), task.memory.targets
+    with torch.no_grad(), outside_autocast(features.device):
+        classes = Nearness.of(seen, targets)
+        return classes.left_out(seen, targets), classes.near(features)
+
+
 def p_values(task: TaskRecord, features: Tensor, logits: Tensor, fit: Fit) -> np.ndarray:
     """See :meth:`adapt.FittedTask.belongs`, of ``features [m, D]`` and ``logits [m, C]``."""
     if fit not in get_args(Fit):
         raise AdaptError(f"fit={fit!r}: choose {', '.join(get_args(Fit))}")
-    _check(task)
-    if fit == "distance":
-        assert task.memory is not None
-        seen, targets, head = task.memory.at(task.z), task.memory.targets, Mahalanobis()
-        with torch.no_grad(), outside_autocast(features.device):
-            own = head.loo_logits(seen, targets).amax(1)
-            new = head.logits(head.fit(seen, targets), features).amax(1)
-    else:
-        own, new = (_fits(it, fit) for it in (_known(task)[0], _scaled(task, logits)))
-    ranks = torch.searchsorted(double(own).sort().values, double(new), right=True)
+    own, new = how_well(task, features, logits, fit)
+    ranks = torch.searchsorted(own.sort().values, new, right=True)
     found: np.ndarray = (double(1 + ranks) / (len(own) + 1)).cpu().numpy()
     return found
 

@@ -81,7 +81,7 @@ class FittedTask(Outputs):
         """
         reject = check_setting("reject", reject, between(0, 1, "a share of the examples"))
         if reject:
-            chances, outputs = self._fits(x, "energy", batch_size)
+            chances, outputs = self._fits(x, "distance", batch_size)
             return np.ma.masked_array(self.labelled(outputs), chances <= reject)
         if return_std:
             if not self.adapter.loss.regression:

@@ -110,7 +110,7 @@ class Outputs(TaskRecord):
         """
         return prediction_sets(self, self.logits(x, batch_size=batch_size), coverage)
 
-    def belongs(self, x: Examples, *, fit: Fit = "energy", batch_size: int | None = None) -> np.ndarray:
+    def belongs(self, x: Examples, *, fit: Fit = "distance", batch_size: int | None = None) -> np.ndarray:
         """The chance that an example of the task's classes fits them no better than each of ``x``, a p-value
         ``[m]``: small where it is of none of them. ``fit`` says how well one fits: by its largest
         ``probability``, the ``energy`` of its logits, or its ``distance`` to the nearest class

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import adapt
 from adapt import AdaptError, FewShotAdapter, FittedTask
-from adapt.heads import Logistic, Mahalanobis, Ridge, one_hot
+from adapt.adapter.nearness import Nearness
+from adapt.heads import Logistic, Ridge, one_hot
+from adapt.heads.base import normalise
 from adapt.inner import GaussNewton
 from adapt.spaces import full
 
@@ -78,17 +80,35 @@ def test_the_right_label_is_in_the_set_as_often_as_was_asked(solver: GaussNewton
     assert np.mean(rejected) == pytest.approx(0.1, abs=0.03)
 
 
-@pytest.mark.parametrize("fit", ["probability", "energy", "distance"])
+@pytest.mark.parametrize("fit", ["probability", "energy"])
 def test_p_values_are_ranks_among_those_left_out(fit: Any) -> None:
     task, x, y = head_only(head=Ridge())
     new = clouds(20, seed=5)[0]
-    head = Mahalanobis() if fit == "distance" else Ridge()
-    own = without_each(x, y, head)
-    after = head.logits(head.fit(network()(x), one_hot(y, 3)), network()(new))
-    score = {"probability": lambda it: it.softmax(1).amax(1), "energy": lambda it: it.logsumexp(1)}
-    of = score.get(fit, lambda it: it.amax(1))
+    own = without_each(x, y, Ridge())
+    after = task.logits(new)
+    of = {"probability": lambda it: it.softmax(1).amax(1), "energy": lambda it: it.logsumexp(1)}[fit]
     wanted = [(1 + int((of(own) <= value + 1e-6).sum())) / (len(x) + 1) for value in of(after)]
     np.testing.assert_allclose(task.belongs(new, fit=fit), wanted)
+
+
+def distance(features: Tensor, y: Tensor, of: Tensor) -> float:
+    """−min_c of one example, by dense matrices."""
+    features, of = normalise(features.double()), normalise(of.double()[None])[0]
+    means = torch.stack([features[y == c].mean(0) for c in range(3)])
+    residuals = features - means[y]
+    covariance = residuals.T @ residuals / len(y) + torch.eye(features.shape[1])
+    gaps = of - means
+    return -float(torch.einsum("cd,cd->c", gaps, torch.linalg.solve(covariance, gaps.T).T).min()) / len(of)
+
+
+def test_distances_left_out_are_those_of_refitting_without_each() -> None:
+    x, y = clouds(18)
+    features, rows = network()(x), torch.arange(18)
+    classes = Nearness.of(features, one_hot(y, 3))
+    wanted = [distance(features[rows != i], y[rows != i], features[i]) for i in rows]
+    np.testing.assert_allclose(classes.left_out(features, one_hot(y, 3)), wanted, rtol=1e-6)
+    new = network()(clouds(5, seed=9)[0])
+    np.testing.assert_allclose(classes.near(new), [distance(features, y, it) for it in new], rtol=1e-6)
 
 
 def test_what_is_of_no_class_is_masked() -> None:
