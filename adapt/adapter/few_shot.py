@@ -19,6 +19,7 @@ from adapt.adapter.many import CHUNK, fit_many, predict_many
 from adapt.adapter.matching import matched_state
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
+from adapt.adapter.private import Privacy
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.rival import preferred, rival_of
@@ -237,6 +238,8 @@ class FewShotAdapter(AdapterRecord):
         *,
         classes: Sequence[Any] | None = None,
         at: Tensor | None = None,
+        private: Privacy | None = None,
+        generator: torch.Generator | None = None,
     ) -> Statistics:
         """What ``x`` and ``y``, the examples of one of several who adapt together, say of z: k² + k numbers,
         from which :meth:`fit_statistics` adapts to all examples.
@@ -245,6 +248,10 @@ class FewShotAdapter(AdapterRecord):
             x, y: as for :meth:`fit`.
             classes: the labels of all clients, of a classification.
             at: the z ``[k]`` of the task of the round before; None: the start.
+            private: how little is told of any single example (:mod:`adapt.adapter.private`); None: no such
+                promise.
+            generator: of its noise, on the CPU; whoever knows its seed can take the noise off. None: one that
+                nobody knows.
 
         Raises:
             AdaptError: examples or labels that cannot be used, or a head that is fitted to examples.
@@ -257,7 +264,7 @@ class FewShotAdapter(AdapterRecord):
             >>> torch.allclose(together.z, alone.z, atol=1e-5)
             True
         """
-        return statistics_of(self, x, y, classes, at)
+        return statistics_of(self, x, y, classes, at, private, generator)
 
     def fit_statistics(
         self, statistics: Sequence[Statistics], *, classes: Sequence[Any] | None = None
