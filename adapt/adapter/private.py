@@ -3,10 +3,10 @@
     v_i = (ℓ_i, g_i, diag G_i, √2 G_i above it)     of example i, in units of z's deviations a priori
     sent = Σ_i v_i min(1, C / ‖v_i‖) + N(0, σ² C² I)
 
-The Gaussian mechanism: Dwork and Roth (2014), *The Algorithmic Foundations of Differential Privacy*, appendix
-A; clipping as in Abadi et al. (2016), *Deep Learning with Differential Privacy*, algorithm 1, of sums that are
-all that is ever sent. With one example more or less what is sent moves by C at most, and so is (ε, δ)-
-differentially private where
+The Gaussian mechanism: Dwork and Roth (2014), *The Algorithmic Foundations of Differential Privacy*,
+appendix A; clipping as in Abadi et al. (2016), *Deep Learning with Differential Privacy*, algorithm 1, of
+sums that are all that is ever sent. With one example more or less what is sent moves by C at most, and so is
+(ε, δ)-differentially private where
 
     Φ(1/2σ − εσ) − e^ε Φ(−1/2σ − εσ) ≤ δ
 

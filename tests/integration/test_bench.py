@@ -42,6 +42,8 @@ BENCHES = (
     "posterior",
     "vision",
     "tracking",
+    "trust",
+    "privacy",
     "volatility",
 )
 
