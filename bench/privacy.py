@@ -1,8 +1,8 @@
 """What it costs that no single example is told of: error against ε, for a vehicle that is new.
 
 ``python -m bench.privacy [--quick]``. The sums from which a task is adapted (``adapter.statistics``) are
-clipped and get noise; one step of Gauss–Newton follows. The clip is chosen for each ε and number of examples on
-validation vehicles; test vehicles are looked at once. δ is 1e-5.
+clipped and get noise; one step of Gauss–Newton follows. The clip is chosen for each ε and number of examples
+on validation vehicles; test vehicles are looked at once. δ is 1e-5.
 """
 
 from collections.abc import Iterator
