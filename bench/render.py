@@ -46,12 +46,13 @@ from bench.pages import (
     posterior,
     scaling,
     starts,
+    trust,
     when,
 )
 
 #: Pages with generated parts; of one page that of several results, one after the other.
 EXPLAINED = (
-    edge, distil, forward_mode, heads, mixture, scaling, starts, when, overhead, physics, posterior,
+    edge, distil, forward_mode, heads, mixture, scaling, starts, trust, when, overhead, physics, posterior,
 )  # fmt: skip
 
 TITLES = {
@@ -68,6 +69,8 @@ TITLES = {
     "scaling": "Many processes",
     "edge": "Small devices",
     "distil": "Small devices: a smaller network",
+    "trust": "How far a model may be believed",
+    "privacy": "Little of any single example",
     "mixture": "Tasks of several kinds, and a mixture of subspaces",
     "meta_training": "Meta-training beside learn2learn and higher",
     "episodes": "Drawing episodes",

@@ -7,7 +7,7 @@ import torch
 
 from .source import TaskError
 
-__all__ = ["auroc"]
+__all__ = ["auroc", "false_positives"]
 
 
 def auroc(inside: torch.Tensor | np.ndarray, outside: torch.Tensor | np.ndarray) -> float:
@@ -29,10 +29,31 @@ def auroc(inside: torch.Tensor | np.ndarray, outside: torch.Tensor | np.ndarray)
     """
     from sklearn.metrics import roc_auc_score
 
-    scores = [np.asarray(part, dtype=np.float64).ravel() for part in (inside, outside)]
-    if not all(len(part) and np.isfinite(part).all() for part in scores):
-        raise TaskError(
-            "auroc needs finite scores of queries and of others: set task.outside, and look for NaN"
-        )
+    scores = _finite(inside, outside)
     known = np.repeat([1, 0], [len(part) for part in scores])
     return float(roc_auc_score(known, np.concatenate(scores)))
+
+
+def false_positives(
+    inside: torch.Tensor | np.ndarray, outside: torch.Tensor | np.ndarray, recall: float = 0.95
+) -> float:
+    """The share of those of other classes that score as high as `recall` of the task's queries do (FPR@95).
+
+    Hendrycks and Gimpel (2017), as :func:`auroc`, whose arguments and errors these are.
+
+    Example:
+        >>> false_positives(torch.tensor([0.9, 0.8, 0.4]), torch.tensor([0.3, 0.5]))
+        0.5
+    """
+    known, others = _finite(inside, outside)
+    least = np.quantile(known, 1 - recall, method="lower")
+    return float((others >= least).mean())
+
+
+def _finite(
+    inside: torch.Tensor | np.ndarray, outside: torch.Tensor | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    scores = [np.asarray(part, dtype=np.float64).ravel() for part in (inside, outside)]
+    if not all(len(part) and np.isfinite(part).all() for part in scores):
+        raise TaskError("needs finite scores of queries and of others: set task.outside, and look for NaN")
+    return scores[0], scores[1]

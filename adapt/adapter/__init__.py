@@ -8,6 +8,7 @@ from adapt.adapter.matching import Matching
 from adapt.adapter.method import Context, Forward, Method, Predictor, Role, Saved, Support
 from adapt.adapter.online import Surprise
 from adapt.adapter.peft import export_peft
+from adapt.adapter.private import Privacy
 from adapt.adapter.problem import Problem
 from adapt.adapter.source import Source
 from adapt.adapter.state import AdapterState, identity_state, initial_state, layered_state
@@ -25,6 +26,7 @@ __all__ = [
     "Method",
     "Predictive",
     "Predictor",
+    "Privacy",
     "Problem",
     "Role",
     "Saved",

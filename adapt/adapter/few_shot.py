@@ -19,12 +19,14 @@ from adapt.adapter.many import CHUNK, fit_many, predict_many
 from adapt.adapter.matching import matched_state
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
+from adapt.adapter.private import Privacy
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.rival import preferred, rival_of
 from adapt.adapter.routing import fit_mixture
 from adapt.adapter.storage import read_adapter, read_stored, save_adapter
 from adapt.adapter.together import Statistics, solved, statistics_of, whole_classes
+from adapt.adapter.trimming import trimmed
 from adapt.adapter.uncertainty import posterior_at
 from adapt.adapter.untrained import untrained
 from adapt.checks import check_setting, least
@@ -110,6 +112,7 @@ class FewShotAdapter(AdapterRecord):
         y: Labels | None = None,
         *,
         keep: bool = False,
+        trim: bool = False,
         on_step: Callable[[Callable[[], FittedTask]], None] | None = None,
     ) -> FittedTask:
         """Adapt to the task given by its labelled examples.
@@ -127,6 +130,9 @@ class FewShotAdapter(AdapterRecord):
                 numbers, or rows of them ``[n, C]``. None: ``x`` gives pairs (x, y).
             keep: keep the examples, linearised at z, which :meth:`FittedTask.influence` and, with a head that
                 is fitted, :meth:`FittedTask.partial_fit` need; one more pass of 1 + k.
+            trim: adapt once more without the examples whose labels look wrong to a task that has not seen
+                them, two of every class at least; ``trace.choice`` says how many. For labels that are
+                unreliable: of right ones a few are left out as well. Costs two fits.
             on_step: called after every step of the solver that another one follows, if it is one that goes
                 step by step, with a function that makes the task as it would be if it stopped there.
 
@@ -135,6 +141,8 @@ class FewShotAdapter(AdapterRecord):
         """
         x, y = paired(x, y)
         examples = self.examples(x)
+        if trim:
+            return trimmed(self.fit, examples, y, keep)
         if self.state.is_mixture:
             return fit_mixture(self, examples, y, keep=keep, on_step=on_step)
         if self.match is not None:
@@ -233,6 +241,8 @@ class FewShotAdapter(AdapterRecord):
         *,
         classes: Sequence[Any] | None = None,
         at: Tensor | None = None,
+        private: Privacy | None = None,
+        generator: torch.Generator | None = None,
     ) -> Statistics:
         """What ``x`` and ``y``, the examples of one of several who adapt together, say of z: k² + k numbers,
         from which :meth:`fit_statistics` adapts to all examples.
@@ -241,6 +251,10 @@ class FewShotAdapter(AdapterRecord):
             x, y: as for :meth:`fit`.
             classes: the labels of all clients, of a classification.
             at: the z ``[k]`` of the task of the round before; None: the start.
+            private: how little is told of any single example (:mod:`adapt.adapter.private`); None: no such
+                promise.
+            generator: of its noise, on the CPU; whoever knows its seed can take the noise off. None: one that
+                nobody knows.
 
         Raises:
             AdaptError: examples or labels that cannot be used, or a head that is fitted to examples.
@@ -253,7 +267,7 @@ class FewShotAdapter(AdapterRecord):
             >>> torch.allclose(together.z, alone.z, atol=1e-5)
             True
         """
-        return statistics_of(self, x, y, classes, at)
+        return statistics_of(self, x, y, classes, at, private, generator)
 
     def fit_statistics(
         self, statistics: Sequence[Statistics], *, classes: Sequence[Any] | None = None

@@ -21,15 +21,12 @@ from adapt.adapter.loaders import paired
 from adapt.adapter.matching import Matching
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.online import LEVEL, OnChange, Surprise, surprise_of, updated
+from adapt.adapter.outputs import Outputs
 from adapt.adapter.r_squared import r_squared
-from adapt.adapter.record import TaskRecord
 from adapt.adapter.source import Source, source_of
 from adapt.adapter.storage import save_task
-from adapt.adapter.uncertainty import Predictive, predictive_of
-from adapt.adapter.verified import check_head_state
-from adapt.backbones import call
+from adapt.checks import between, check_setting
 from adapt.errors import AdaptError
-from adapt.heads import is_transductive
 from adapt.inner import SemiSupervised, Solver
 from adapt.precision import outside_autocast
 
@@ -37,7 +34,7 @@ __all__ = ["FittedTask"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedTask(TaskRecord):
+class FittedTask(Outputs):
     """The result of :meth:`FewShotAdapter.fit`.
 
     Attributes:
@@ -55,97 +52,43 @@ class FittedTask(TaskRecord):
         watch: what :meth:`partial_fit` notices a change by; not saved.
     """
 
-    def logits(self, x: Examples, *, batch_size: int | None = None) -> Tensor:
-        """Head outputs ``[m, C]`` for ``x [m, *input_shape]``, on the backbone's device; in regression the
-        predicted values. Of no examples there are none, ``[0, C]``. With a transductive head they depend on
-        which examples ``x`` holds, and not on how many go through the network at a time.
-
-        Args:
-            batch_size: examples that go through the network at a time. None: as many as are good for speed,
-                by the size of an example; what memory is needed does not grow with their number. The values
-                are the same, up to rounding.
-
-        Raises:
-            AdaptError: shapes or values that cannot be used, or no such number.
-        """
-        parts = map(self._features, self.adapter.batches(x, batch_size))
-        if is_transductive(self.adapter.head):
-            seen = [*parts]
-            return self._outputs(torch.cat(seen)) if seen else self.z.new_zeros(0, self.outputs)
-        found = [*map(self._outputs, parts)]
-        if not found:
-            return self.z.new_zeros(0, self.outputs)
-        return found[0] if len(found) == 1 else torch.cat(found)
-
-    def _features(self, examples: Tensor) -> Tensor:
-        with torch.no_grad():
-            return call(self.adapter.backbone, self.parameters, examples)
-
-    def _outputs(self, features: Tensor) -> Tensor:
-        check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
-        with torch.no_grad(), outside_autocast(features.device):
-            return self.adapter.head.logits(self.head_state, features)
-
-    def predict_proba(
-        self, x: Examples, *, average: bool = False, batch_size: int | None = None
-    ) -> np.ndarray:
-        """Class probabilities ``[m, C]``, columns in the order of ``classes_``.
-
-        Args:
-            average: over what is not known of z, at the cost of :meth:`predictive`, and with the temperature
-                of the adapter's calibration, if it has one.
-
-        Raises:
-            AdaptError: in regression, which has no classes; ``average`` without a posterior.
-        """
-        self._check_classes()
-        if average:
-            return self.predictive(x, batch_size=batch_size).probabilities
-        return self.logits(x, batch_size=batch_size).softmax(-1).cpu().numpy()
-
-    def predict_log_proba(self, x: Examples, *, batch_size: int | None = None) -> np.ndarray:
-        """Logarithms of :meth:`predict_proba`, finite where a probability is too small to be written.
-
-        Raises:
-            AdaptError: in regression, which has no classes.
-        """
-        self._check_classes()
-        return self.logits(x, batch_size=batch_size).log_softmax(-1).cpu().numpy()
-
-    def _check_classes(self) -> None:
-        if self.adapter.loss.regression:
-            raise AdaptError("a regression task has no classes: use predict, which returns values")
-
     @overload
     def predict(
-        self, x: Examples, *, return_std: Literal[False] = False, batch_size: int | None = None
+        self,
+        x: Examples,
+        *,
+        return_std: Literal[False] = False,
+        reject: float = 0.0,
+        batch_size: int | None = None,
     ) -> np.ndarray: ...
     @overload
     def predict(
         self, x: Examples, *, return_std: Literal[True], batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def predict(
-        self, x: Examples, *, return_std: bool = False, batch_size: int | None = None
+        self, x: Examples, *, return_std: bool = False, reject: float = 0.0, batch_size: int | None = None
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The most probable label of each example, ``[m]``; in regression its values ``[m, C]``, with
         ``return_std`` also the standard deviation of an observation ``[m, C]``, from (1 + k) passes.
 
+        Args:
+            reject: of classes: the share of examples of the task's classes that may be taken for none of
+                them. With it labels are a masked array, masked where :meth:`belongs` is no greater.
+
         Raises:
-            AdaptError: ``return_std`` of classes, or of a task without a posterior.
+            AdaptError: ``return_std`` of classes, or of a task without a posterior; ``reject`` as
+                :meth:`belongs`.
         """
+        reject = check_setting("reject", reject, between(0, 1, "a share of the examples"))
+        if reject:
+            chances, outputs = self._fits(x, "distance", batch_size)
+            return np.ma.masked_array(self.labelled(outputs), chances <= reject)
         if return_std:
             if not self.adapter.loss.regression:
                 raise AdaptError("classes have no standard deviation: use predictive(x), or predict_proba")
             found = self.predictive(x, batch_size=batch_size)
             return found.mean, found.std
         return self.labelled(self.logits(x, batch_size=batch_size))
-
-    def labelled(self, outputs: Tensor) -> np.ndarray:
-        """What :meth:`predict` makes of ``outputs [m, C]``."""
-        if self.adapter.loss.regression:
-            return outputs.cpu().numpy()
-        found: np.ndarray = self.classes_[outputs.argmax(-1).cpu().numpy()]
-        return found
 
     def score(self, x: Examples, y: Labels | None = None, *, batch_size: int | None = None) -> float:
         """Accuracy (0 … 1) on examples ``x`` with true labels ``y``; in regression R², the share of the
@@ -170,22 +113,6 @@ class FittedTask(TaskRecord):
                 f"y has shape {truth.shape} but x has {len(predicted)} examples: pass one label per example"
             )
         return r_squared(truth, predicted)
-
-    def predictive(self, x: Examples, *, batch_size: int | None = None) -> Predictive:
-        """The distribution of the outputs for ``x [m, *input_shape]``: its mean, and how much of its variance
-        more examples would take away; one pass with a tangent for each direction, (1 + k) in all.
-
-        Raises:
-            AdaptError: a task without a posterior; says why it has none.
-
-        Example:
-            >>> import adapt, torch
-            >>> task = adapt.load("mlp_sinusoid").fit(torch.tensor([[0.0], [0.5]]), [0.0, 0.5])
-            >>> near, far = task.predictive(torch.tensor([[0.2], [4.0]])).std.ravel()
-            >>> bool(near < far)
-            True
-        """
-        return predictive_of(self, x, batch_size)
 
     def surprise(self, x: Examples, y: Labels | None = None) -> Surprise:
         """How little labels ``y`` of further examples ``x [n, …]`` fit what is known of the task: a small
@@ -259,9 +186,9 @@ class FittedTask(TaskRecord):
         """The task after further examples; this one stays as it is. The network runs over the new examples
         only, with a tangent for each direction.
 
-        Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]``. One
-        that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps those of ``fit``, and of all
-        the newest 1,024 from then on, linearised, and may learn new classes.
+        Without a head of its own (``heads.Direct``) nothing is kept but z and A, ``[k]`` and ``[k, k]`` (Bell
+        and Cathey 1993). One that is fitted needs all examples: a task of ``fit(…, keep=True)`` keeps those
+        of ``fit``, and of all the newest 1,024 from then on, linearised, and may learn new classes.
 
         Args:
             x, y: as for :meth:`FewShotAdapter.fit`.
@@ -277,9 +204,6 @@ class FittedTask(TaskRecord):
 
         Raises:
             AdaptError: as :meth:`surprise`, or a task that kept no examples and whose head needs them.
-
-        References:
-            Bell and Cathey (1993), *The iterated Kalman filter update as a Gauss–Newton method*.
 
         Example:
             >>> import adapt, torch
@@ -309,8 +233,8 @@ class FittedTask(TaskRecord):
         whatever it is.
 
         Raises:
-            AdaptError: a task that was fitted without ``keep=True``, or that has no posterior; one without a
-                head that has forgotten.
+            AdaptError: a task that was fitted without ``keep=True``; of values, one without a posterior; one
+                without a head that has forgotten.
         """
         return left_out(self)
 
@@ -324,8 +248,7 @@ class FittedTask(TaskRecord):
         return replace(self, adapter=adapter, posterior=known, watch=watch, **there)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the adapted task to ``folder``; ``adapt.load(folder)`` brings it back with identical
-        predictions."""
+        """Write the task to ``folder``; ``adapt.load`` brings it back with identical predictions."""
         save_task(self, folder)
 
     def export(self, path: str | os.PathLike[str], x: Examples, *, format: Format = "onnx") -> Path:

@@ -2,7 +2,8 @@
 it keeps.
 
     precision [k, k]   prior [k]   scales [3] (spread, noise, n)
-    memory.base [n, D]   memory.columns [k, n, D]   memory.targets [n, C]   (of ``fit(…, keep=True)``)
+    memory.base [n, D]   memory.columns [k, n, D]   memory.targets [n, C]   (of ``fit(…, keep=True)``; without
+                                                                            a posterior columns are [0, n, D])
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from adapt.inner.change import Watch
 from adapt.inner.posterior import Posterior, is_positive
 from adapt.precision import double
 
-__all__ = ["KNOWN", "check_known", "known_from", "known_tensors", "moved_known", "moved_watch"]
+__all__ = ["KNOWN", "POSTERIOR", "check_known", "known_from", "known_tensors", "moved_known", "moved_watch"]
 
 POSTERIOR = ("precision", "prior", "scales")
 MEMORY = ("memory.base", "memory.columns", "memory.targets")
@@ -27,20 +28,20 @@ KNOWN = (*POSTERIOR, *MEMORY)
 
 def known_tensors(posterior: Posterior | None, memory: Memory | None) -> dict[str, Tensor]:
     """What is saved of them, besides z."""
+    found = {} if memory is None else dict(zip(MEMORY, memory, strict=True))
     if posterior is None:
-        return {}
+        return found
     scales = torch.stack([posterior.spread, posterior.noise, posterior.examples])
-    found = dict(zip(POSTERIOR, (posterior.precision, posterior.prior, scales), strict=True))
-    return found | ({} if memory is None else dict(zip(MEMORY, memory, strict=True)))
+    return found | dict(zip(POSTERIOR, (posterior.precision, posterior.prior, scales), strict=True))
 
 
 def known_from(tensors: Mapping[str, Tensor]) -> tuple[Posterior | None, Memory | None]:
     """The posterior and the examples of a saved task with ``tensors``; None if it was saved without."""
+    memory = Memory(*(tensors[name] for name in MEMORY)) if MEMORY[0] in tensors else None
     if "precision" not in tensors:
-        return None, None
+        return None, memory
     precision, scales = double(tensors["precision"]), double(tensors["scales"])
-    posterior = Posterior(tensors["z"], precision, tensors["prior"], *scales)
-    return posterior, Memory(*(tensors[name] for name in MEMORY)) if MEMORY[0] in tensors else None
+    return Posterior(tensors["z"], precision, tensors["prior"], *scales), memory
 
 
 def check_known(where: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from adapt.heads import Direct
 from adapt.inner.posterior import choose, held_out_moves, variances
 from adapt.precision import double, outside_autocast
 
-__all__ = ["as_words", "doubtful_labels", "left_out", "suggested", "suspects"]
+__all__ = ["as_words", "doubtful_labels", "held_out", "left_out", "suggested", "suspects", "trusted"]
 
 #: Examples without which a head that has no shorter way is trained anew, one by one, without being asked to.
 ANEW = 128
@@ -63,20 +63,36 @@ def left_out(task: TaskRecord) -> np.ndarray:
 
         o_i(h^(−i), z₋ᵢ) ≈ o_i(h^(−i), z*) + ∂o_i/∂z (z₋ᵢ − z*)
     """
+    loss, outputs = task.adapter.loss, held_out(task)
+    assert task.memory is not None
+    targets = task.memory.targets
+    if not loss.regression:
+        found: np.ndarray = loss.values(outputs, targets).cpu().numpy()
+        return found
     known(task)
+    outputs, variance = _held_out(task, task.memory)
+    losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
+    found = losses.sum(1).to(outputs).cpu().numpy()
+    return found
+
+
+def held_out(task: TaskRecord) -> Tensor:
+    """Outputs ``[n, C]`` for each example that ``task`` keeps, from the task without it: logits, with the
+    temperature of the adapter's calibration if it has one.
+
+    Raises:
+        AdaptError: it keeps none.
+    """
     if task.memory is None:
+        known(task)  # there may be more to say
         raise AdaptError(
             "this task kept no examples to look back at: use adapter.fit(x, y, keep=True), and without a "
             "head no partial_fit that forgets"
         )
-    loss, targets = task.adapter.loss, task.memory.targets
-    outputs, variance = _held_out(task, task.memory)
-    if not loss.regression:
-        found: np.ndarray = loss.values(outputs, targets).cpu().numpy()
-        return found
-    losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
-    found = losses.sum(1).to(outputs).cpu().numpy()
-    return found
+    if task.posterior is not None:
+        return _held_out(task, task.memory)[0]
+    with torch.no_grad(), outside_autocast(task.z.device):
+        return task.adapter.head.loo_logits(task.memory.base, task.memory.targets)
 
 
 def _held_out(task: TaskRecord, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -109,16 +125,42 @@ def suspects(task: TaskRecord, number: int) -> dict[int, str] | None:
     :func:`doubtful_labels`: at most ``number`` positions, the most doubtful first, with what is said of each.
     Of a class with a single example nothing is said. None: it keeps none, predicts values, or has a head that
     is trained anew without each of more than :data:`ANEW`."""
-    if task.memory is None or task.posterior is None or task.adapter.loss.regression:
+    if task.memory is None or task.adapter.loss.regression:
         return None
     if getattr(task.adapter.head, "trains_anew", False) and len(task.memory.targets) > ANEW:
         return None
-    probabilities = _held_out(task, task.memory)[0].softmax(-1).cpu().numpy()
+    rows, labels, best = _doubtful(task, number)
+    classes = task.classes_
+    return {int(row): as_words(classes[labels[row]], classes[best[row]]) for row in rows}
+
+
+def _doubtful(task: TaskRecord, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows whose label looks wrong, the most doubtful first, at most ``number``; and of all rows the label
+    and what they look like, as positions."""
+    assert task.memory is not None
+    probabilities = held_out(task).softmax(-1).cpu().numpy()
     labels = task.memory.targets.argmax(1).cpu().numpy()
     several = np.flatnonzero(np.bincount(labels)[labels] > 1)
     rows = several[doubtful_labels(probabilities[several], labels[several], number)]
-    classes, best = task.classes_, probabilities.argmax(1)
-    return {int(row): as_words(classes[labels[row]], classes[best[row]]) for row in rows}
+    return rows, labels, probabilities.argmax(1)
+
+
+def trusted(task: TaskRecord) -> np.ndarray:
+    """Which of the examples that ``task`` keeps have no label that looks wrong to it without them ``[n]``, by
+    :func:`doubtful_labels`; two of every class at least, the least doubtful.
+
+    Raises:
+        AdaptError: it keeps none, or predicts values.
+    """
+    if task.adapter.loss.regression:
+        raise AdaptError("trim: values have no labels that look wrong: leave it out")
+    held_out(task)  # or says why not
+    assert task.memory is not None
+    rows, labels, _ = _doubtful(task, len(task.memory.targets))
+    keep = np.ones(len(labels), dtype=bool)
+    for row in rows:
+        keep[row] = (keep & (labels == labels[row])).sum() <= 2
+    return keep
 
 
 def as_words(label: object, instead: object) -> str:

@@ -8,8 +8,10 @@ from torch import Tensor
 from adapt.adapter.adapting import Adapted
 from adapt.adapter.fitted import FittedTask
 from adapt.adapter.memory import remembered
+from adapt.adapter.problem import Memory
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.uncertainty import posterior_at
+from adapt.heads import is_transductive
 from adapt.heads.base import check_outputs
 from adapt.inner.posterior import Posterior
 
@@ -44,6 +46,10 @@ def task_of(
         known = posterior_at(adapter, z, trace, value, targets.shape)
         there = There(adapter.subspace.parameters(z), known)
     parameters, known = there
-    seen = remembered(adapter, examples, targets, known) if keep and known is not None else None
+    seen = None
+    if keep and known is not None:
+        seen = remembered(adapter, examples, targets, known)
+    elif keep and not is_transductive(adapter.head):
+        seen = Memory(features, features.new_zeros(0, *features.shape), targets)
     trace = trace._replace(curvature=None, prior=None)  # they are in the posterior
     return FittedTask(adapter, parameters, head_state, classes, z, trace, targets.shape[1], known, seen)

@@ -44,7 +44,8 @@ class Problem(NamedTuple):
 
 class Memory(NamedTuple):
     """Examples that a task has seen, linearised: features F ``[n, D]`` at z = 0, their derivatives J ``[k, n,
-    D]``, and targets ``[n, C]``, in the order in which they came."""
+    D]``, and targets ``[n, C]``, in the order in which they came. Of a task without a posterior: features
+    where it is, and no derivatives ``[0, n, D]``."""
 
     base: Tensor
     columns: Tensor
@@ -52,6 +53,8 @@ class Memory(NamedTuple):
 
     def at(self, z: Tensor) -> Tensor:
         """Features ``[n, D]`` at z ``[k]``."""
+        if not len(self.columns):
+            return self.base
         return self.base + torch.tensordot(z.to(self.base), self.columns, 1)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from adapt.adapter.inputs import Examples, Labels, as_targets, no_other
 from adapt.adapter.loaders import paired
+from adapt.adapter.private import Privacy, private_sums, secret
 from adapt.adapter.problem import features_of, model_of
 from adapt.adapter.record import AdapterRecord
 from adapt.backbones import fingerprint
@@ -66,7 +67,13 @@ class Statistics:
 
 
 def statistics_of(
-    adapter: AdapterRecord, x: Examples, y: Labels | None, classes: Sequence[Any] | None, at: Tensor | None
+    adapter: AdapterRecord,
+    x: Examples,
+    y: Labels | None,
+    classes: Sequence[Any] | None,
+    at: Tensor | None,
+    private: Privacy | None,
+    generator: torch.Generator | None,
 ) -> Statistics:
     """See :meth:`adapt.FewShotAdapter.statistics`."""
     _check_head(adapter)
@@ -89,7 +96,12 @@ def statistics_of(
         model = model_of(features, state, targets, adapter.problem)
         outputs, columns = pushforward(model.__call__, z, directions(z))
         with outside_autocast(z.device):
-            found = quadratic(outputs, columns, targets, loss)
+            if private is None:
+                found = quadratic(outputs, columns, targets, loss)
+            else:
+                drawn = generator if generator is not None else torch.Generator().manual_seed(secret())
+                prior = state.learned.precision
+                found = private_sums(outputs, columns, targets, loss, prior, private, drawn)
     sums = (found.curvature.to(z), found.gradient.to(z), float(found.value))
     sent = Statistics(z, *sums, len(examples), targets.shape[1], _identity(adapter))
     _check(sent, state.k)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter.known import KNOWN, check_known
+from adapt.adapter.known import POSTERIOR, check_known
 from adapt.adapter.state import AdapterState
 from adapt.errors import AdaptError
 from adapt.heads import Head
@@ -92,7 +92,7 @@ def check_task(where: Path, tensors: Mapping[str, Tensor], space: Space, head: H
         "losses": Wanted((None,), (inf, -inf)),
         "head_state": Wanted(any_shape if shape is None else shape),
     }
-    if any(name in tensors for name in KNOWN):
+    if any(name in tensors for name in POSTERIOR):
         own |= {
             "precision": Wanted((k, k), (inf,)),  # a direction that is held
             "prior": Wanted((k,), (inf,)),
@@ -101,7 +101,7 @@ def check_task(where: Path, tensors: Mapping[str, Tensor], space: Space, head: H
     if any(name.startswith("memory.") for name in tensors):
         own |= {
             "memory.base": Wanted((None, None)),
-            "memory.columns": Wanted((k, None, None)),
+            "memory.columns": Wanted((k if "precision" in tensors else 0, None, None)),
             "memory.targets": Wanted((None, outputs)),
         }
     found = {name.removeprefix(PARAMETERS) for name in tensors if name.startswith(PARAMETERS)}

@@ -63,6 +63,13 @@ class Stream:
 
 
 @dataclass
+class Evaluate:
+    """What stage=compare measures of every method besides its score."""
+
+    calibration: bool = True  # how far probabilities may be believed
+
+
+@dataclass
 class Config:
     """See ``python -m adapt --help``."""
 
@@ -86,6 +93,7 @@ class Config:
     ours: str | None = None  # of several forward methods the one that is compared; null: the first
     tracking: Any = MISSING
     energy: Any = MISSING
+    evaluate: Evaluate = field(default_factory=Evaluate)
     memory: bool = True  # stage=compare measures it: two more adaptations by every method
     figures: bool = True  # stage=compare draws them, which takes seconds
     stream: Stream = field(default_factory=Stream)

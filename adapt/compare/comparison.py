@@ -309,6 +309,7 @@ class Comparison:
             "memory/peak_mb": method.peak_mb,
             "memory/process_peak_mb": method.process_mb,
         }
+        values |= {} if method.reliability is None else method.reliability.metrics()
         return values | {key: value for key, value in more.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,6 +25,10 @@ __all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "table
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 _NONE = "–"
+TRUST = (
+    "Of the softmax of what a method puts out, over the queries of all tasks. ECE is the mean distance "
+    "between how sure it is and how often it is right; probabilities that are right have one, too."
+)
 _KNOWN = ("source", "ways", "shots", "queries", "tasks")  # a regression task has no ways
 
 
@@ -105,6 +109,18 @@ def cost_rows(comparison: Comparison) -> Rows:
     return tuple(known), rows if len(known) > 1 else []
 
 
+def trust_rows(comparison: Comparison) -> Rows:
+    """How far the probabilities of each method may be believed; no rows where that is not known."""
+    header = ("method", "−log p", "Brier", "ECE %", "of perfect %", "classwise ECE %", "of perfect %")
+    rows = [
+        (method.shown, f"{nll:.3f}", f"{brier:.3f}", *(f"{100 * error:.1f}" for error in errors))
+        for method in comparison.methods.values()
+        if method.reliability is not None
+        for nll, brier, *errors in [method.reliability.metrics().values()]
+    ]
+    return header, rows
+
+
 def difference_rows(comparison: Comparison) -> Rows:
     """Ours against every other method, with the chance that an equal one would have looked so different; no
     rows without ours or without others."""
@@ -137,6 +153,7 @@ def _maybe(text: Callable[[float], str], value: float | None) -> str:
 def comparison_markdown(comparison: Comparison) -> str:
     """The page ``comparison.md``: what the tasks were, the table, the verdict, how it was measured."""
     costs, differences = cost_rows(comparison), difference_rows(comparison)
+    trust = trust_rows(comparison)
     parts = [
         f"# {inline(comparison.experiment)}",
         _task(comparison.task, comparison.seed),
@@ -144,6 +161,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         f"**{inline(verdict(comparison))}**",
         *([evidence] if (evidence := comparison_evidence(comparison)) else []),
         *(["## Differences", _table(differences), _evidence(comparison)] if differences[1] else []),
+        *(["## How far probabilities may be believed", _table(trust), TRUST] if trust[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
         " ".join(_measured(comparison)),

@@ -10,6 +10,7 @@ from adapt.adapter import Role
 from adapt.compare.bootstrap import Scores, resampled
 from adapt.compare.examples import Examples, Indices
 from adapt.compare.metric import Metric
+from adapt.compare.reliability import Reliability
 from adapt.compare.statistics import Interval, mean_interval
 
 __all__ = ["Curve", "MethodResult", "from_text", "in_text", "method_of"]
@@ -50,6 +51,7 @@ class MethodResult:
         share: whether scores are shares of the queries; the comparison sets it too.
         transductive: whether what it predicts for a query depends on the others of the task.
         queries: where tasks are fixed, of each the score of every query; :mod:`adapt.compare.bootstrap`.
+        reliability: how far its probabilities may be believed; None: it gives none, or that was not asked.
     """
 
     name: str
@@ -67,6 +69,7 @@ class MethodResult:
     examples: Examples | None = field(default=None, repr=False, compare=False)
     share: bool = field(default=False, repr=False, compare=False)
     queries: Scores = field(default=(), repr=False)
+    reliability: Reliability | None = field(default=None, repr=False)
 
     @property
     def n(self) -> int:
@@ -107,7 +110,9 @@ def method_of(result: Mapping[str, Any]) -> MethodResult:
     """Read one method of :meth:`adapt.compare.Comparison.to_dict`."""
     curves = tuple(Curve(tuple(c["seconds"]), _score(c)) for c in result["curves"])
     queries = tuple(from_text(task) for task in result.get("queries", ()))
+    known = result.get("reliability")
     lists = {
+        "reliability": None if known is None else Reliability.from_dict(known),
         "score": _score(result),
         "seconds": tuple(result["seconds"]),
         "curves": curves,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from adapt.compare.measure import ProcessPeak, Stopwatch, count_flops, peak_mega
 from adapt.compare.meters import Meter, find_meter
 from adapt.compare.metric import Metric, metric_of
 from adapt.compare.queries import predicted
+from adapt.compare.reliability import Reliability
 from adapt.errors import AdaptError
 from adapt.ranks import ALONE, Ranks
 from tasks import Episode, Tasks
@@ -31,10 +32,17 @@ from tasks import Episode, Tasks
 __all__ = ["compare", "take_part"]
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-Judge = Callable[[Predictor, Episode], Tensor]
+Judge = Callable[[Predictor, Episode], "Judged"]
 
 #: Seconds of one adaptation from which on somebody who waits is told.
 LONG = 5.0
+
+
+class Judged(NamedTuple):
+    """Of the queries of a task: the score of each, and how far the probabilities may be believed."""
+
+    each: Tensor
+    reliability: Reliability | None
 
 
 def compare(
@@ -51,6 +59,7 @@ def compare(
     checkpoint: Path | None = None,
     ours: str | None = None,
     memory: bool = True,
+    calibration: bool = True,
     progress: Progress = lambda indices: indices,
     say: Callable[[str], None] = lambda sentence: None,
     ranks: Ranks = ALONE,
@@ -71,6 +80,7 @@ def compare(
         ours: the forward method that the others are compared with; None: the first one. It is named before a
             task is seen, since the best of several on these very tasks would look better than it is.
         memory: whether to measure it, which takes two more adaptations by every method.
+        calibration: whether to measure how far probabilities may be believed, of tasks that have classes.
         progress: wraps the iteration over tasks.
         say: is given a sentence for whoever waits.
         ranks: processes that share the tasks; the others :func:`take_part`. ``environment["processes"]`` says
@@ -109,7 +119,7 @@ def compare(
         else:
             for name in methods:
                 _once(adapt[name], first)  # warms up
-        one = _on_task(methods, adapt, distribution, context, device)
+        one = _on_task(methods, adapt, distribution, context, device, calibration)
         indices = range(resumed, tasks)
         for _, entry in zip(progress(indices), ranks.each(indices, one), strict=True):
             kept.add(entry)
@@ -160,13 +170,14 @@ def take_part(
     tasks: int,
     device: torch.device,
     ranks: Ranks,
+    calibration: bool = True,
 ) -> None:
     """Do this process's part of what the first one of ``ranks`` does in :func:`compare`."""
     adapt = {name: method.prepare(context) for name, method in methods.items()}
     first = _to(distribution.episode(0), device)
     for method in adapt.values():
         _once(method, first)  # warms up
-    one = _on_task(methods, adapt, distribution, context, device)
+    one = _on_task(methods, adapt, distribution, context, device, calibration)
     for _ in ranks.each(range(ranks.said(), check_count(tasks, distribution)), one):
         pass
 
@@ -177,6 +188,7 @@ def _on_task(
     distribution: Tasks,
     context: Context,
     device: torch.device,
+    calibration: bool,
 ) -> Callable[[int], dict[str, Any]]:
     """What all methods come to on a task, by its number, as a :class:`Checkpoint` keeps it."""
     pad = getattr(context.backbone, "pad", None)
@@ -187,7 +199,7 @@ def _on_task(
         running = [name for name, it in methods.items() if it.max_tasks is None or index < it.max_tasks]
         shift = index % len(running) if running else 0
         scores = {
-            name: _score(adapt[name], episode, partial(_on_queries, name, metric, pad), device)
+            name: _score(adapt[name], episode, partial(_on_queries, name, metric, pad, calibration), device)
             for name in running[shift:] + running[:shift]
         }
         return entry_of(scores, Examples.of([episode.meta]))
@@ -213,9 +225,16 @@ def _result(
         peak_mb=probe.peak_mb,
         curves=_curves(found),
         queries=tuple(result.queries for result in found) if all(result.queries for result in found) else (),
+        reliability=_reliability(found),
         process_mb=probe.process_mb,
         **cost._asdict(),
     )
+
+
+def _reliability(found: list[Result]) -> Reliability | None:
+    """Of all tasks; None if it is not known of each."""
+    known = [result.reliability for result in found if result.reliability is not None]
+    return Reliability.joined(known) if known and len(known) == len(found) else None
 
 
 def _curves(found: list[Result]) -> tuple[Curve, ...]:
@@ -282,18 +301,18 @@ def _score(adapt: Adapt, episode: Episode, judge: Judge, device: torch.device) -
             finishing = Stopwatch(device).start()
             predictor = predictor.finish()
             seconds += finishing.stop()
-        points.append((_later(seconds, points), float(judge(predictor, episode).mean())))
+        points.append((_later(seconds, points), float(judge(predictor, episode).each.mean())))
         watch.start()
 
     watch.start()
     predictor = adapt(_support(episode), look)
     seconds = watch.stop()
-    each = judge(predictor, episode)
+    each, reliability = judge(predictor, episode)
     score, queries = float(each.mean()), tuple(each.tolist()) if episode.meta.whole else ()
     if not points:
-        return Result(score, seconds, None, queries)
+        return Result(score, seconds, None, queries, reliability)
     points.append((_later(seconds, points), score))
-    return Result(score, seconds, Curve(*zip(*points, strict=True)), queries)
+    return Result(score, seconds, Curve(*zip(*points, strict=True)), queries, reliability)
 
 
 def _later(seconds: float, points: list[tuple[float, float]]) -> float:
@@ -302,16 +321,19 @@ def _later(seconds: float, points: list[tuple[float, float]]) -> float:
     return max(seconds, points[-1][0]) if points else seconds
 
 
-def _on_queries(name: str, metric: Metric, pad: int | None, predictor: Predictor, episode: Episode) -> Tensor:
-    """The score of each query."""
+def _on_queries(
+    name: str, metric: Metric, pad: int | None, calibration: bool, predictor: Predictor, episode: Episode
+) -> Judged:
     with torch.no_grad():
-        each = metric.each(predicted(predictor, episode.query_x, pad), episode.query_y)
+        outputs = predicted(predictor, episode.query_x, pad)
+        each = metric.each(outputs, episode.query_y)
     if not math.isfinite(score := float(each.mean())):
         raise AdaptError(
             f"{name} diverged on task {episode.meta.index} ({metric.noun} {score}): smaller steps may help, "
             "or leave it out"
         )
-    return each
+    known = Reliability.of(outputs, episode.query_y) if calibration and metric.share else None
+    return Judged(each, known)
 
 
 def _support(episode: Episode) -> Support:

@@ -15,7 +15,7 @@ from bench.lib.record import Row
 from tasks import Digits, Distribution, Episode
 from tasks.outside import auroc
 
-__all__ = ["asked", "wrong"]
+__all__ = ["asked", "flipped", "wrong"]
 
 ASKED = {"mlp_sinusoid": (2, 10), "mlp_vehicle_dynamics": (3, 25)}
 FLIPPED = 0.1  # of the labels
@@ -99,12 +99,12 @@ def wrong(chosen: Classes, count: int) -> Iterator[Row]:
     found: dict[str, list[float]] = {"influence": [], "folds of a head alone": []}
     metas = []
     for number, episode in enumerate(chosen.test.episodes(0, count)):
-        y, flipped = _flipped(episode.support_y, number)
+        y, changed = flipped(episode.support_y, number)
         doubt = chosen.adapter.fit(episode.support_x, y, keep=True).influence()
         logits = held_out_logits(chosen.adapter, start_features(chosen.adapter, episode.support_x), y)
         folded = torch.nn.functional.cross_entropy(logits, y, reduction="none").numpy()
         for name, values in (("influence", doubt), ("folds of a head alone", folded)):
-            found[name].append(auroc(values[flipped], values[~flipped]))
+            found[name].append(auroc(values[changed], values[~changed]))
         metas.append(episode.meta)
     drawn = Examples.of(metas)
     case = f"{chosen.name}, {round(100 * FLIPPED)} % of the labels wrong"
@@ -115,10 +115,10 @@ def wrong(chosen: Classes, count: int) -> Iterator[Row]:
     yield Row.of(f"{case}: influence", "compare/auroc_minus_folds", difference)
 
 
-def _flipped(y: torch.Tensor, number: int) -> tuple[torch.Tensor, np.ndarray]:
-    """``y`` with some labels changed, and which, a function of ``number``."""
+def flipped(y: torch.Tensor, number: int, share: float = FLIPPED) -> tuple[torch.Tensor, np.ndarray]:
+    """``y`` with a share of the labels changed, and which, a function of ``number``."""
     generator = torch.Generator().manual_seed(number)
-    some, ways = round(FLIPPED * len(y)), int(y.max()) + 1
+    some, ways = round(share * len(y)), int(y.max()) + 1
     wrong = torch.randperm(len(y), generator=generator)[:some]
     changed = y.clone()
     changed[wrong] = (changed[wrong] + 1 + torch.randint(ways - 1, (some,), generator=generator)) % ways

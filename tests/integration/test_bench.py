@@ -44,6 +44,8 @@ BENCHES = (
     "posterior",
     "vision",
     "tracking",
+    "trust",
+    "privacy",
     "volatility",
 )
 

@@ -178,11 +178,15 @@ def test_of_labels_that_look_right_none_is_named(solver: Any, tmp_path: Path) ->
     assert section(page, WRONG)[1:] == ["None of the examples that the task keeps."]
 
 
+def test_of_the_only_example_of_a_class_nothing_is_said(tmp_path: Path) -> None:
+    """Nor is anything known of z there: the head alone looks back."""
+    page = saved(of_points().fit(planted()[0], [*["a"] * 23, "b"], keep=True), tmp_path)
+    assert section(page, WRONG) and "| 23 |" not in page
+
+
 def test_where_nothing_is_kept_or_labelled_there_is_no_such_section(tmp_path: Path) -> None:
     x, y = planted(wrong=(3,))
-    single = [*["a"] * 23, "b"]  # of which nothing is known of z, and nothing kept
-    for number, (examples, keep) in enumerate([(y, False), (single, True)]):
-        assert WRONG not in saved(of_points().fit(x, examples, keep=keep), tmp_path / str(number))
+    assert WRONG not in saved(of_points().fit(x, y), tmp_path / "plain")
     values = adapt.load("mlp_sinusoid").fit(x[:, :1], x[:, :1].sin(), keep=True)
     assert values.memory is not None and WRONG not in saved(values, tmp_path / "values")
 

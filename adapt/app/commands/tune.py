@@ -52,6 +52,7 @@ MAY_CHANGE = (
     "launcher",
     "experiment",
     "energy",
+    "evaluate",
     "resume",
     "ours",
 )

@@ -66,6 +66,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
                 checkpoint=session.folder / PROGRESS,
                 ours=config.ours,
                 memory=config.memory,
+                calibration=config.evaluate.calibration,
                 progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
                 say=line,
                 ranks=ranks(),
@@ -84,7 +85,15 @@ def follow_compare(config: DictConfig) -> None:
     """Do this process's part of what the first one does in :func:`run_compare`."""
     device = choose_device(config.device, local_rank())
     config, methods, tasks, context = _prepared(config, device)
-    take_part(methods, tasks, context, tasks=config.task.tasks, device=device, ranks=ranks())
+    take_part(
+        methods,
+        tasks,
+        context,
+        tasks=config.task.tasks,
+        device=device,
+        ranks=ranks(),
+        calibration=config.evaluate.calibration,
+    )
 
 
 def _prepared(
