@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.adapter import FewShotAdapter
 from adapt.adapter.adapting import can_adapt, settle
 from adapt.adapter.described import build_component
 from adapt.adapter.inputs import as_targets
@@ -37,7 +38,7 @@ from adapt.backbones import require
 from adapt.checks import check_setting, least, positive
 from adapt.edge.given import Given
 from adapt.edge.graph import GRAPH, check_alone, network_hash
-from adapt.edge.moves import layered_moves
+from adapt.edge.moves import carried_moves, layered_moves
 from adapt.edge.own import moved_graph
 from adapt.edge.single import Pool
 from adapt.errors import AdaptError
@@ -102,7 +103,7 @@ class EdgeAdapter:
     def of(
         cls,
         path: str | os.PathLike[str],
-        moves: Mapping[str, Tensor] | None = None,
+        moves: Mapping[str, Tensor] | FewShotAdapter | None = None,
         *,
         pool: Pool | None = None,
         pad: int = 0,
@@ -114,21 +115,30 @@ class EdgeAdapter:
         """An adapter of a network that is there as an ONNX graph only; needs the package onnx.
 
         Args:
-            moves: U ``[k, *shape]`` of the initializers that move, by name: :func:`adapt.edge.layered_moves`
-                (None) or :func:`adapt.edge.carried_moves`, say.
+            moves: U ``[k, *shape]`` of each initializer that moves, by its name; or an adapter of the same
+                network in torch, of which everything is taken over (:func:`adapt.edge.carried_moves`); None:
+                :func:`adapt.edge.layered_moves`.
             pool, pad: of token states and padding, see :func:`adapt.edge.moving`.
             regression: whether tasks are to predict values.
             step, threads: as of :meth:`load`.
-            parts: others than those of a :class:`adapt.adapter.FewShotAdapter` by default: ``solver``,
-                ``head``, ``support_head``, ``loss``.
+            parts: others than those of the adapter, or of any :class:`adapt.adapter.FewShotAdapter` by
+                default: ``solver``, ``head``, ``support_head``, ``loss``.
 
         Raises:
             AdaptError: as :func:`adapt.edge.moving`, or a part that cannot be used.
         """
-        usual = {"solver": GaussNewton(), **Problem()._asdict(), **(for_values() if regression else {})}
+        usual: dict[str, Any] = {"solver": GaussNewton(), **Problem()._asdict()}
+        usual |= for_values() if regression else {}
+        given = moves if isinstance(moves, FewShotAdapter) else None
+        if isinstance(moves, FewShotAdapter):
+            check_alone(moves.solver, moves.match)
+            usual = {"solver": moves.solver, **moves.problem._asdict()}
+            moves = carried_moves(moves, path)
         check_names(parts, usual)
-        chosen = layered_moves(path) if moves is None else moves
-        graph, space, state = moved_graph(path, chosen, pool, pad)
+        graph, space, state = moved_graph(path, layered_moves(path) if moves is None else moves, pool, pad)
+        if given is not None:
+            learned = (value.detach().cpu().float() for value in given.state[2:])
+            state = AdapterState(state.origin, state.basis, *learned)
         parts = usual | parts
         check_parts({**parts, **NONE, "space": space, "state": state})
         solver = parts.pop("solver")

@@ -54,8 +54,8 @@ def layered_moves(source: str | os.PathLike[str], k: int = PARTS, share: float =
 
 
 def carried_moves(adapter: FewShotAdapter, source: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The directions of ``adapter``, each as long as its standard deviation a priori, for a graph of the same
-    network, whose initializers have the names of the parameters but for how these begin.
+    """The directions of ``adapter``, and with them its z, for a graph of the same network, whose initializers
+    have the names of the parameters but for how these begin.
 
     Returns:
         U ``[k, *shape]`` of each, by its name in the graph.
@@ -69,9 +69,7 @@ def carried_moves(adapter: FewShotAdapter, source: str | os.PathLike[str]) -> di
         raise AdaptError(
             f"the space '{space.name}' cannot be carried over: only directions of parameters can"
         )
-    widths = (-0.5 * state.log_precision).exp()
-    widths = torch.where(widths.isfinite(), widths, 1.0)  # of a direction that is free
-    columns, found = by_name(space, (state.basis * widths).detach().cpu().float()), {}
+    columns, found = by_name(space, state.basis.detach().cpu().float()), {}
     for name, start in space.tensors(state.origin.detach().cpu().float()).items():
         alike = [it for it in _ending_like(name, there) if there[it].shape == start.shape]
         if len(alike) != 1:

@@ -67,11 +67,12 @@ def test_features_and_tasks_are_those_of_a_graph_from_torch(alone: Path, tmp_pat
     space = film(backbone)
     state = layered_state(space, 2)
     basis = state.basis + 0.1 * torch.randn(state.basis.shape, generator=generator())
-    adapter = FewShotAdapter(backbone, space, state._replace(basis=basis))
+    state = state._replace(basis=basis, log_precision=torch.tensor([0.2, -0.1]))
+    adapter = FewShotAdapter(backbone, space, state._replace(log_sharpness=torch.tensor(0.3)), head=Ridge())
     save_edge(adapter, tmp_path, x)
     there = EdgeAdapter.load(tmp_path, step=0.1)
-    here = EdgeAdapter.of(alone, carried_moves(adapter, alone), step=0.1)
-    assert torch.equal(here.state.origin, state.origin) and torch.equal(here.state.basis, basis)
+    here = EdgeAdapter.of(alone, adapter, step=0.1)
+    assert all(map(torch.equal, here.state, there.state)) and here.problem == there.problem
     assert features(here, x) == pytest.approx(features(there, x), abs=1e-4)
     found, wanted = here.fit(x, y), there.fit(x, y)
     assert found.z.numpy() == pytest.approx(wanted.z.numpy(), abs=1e-4) and found.z.any()
@@ -122,7 +123,7 @@ def test_token_states_are_pooled(tmp_path: Path, eight_bits: bool) -> None:
     if eight_bits:
         tools = pytest.importorskip("onnxruntime.quantization")
         tools.quantize_dynamic(path, path, op_types_to_quantize=["MatMul"])
-    edge = EdgeAdapter.of(path, carried_moves(adapter, path), pool="mean", head=Ridge())
+    edge = EdgeAdapter.of(path, adapter, pool="mean")
     with torch.no_grad():
         wanted = adapter.backbone(ids).numpy()
     apart = np.abs(edge.features(ids, torch.zeros(2)).numpy() - wanted).max()
