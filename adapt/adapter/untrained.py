@@ -12,7 +12,7 @@ from adapt.heads import Ridge
 from adapt.inner import SquaredError
 from adapt.spaces import Space, default_space
 
-__all__ = ["PARTS", "untrained"]
+__all__ = ["PARTS", "for_values", "untrained"]
 
 #: Directions along which it moves: no more is known of a network than its layers.
 PARTS = 8
@@ -36,12 +36,16 @@ def untrained(
     found = space if isinstance(space, Space) else (space or default_space)(backbone)
     if not isinstance(found, Space):
         raise AdaptError(f"space makes a {type(found).__name__}: pass a space, such as adapt.spaces.film")
-    values = {"head": Ridge(scale=1.0), "support_head": Ridge(scale=1.0), "loss": SquaredError()}
     return {
         "backbone": backbone,
         "space": found,
         "state": layered_state(found, PARTS),
         "input_shape": info.input_shape,
         "backbone_name": info.name,
-        **(values if regression else {}),
+        **(for_values() if regression else {}),
     }
+
+
+def for_values() -> dict[str, Any]:
+    """What replaces heads and loss where tasks are to predict values."""
+    return {"head": Ridge(scale=1.0), "support_head": Ridge(scale=1.0), "loss": SquaredError()}

@@ -14,7 +14,7 @@ Forward Passes*, where prompts are searched for in 28 inferences a generation.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +24,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.adapter import FewShotAdapter
 from adapt.adapter.adapting import can_adapt, settle
 from adapt.adapter.described import build_component
 from adapt.adapter.inputs import as_targets
 from adapt.adapter.moved import first_line
+from adapt.adapter.parts import check_names, check_parts
 from adapt.adapter.problem import Memory, Problem, model_of
 from adapt.adapter.state import AdapterState
 from adapt.adapter.storage import CONFIG, read_stored
+from adapt.adapter.untrained import for_values
 from adapt.backbones import require
 from adapt.checks import check_setting, least, positive
 from adapt.edge.given import Given
 from adapt.edge.graph import GRAPH, check_alone, network_hash
+from adapt.edge.moves import carried_moves, layered_moves
+from adapt.edge.own import moved_graph
+from adapt.edge.single import Pool
 from adapt.errors import AdaptError
 from adapt.heads import HEADS
-from adapt.inner import LOSSES, SOLVERS, Solver
+from adapt.inner import LOSSES, SOLVERS, GaussNewton, Solver
 
 __all__ = ["EdgeAdapter", "EdgeTask"]
+
+#: Of a :class:`FewShotAdapter`, and not here.
+NONE: dict[str, Any] = {"backbone_name": None, "info": {}, "calibration": None, "match": None}
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,62 @@ class EdgeAdapter:
         with _whole(stored.path):
             state = AdapterState.of({name: value.clone() for name, value in stored.tensors.items()})
             own = network_hash(state.tensors(), config["backbone"]["fingerprint"])
-        session = _session(stored.path / Path(graph).name, threads)
+        there = stored.path / Path(graph).name
+        if not there.is_file():
+            raise AdaptError(f"{there} does not exist: write it with adapt.edge.save_edge or quantised")
+        session = _session(there, threads, str(there))
         if session.get_modelmeta().custom_metadata_map.get("adapter") != own:
             raise AdaptError(
                 f"{stored.path / graph} is of another adapter, or of an earlier one: write it with "
                 "save_edge, and after that with quantised"
             )
         return cls(session, state, solver, problem, step)
+
+    @classmethod
+    def of(
+        cls,
+        path: str | os.PathLike[str],
+        moves: Mapping[str, Tensor] | FewShotAdapter | None = None,
+        *,
+        pool: Pool | None = None,
+        pad: int = 0,
+        regression: bool = False,
+        step: float = 0.5,
+        threads: int = 1,
+        **parts: Any,
+    ) -> EdgeAdapter:
+        """An adapter of a network that is there as an ONNX graph only; needs the package onnx.
+
+        Args:
+            moves: U ``[k, *shape]`` of each initializer that moves, by its name; or an adapter of the same
+                network in torch, of which everything is taken over (:func:`adapt.edge.carried_moves`); None:
+                :func:`adapt.edge.layered_moves`.
+            pool, pad: of token states and padding, see :func:`adapt.edge.moving`.
+            regression: whether tasks are to predict values.
+            step, threads: as of :meth:`load`.
+            parts: others than those of the adapter, or of any :class:`adapt.adapter.FewShotAdapter` by
+                default: ``solver``, ``head``, ``support_head``, ``loss``.
+
+        Raises:
+            AdaptError: as :func:`adapt.edge.moving`, or a part that cannot be used.
+        """
+        usual: dict[str, Any] = {"solver": GaussNewton(), **Problem()._asdict()}
+        usual |= for_values() if regression else {}
+        given = moves if isinstance(moves, FewShotAdapter) else None
+        if isinstance(moves, FewShotAdapter):
+            check_alone(moves.solver, moves.match, mixture=moves.state.is_mixture)
+            usual = {"solver": moves.solver, **moves.problem._asdict()}
+            moves = carried_moves(moves, path)
+        check_names(parts, usual)
+        graph, space, state = moved_graph(path, layered_moves(path) if moves is None else moves, pool, pad)
+        if given is not None:
+            learned = (value.detach().cpu().float() for value in given.state[2:])
+            state = AdapterState(state.origin, state.basis, *learned)
+        parts = usual | parts
+        check_parts({**parts, **NONE, "space": space, "state": state})
+        solver = parts.pop("solver")
+        check_alone(solver, None)
+        return cls(_session(graph, threads, str(path)), state, solver, Problem(**parts), step)
 
     def fit(self, x: Any, y: Any) -> EdgeTask:
         """Adapt to ``x [n, …]``, tensors as the graph takes them, and their labels or values ``y``.
@@ -180,14 +238,12 @@ def _whole(folder: Path) -> Iterator[None]:
         raise AdaptError(f"{folder} is no whole adapter: write it with save_edge") from None
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(graph: Path | bytes, threads: int, name: str) -> Any:
     threads = check_setting("threads", threads, least(1))
-    if not path.is_file():
-        raise AdaptError(f"{path} does not exist: write it with adapt.edge.save_edge or quantised")
     runtime = require("onnxruntime")
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
     try:
-        return runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever ONNX Runtime finds wrong with the file
-        raise AdaptError(f"{path} cannot be read by ONNX Runtime: {first_line(error)}") from error
+        raise AdaptError(f"{name} cannot be read by ONNX Runtime: {first_line(error)}") from error

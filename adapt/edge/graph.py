@@ -63,11 +63,7 @@ def save_edge(adapter: FewShotAdapter, folder: str | os.PathLike[str], x: Any) -
         raise AdaptError(
             f"adapter is a {type(adapter).__name__}: pass a FewShotAdapter, such as task.adapter"
         )
-    check_alone(adapter.solver, adapter.match)
-    if adapter.state.is_mixture:
-        raise AdaptError(
-            "this is a mixture of subspaces, among which a graph cannot pick: save an adapter of one"
-        )
+    check_alone(adapter.solver, adapter.match, mixture=adapter.state.is_mixture)
     adapter = adapter.to("cpu", torch.float32)
     given, path = adapter.examples(x), check_target(Path(folder) / GRAPH, "onnx")
     module, z = Moving(adapter).eval(), adapter.state.origin.new_zeros(adapter.state.k)
@@ -78,12 +74,16 @@ def save_edge(adapter: FewShotAdapter, folder: str | os.PathLike[str], x: Any) -
         adapter.save_pretrained(folder)
 
 
-def check_alone(solver: Any, match: Any) -> None:
+def check_alone(solver: Any, match: Any, *, mixture: bool = False) -> None:
     """Refuse an adapter that needs more than inferences along its directions.
 
     Raises:
-        AdaptError: norms that follow, or backpropagation that is tried besides.
+        AdaptError: norms that follow, backpropagation that is tried besides, or a mixture of subspaces.
     """
+    if mixture:
+        raise AdaptError(
+            "this is a mixture of subspaces, among which a graph cannot pick: use an adapter of one"
+        )
     if match is not None:
         raise AdaptError("match: a graph's norms cannot follow a task: use adapter.replace(match=None)")
     if getattr(solver, "rival", None) is not None:
