@@ -27,7 +27,7 @@ from adapt.adapter.source import Source, source_of
 from adapt.adapter.storage import save_task
 from adapt.adapter.uncertainty import Predictive, predictive_of
 from adapt.adapter.verified import check_head_state
-from adapt.backbones import call
+from adapt.backbones import call, settled
 from adapt.errors import AdaptError
 from adapt.heads import is_transductive
 from adapt.inner import SemiSupervised, Solver
@@ -79,7 +79,8 @@ class FittedTask(TaskRecord):
 
     def _features(self, examples: Tensor) -> Tensor:
         with torch.no_grad():
-            return call(self.adapter.backbone, self.parameters, examples)
+            backbone = self.adapter.backbone
+            return call(backbone, settled(backbone, self.parameters, self), examples)
 
     def _outputs(self, features: Tensor) -> Tensor:
         check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)
