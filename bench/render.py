@@ -35,8 +35,20 @@ from bench.lib.figures import (
 from bench.lib.paths import DOCS, RESULTS
 from bench.lib.record import provenance
 from bench.lib.runs import with_examples
-from bench.pages import edge, forward_mode, heads, overhead, physics, posterior, scaling, starts, when
+from bench.pages import (
+    edge,
+    forward_mode,
+    heads,
+    overhead,
+    physics,
+    posterior,
+    prompts,
+    scaling,
+    starts,
+    when,
+)
 
+PAGES = (edge, forward_mode, heads, overhead, physics, posterior, prompts, scaling, starts, when)
 TITLES = {
     "digits": "Real handwritten digits, glyph-pretrained conv4",
     "time_to_accuracy": "Time to accuracy: when the others get as far as forward",
@@ -341,7 +353,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     pages = {DOCS / "results.md": page()}
-    for explained in (edge, forward_mode, heads, scaling, starts, when, overhead, physics, posterior):
+    for explained in PAGES:
         pages[explained.PAGE] = explained.filled(explained.PAGE.read_text(encoding="utf-8"))
     if arguments.check:
         for target, text in pages.items():

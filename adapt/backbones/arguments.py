@@ -29,6 +29,8 @@ __all__ = ["COMMON", "SHARE", "SIZE", "Rule", "check_arguments", "either", "flag
 
 #: Of the name of a setting and a value: raises AdaptError if the setting cannot be that.
 Rule = Callable[[str, Any], None]
+#: Characters of a text that precedes others.
+LONGEST = 10**6
 WORD = re.compile(r"[A-Za-z0-9_]{0,40}")
 
 
@@ -73,12 +75,14 @@ def text(name: str, value: Any) -> None:
 
 
 def passage(name: str, value: Any) -> None:
-    """A string that says something, or None."""
+    """A string of bounded length that says something, or None."""
     if value is None:
         return
     text(name, value)
     if not value:
         raise AdaptError(f"{name} is empty: write a text, or leave it out")
+    if len(value) > LONGEST:
+        raise AdaptError(f"{name} has {len(value):,} characters: give {LONGEST:,} at most")
 
 
 #: Side of an image, to which whatever comes is scaled.

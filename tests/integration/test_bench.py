@@ -40,6 +40,7 @@ BENCHES = (
     "relations",
     "reviews",
     "posterior",
+    "prompts",
     "vision",
     "tracking",
     "volatility",

@@ -321,6 +321,7 @@ def test_what_cannot_go_on_from_a_preamble_is_refused(folder: Any) -> None:
         ("gpt2", {"preamble": ""}, "preamble is empty: write a text, or leave it out"),
         ("gpt2", {"preamble": "  "}, "preamble='  ' holds no token"),
         ("gpt2", {"preamble": 3}, "preamble=3 is no text"),
+        ("gpt2", {"preamble": "a " * 600_000}, "has 1,200,000 characters: give 1,000,000 at most"),
         (
             "gpt2",
             {"preamble": " ".join(["dog"] * 32)},
