@@ -99,5 +99,7 @@ def _computed(backbone: nn.Module, parameters: Mapping[str, Tensor], only_unreac
 
 
 def _own(backbone: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
-    tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
-    return {name: tensors[name].detach() for name in names if name in tensors}
+    # By each of its names, where a tensor has several.
+    both = (backbone.named_parameters, backbone.named_buffers)
+    tensors = {name: it for listed in both for name, it in listed(remove_duplicate=False)}
+    return {name: tensors[name].detach() for name in names}

@@ -278,6 +278,12 @@ def test_nothing_is_kept_of_weights_that_have_changed(folder: Any, runs: list[in
     assert not np.allclose(task.predict_proba(TEXTS), after)
 
 
+def test_a_parameter_that_is_tied_reaches_by_its_other_name(folder: Any) -> None:
+    network, _ = pair(folder("gpt2"))
+    network.again = network.transformer.wte
+    assert unmoved(network, ["again.weight"]) == {} == unmoved(network, ["transformer.wte.weight"])
+
+
 def test_copies_dtypes_and_autocast(folder: Any) -> None:
     network, _ = load_backbone(f"hf:{folder('gpt2')}", preamble=PREAMBLE)
     adapter = adapter_of(network, norms_of(network))
