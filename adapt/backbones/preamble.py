@@ -10,12 +10,12 @@ them, and carry their tangents: still those of one row.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adapt.backbones.libraries import require
 from adapt.errors import AdaptError
 
 __all__ = ["LEAVE", "States", "check_going_on", "going_on", "split_preamble", "states_of"]
@@ -34,17 +34,28 @@ def states_of(decoder: Any, ids: Tensor) -> States:
 
 def going_on(decoder: Any, states: States, n: int) -> dict[str, Any]:
     """What ``decoder`` is called with besides ``n`` texts, to go on from ``states``: positions and masks are
-    then those behind the preamble. The rows are views of one until a layer puts its own tokens behind."""
+    then those behind the preamble. The rows are views of one until a layer puts the texts' own keys and
+    values behind, and these are forgotten with the layer: nothing is to follow the texts."""
     cache = _cache(decoder)
     for place, (keys, values) in enumerate(states):
         cache.update(keys, values, place)
         layer = cache.layers[place]
         layer.keys, layer.values = (kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values))
+        layer.update = partial(_behind, layer.keys, layer.values)  # and not the layer, which keeps them
     return {"past_key_values": cache, "use_cache": True}
 
 
+def _behind(
+    before: Tensor, values_before: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor, Tensor]:
+    """All keys and values ``[n, heads, P + L, d]`` that a layer's tokens may look at."""
+    return torch.cat([before, keys], -2), torch.cat([values_before, values], -2)
+
+
 def _cache(decoder: Any) -> Any:
-    return require("transformers").DynamicCache(config=decoder.config)
+    from transformers.cache_utils import DynamicCache  # it is there, since the decoder is of it
+
+    return DynamicCache(config=decoder.config)
 
 
 def split_preamble(tokenizer: Callable[..., Any], preamble: str, name: str) -> tuple[list[int], int]:

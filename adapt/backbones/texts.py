@@ -132,7 +132,7 @@ class Texts(nn.Module):
             # [n, 1, L, L]: one row for every query. A mask of two axes is looked at, which vmap cannot do.
             given["attention_mask"] = hidden[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
         if hasattr(self, "preamble"):
-            given |= going_on(self.transformer, self.remembered(), len(ids))
+            given |= going_on(self.transformer, self.remembered(), ids.shape[0])
         return self.transformer(**given).last_hidden_state, mask
 
     def remembered(self) -> States:

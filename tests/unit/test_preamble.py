@@ -298,6 +298,31 @@ def test_copies_dtypes_and_autocast(folder: Any) -> None:
     assert np.array_equal(task.predict_proba(TEXTS), expected)
 
 
+def test_an_exported_task_has_its_preamble_inside(folder: Any, tmp_path: Path) -> None:
+    network, _ = load_backbone(f"hf:{folder('gpt2')}", preamble=PREAMBLE)
+    adapter = adapter_of(network, norms_of(network))
+    task = adapter.fit(SUPPORT, LABELS)
+    path = task.export(tmp_path / "task.pt2", adapter.examples(SUPPORT), format="torch.export")
+    ids = adapter.examples(["a dog", "the cat runs"])
+    found = torch.export.load(path).module()(ids)
+    assert distance(found, task.logits(ids)) <= 1e-4
+
+
+def test_the_compiled_engine_takes_it(folder: Any) -> None:
+    network, _ = load_backbone(f"hf:{folder('gpt2')}", preamble=PREAMBLE)
+    space, ids = film(network), ids_of(network, TEXTS)
+    tangents = torch.randn(2, space.size, generator=torch.Generator().manual_seed(1))
+
+    def features(phi: Tensor) -> Tensor:
+        return functional(network, space.parameters(phi), (ids,))
+
+    with torch.no_grad():
+        compiled, plain = (
+            pushforward(features, space.initial, tangents, engine=engine) for engine in ("compiled", "fast")
+        )
+    assert distance(compiled[0], plain[0]) <= 1e-4 and distance(compiled[1], plain[1]) <= 1e-4
+
+
 def test_a_saved_adapter_brings_its_preamble(
     folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
