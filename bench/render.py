@@ -44,6 +44,7 @@ from bench.pages import (
     overhead,
     physics,
     posterior,
+    prompts,
     scaling,
     starts,
     trust,
@@ -52,7 +53,8 @@ from bench.pages import (
 
 #: Pages with generated parts; of one page that of several results, one after the other.
 EXPLAINED = (
-    edge, distil, forward_mode, heads, mixture, scaling, starts, trust, when, overhead, physics, posterior,
+    edge, distil, forward_mode, heads, mixture, overhead, physics, posterior, prompts, scaling, starts, trust,
+    when,
 )  # fmt: skip
 
 TITLES = {

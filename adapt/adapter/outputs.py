@@ -13,7 +13,7 @@ from adapt.adapter.inputs import Examples
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.uncertainty import Predictive, predictive_of
 from adapt.adapter.verified import check_head_state
-from adapt.backbones import call
+from adapt.backbones import call, settled
 from adapt.errors import AdaptError
 from adapt.heads import is_transductive
 from adapt.precision import outside_autocast
@@ -49,7 +49,8 @@ class Outputs(TaskRecord):
 
     def _features(self, examples: Tensor) -> Tensor:
         with torch.no_grad():
-            return call(self.adapter.backbone, self.parameters, examples)
+            backbone = self.adapter.backbone
+            return call(backbone, settled(backbone, self.parameters, self), examples)
 
     def _outputs(self, features: Tensor) -> Tensor:
         check_head_state(self.adapter.head, self.head_state, features.shape[-1], self.outputs)

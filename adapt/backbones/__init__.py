@@ -19,6 +19,7 @@ from adapt.backbones.ranges import Pictures, pictures_of
 from adapt.backbones.resnet12 import ResNet12
 from adapt.backbones.rollout import Rollout
 from adapt.backbones.rows import by_rows
+from adapt.backbones.settled import settled
 from adapt.backbones.structure import check_structure, device_of, duplicate
 from adapt.backbones.texts import Texts
 from adapt.backbones.vit import ViT
@@ -59,6 +60,7 @@ __all__ = [
     "ready",
     "require",
     "save_backbone",
+    "settled",
     "tokeniser",
     "untrained",
 ]

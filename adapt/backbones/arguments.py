@@ -29,6 +29,8 @@ __all__ = ["COMMON", "SHARE", "SIZE", "Rule", "check_arguments", "either", "flag
 
 #: Of the name of a setting and a value: raises AdaptError if the setting cannot be that.
 Rule = Callable[[str, Any], None]
+#: Characters of a text that precedes others.
+LONGEST = 10**6
 WORD = re.compile(r"[A-Za-z0-9_]{0,40}")
 
 
@@ -72,6 +74,17 @@ def text(name: str, value: Any) -> None:
         raise AdaptError(f"{name}={value!r} is no text")
 
 
+def passage(name: str, value: Any) -> None:
+    """A string of bounded length that says something, or None."""
+    if value is None:
+        return
+    text(name, value)
+    if not value:
+        raise AdaptError(f"{name} is empty: write a text, or leave it out")
+    if len(value) > LONGEST:
+        raise AdaptError(f"{name} has {len(value):,} characters: give {LONGEST:,} at most")
+
+
 #: Side of an image, to which whatever comes is scaled.
 SIZE = least(1, "an image has at least one pixel", ceiling=8192)
 #: Of the functions that build a family, where they have a parameter of this name.
@@ -83,6 +96,7 @@ COMMON: Mapping[str, Rule] = {
     "std": either(replace(positive("standard deviations are positive"), none=True)),
     "pooling": word,
     "prompts": number(least(0, ceiling=DEPTH)),
+    "preamble": passage,
     "max_tokens": number(least(1, "at least one token is needed", ceiling=10**6)),
     "waves": number(Number(least=0, whole=True, ceiling=MOST)),
     "length": number(positive("a length is positive")),

@@ -37,6 +37,7 @@ def from_transformers(
     pooling: str | None = None,
     max_tokens: int = 128,
     prompts: int = 0,
+    preamble: str | None = None,
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -51,6 +52,8 @@ def from_transformers(
         pooling: ``mean`` (encoders of texts), ``last`` (decoders) or ``cls`` (transformers of images).
         max_tokens: where texts are cut.
         prompts: learnable vectors behind the first token.
+        preamble: a text that precedes every text, of decoders: instructions and demonstrations, say. It goes
+            through the network once and not for every text (:mod:`adapt.backbones.preamble`).
         size, mean, std: of images; None: those of the weights.
 
     Raises:
@@ -72,6 +75,8 @@ def from_transformers(
         local = is_local(weights) or (name not in MODEL_PACKAGES and Path(name).is_dir())
         finish = partial(Built, label=Path(name).name if local else None, local=local)
         if model.main_input_name == "pixel_values":
+            if preamble is not None:
+                raise AdaptError(f"hf:{name} reads images, which no text precedes: leave preamble out")
             side, found = normalisation(transformers, source, config, weights == RANDOM)
             vision = Vision(model, pooling, None if size in (None, side) else size)
             return finish(
@@ -85,7 +90,7 @@ def from_transformers(
             )
         with pretrained(f"hf:{name}"):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **OURS)
-        return finish(texts_of(model, tokenizer, name, pooling, max_tokens, prompts, seed))
+        return finish(texts_of(model, tokenizer, name, pooling, max_tokens, prompts, seed, preamble))
 
 
 def _alone(transformers: Any, source: str, name: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.preamble import LEAVE, check_going_on, split_preamble
 from adapt.backbones.texts import Masking, Texts
 from adapt.errors import AdaptError
 
@@ -15,12 +16,20 @@ EQUAL = 1e-4
 
 
 def texts_of(
-    model: Any, tokenizer: Any, name: str, pooling: str | None, max_tokens: int, prompts: int, seed: int
+    model: Any,
+    tokenizer: Any,
+    name: str,
+    pooling: str | None,
+    max_tokens: int,
+    prompts: int,
+    seed: int,
+    preamble: str | None = None,
 ) -> Texts:
     """:class:`Texts` around a model of transformers, for its tokenizer.
 
     Raises:
-        AdaptError: a tokenizer that cannot pad, or a model that cannot leave the padding out.
+        AdaptError: a tokenizer that cannot pad, a model that cannot leave the padding out, or a preamble that
+            it cannot go on from.
     """
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
@@ -29,21 +38,40 @@ def texts_of(
             )
         tokenizer.pad_token = tokenizer.eos_token
     pad = tokenizer.pad_token_id
-    longest = getattr(model.config, "max_position_embeddings", None) or max_tokens + prompts
+    before, leading = ([], 0) if preamble is None else split_preamble(tokenizer, preamble, name)
+    taken = prompts + len(before)
+    longest = getattr(model.config, "max_position_embeddings", None) or max_tokens + taken
     # Positions of some models (RoBERTa) begin behind that of the padding.
     longest -= pad + 1 if getattr(model.config, "pad_token_id", None) == pad and _offset(model) else 0
     masking = _masking(model.eval(), pad, name)
     default = "last" if masking == "none" else "mean"
+    if before:
+        _check_preamble(model, before, name, masking, longest - taken)
     return Texts(
         model,
         tokenizer,
         pad=pad,
         pooling=pooling or default,  # type: ignore[arg-type]  # checked there
-        max_tokens=min(max_tokens, longest - prompts, tokenizer.model_max_length),
+        max_tokens=min(max_tokens, longest - taken, tokenizer.model_max_length),
         masking=masking,
         prompts=prompts,
         seed=seed,
+        preamble=before,
+        leading=leading,
     )
+
+
+def _check_preamble(model: Any, ids: list[int], name: str, masking: Masking, left: int) -> None:
+    if masking != "none":
+        raise AdaptError(
+            f"hf:{name} is an encoder: what it makes of a preamble depends on the text that follows; {LEAVE}"
+        )
+    if left < 1:
+        raise AdaptError(
+            f"hf:{name}: the preamble has {len(ids)} tokens and leaves no place for a text, the model has "
+            f"{len(ids) + left} for both: shorten it by {1 - left} or more"
+        )
+    check_going_on(model, torch.tensor(ids), EQUAL, name)
 
 
 def _offset(model: nn.Module) -> bool:

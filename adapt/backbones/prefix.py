@@ -13,7 +13,7 @@ reads. The others go when the network drops them, as in plain inference, so that
 no more memory for a deep frozen part than for a shallow one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_map
 from adapt.backbones.call import as_input, call_as_is
 from adapt.forward.fast import Dual
 
-__all__ = ["FrozenPrefix"]
+__all__ = ["FrozenPrefix", "unreached"]
 
 #: Attribute of tensors that depend on adapted parameters.
 _MARK = "_moves_with_adaptation"
@@ -39,6 +39,10 @@ class FrozenPrefix:
 
     It keeps what adapted layers read of the frozen part, and nothing else.
 
+    Args:
+        known: of the names of the adapted parameters: further tensors to put in place of the backbone's own,
+            which stay the same (:func:`adapt.backbones.settled.unmoved`).
+
     Example:
         >>> import torch
         >>> from torch import nn
@@ -50,20 +54,36 @@ class FrozenPrefix:
         1.0
     """
 
-    def __init__(self, backbone: nn.Module, x: Tensor) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        x: Tensor,
+        known: Callable[[Collection[str]], Mapping[str, Tensor]] | None = None,
+    ) -> None:
         self.backbone, self.x = backbone, as_input(backbone, x)  # which is no part of what is noted
-        self._record = _Record()
+        self._record, self._known = _Record(), known
+        self._constants: Mapping[str, Tensor] | None = None
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """``backbone(x)`` with ``parameters`` in place of its own of the same names."""
         if torch.compiler.is_compiling():  # which traces no recording, and sees what is constant by itself
             return call_as_is(self.backbone, parameters, self.x)
+        if self._constants is None:
+            self._constants = {} if self._known is None else self._known(parameters)
+        every = {**self._constants, **parameters}
         try:
-            return self._record.run(lambda: call_as_is(self.backbone, parameters, self.x), parameters)
+            return self._record.run(lambda: call_as_is(self.backbone, every, self.x), parameters)
         except _AnotherPath:
             self._record = _Record()
         # Here, and not above: the exception, which holds all that was computed on the way, is gone by now.
-        return call_as_is(self.backbone, parameters, self.x)
+        return call_as_is(self.backbone, every, self.x)
+
+
+def unreached(network: Callable[[], Tensor], parameters: Mapping[str, Tensor]) -> Tensor | None:
+    """What ``network()`` returns, which computes with the tensors in ``parameters``; None if any of them, or
+    anything that was computed from one, has met it on the way."""
+    value = _Record().run(network, parameters)
+    return None if hasattr(value, _MARK) else value
 
 
 class _AnotherPath(Exception):

@@ -11,6 +11,7 @@ Contrastive Learning Batch Size under Memory Limited Setup*, section 3.2).
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from adapt.backbones.prefix import FrozenPrefix
+from adapt.backbones.settled import unmoved
 from adapt.precision import autocast_of
 
 __all__ = ["by_rows"]
@@ -27,8 +29,9 @@ def by_rows(
     backbone: nn.Module, x: Tensor, rows: int | None = None
 ) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """The function ``parameters → features [n, D]`` of ``backbone`` on ``x [n, …]``, at most ``rows``
-    examples at a time (None = all); what no parameter reaches is computed once (:class:`FrozenPrefix`)."""
-    parts = [FrozenPrefix(backbone, part) for part in x.split(rows or len(x))]
+    examples at a time (None = all); what no parameter reaches is computed once (:class:`FrozenPrefix`), and
+    of that what no example reaches either once for all (:func:`adapt.backbones.settled.unmoved`)."""
+    parts = [FrozenPrefix(backbone, part, partial(unmoved, backbone)) for part in x.split(rows or len(x))]
     if len(parts) == 1:
         return parts[0]
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapt.backbones.preamble import States, going_on, states_of
 from adapt.checks import DEPTH, SEED, check_setting, least
 from adapt.errors import AdaptError
 from tasks.readers.texts import read_texts
@@ -38,6 +39,8 @@ class Texts(nn.Module):
         masking: how the transformer learns of the padding.
         prompts: vectors that are put behind the first token, for a space to move: parameter ``prompt
             [prompts, E]``. They begin as the embeddings of tokens drawn from ``seed``.
+        preamble: token ids that precede every text; of decoders. Features are of the texts' own tokens.
+        leading: tokens that the tokenizer puts before a text, and that stand before the preamble instead.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Texts(nn.Module):
         masking: Masking = "added",
         prompts: int = 0,
         seed: int = 0,
+        preamble: Sequence[int] = (),
+        leading: int = 0,
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
@@ -62,6 +67,16 @@ class Texts(nn.Module):
         seed = check_setting("seed", seed, SEED)
         self.transformer, self.tokenizer = transformer, tokenizer
         self.pad, self.pooling, self.max_tokens, self.masking = pad, pooling, max_tokens, masking
+        self.leading = leading
+        if len(preamble):
+            if masking != "none":
+                raise AdaptError(
+                    f"masking={masking}: only what looks at no later token, masking=none, can go on from a "
+                    "preamble"
+                )
+            self.preamble = nn.Buffer(torch.as_tensor(preamble, dtype=torch.int64))
+            # In its place, whoever has computed it gives what remembered() returns.
+            self.known = nn.Buffer(next(transformer.parameters()).new_empty(0), persistent=False)
         if prompts:
             table = transformer.get_input_embeddings().weight.detach()  # type: ignore[operator]  # [V, E]
             rows = torch.randint(len(table), (prompts,), generator=torch.Generator().manual_seed(seed))
@@ -74,7 +89,11 @@ class Texts(nn.Module):
             AdaptError: no list of texts.
         """
         texts = read_texts(texts, AdaptError, "texts")
-        rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        longest = self.max_tokens + self.leading
+        rows = [
+            row[self.leading :]
+            for row in self.tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
+        ]
         ids = np.full((len(rows), max([1, *map(len, rows)])), self.pad, dtype=np.int64)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens
@@ -112,7 +131,15 @@ class Texts(nn.Module):
             hidden = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
             # [n, 1, L, L]: one row for every query. A mask of two axes is looked at, which vmap cannot do.
             given["attention_mask"] = hidden[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+        if hasattr(self, "preamble"):
+            given |= going_on(self.transformer, self.remembered(), ids.shape[0])
         return self.transformer(**given).last_hidden_state, mask
+
+    def remembered(self) -> States:
+        """What the transformer remembers of the preamble: as it was given, else computed."""
+        if self.known.numel():
+            return [(keys, values) for keys, values in self.known]
+        return states_of(self.transformer, self.preamble)
 
     def mask(self, ids: Tensor) -> Tensor:
         """True up to the last token ``[n, L]`` that is no padding, and for the first in any case: the padding

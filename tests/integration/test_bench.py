@@ -42,6 +42,7 @@ BENCHES = (
     "relations",
     "reviews",
     "posterior",
+    "prompts",
     "vision",
     "tracking",
     "trust",
