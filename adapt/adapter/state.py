@@ -40,7 +40,8 @@ class AdapterState(NamedTuple):
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "AdapterState":
         """From :meth:`tensors`, among which there may be others."""
-        return cls(**{name: tensors[name] for name in cls._fields if name in tensors})
+        found = {name: tensors[name] for name in cls._fields if name in tensors}
+        return cls(**{"router": found["origin"].new_zeros(0), **found})
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as a file holds them."""
@@ -84,7 +85,8 @@ def initial_state(origin: Tensor, basis: Tensor) -> AdapterState:
     """Around ``origin`` along ``basis``: precision 1, no damping, rates and sharpness 1."""
     zero = origin.new_zeros(())
     zeros = origin.new_zeros(basis.shape[-1])
-    return AdapterState(origin, basis, zeros, zero - torch.inf, zeros.clone(), zero)
+    none = origin.new_zeros(0)
+    return AdapterState(origin, basis, zeros, zero - torch.inf, zeros.clone(), zero, none)
 
 
 def identity_state(space: Space, origin: Tensor | None = None) -> AdapterState:

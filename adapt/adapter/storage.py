@@ -285,7 +285,7 @@ def _adapter(stored: Stored, backbone: nn.Module | None, kind: type[Adapter]) ->
     adapter = kind(
         network,
         space,
-        AdapterState(**{name: value.clone() for name, value in own.items()}),
+        AdapterState.of({name: value.clone() for name, value in own.items()}),
         build_component(entry(path, config, "solver", dict), SOLVERS, path),
         build_component(entry(path, config, "head", dict), HEADS, path),
         build_component(entry(path, config, "support_head", dict), HEADS, path),
