@@ -177,6 +177,18 @@ The same tasks by torch with exact tangents and by ONNX Runtime with central dif
 chosen on validation tasks, in floating point and with convolutions or matrix products in eight bits.
 Differences are paired by task, in points. `cost/memory`: the process's peak of loading and adapting by that
 of loading and one inference of the support set.""",
+    "mixture": """\
+Vehicles and sinusoids in one distribution, padded to one shape, and it is not said which a task is; seeds
+together, each with an adapter of its own. `told the family` are two adapters, each learned on one family alone
+in as many steps. `by evidence` also tries each subspace alone. Conditions: classes that stay, two labels of
+each, under kinds of corruption; one training each.""",
+    "trust": """\
+Everything by its defaults. `tempered`: with the temperature that the support examples ask for, each held out.
+`trust/refused`: the share that `predict(reject=0.05)` masks; of `queries` it should be 5 % at most. Wrong
+labels: a fifth of each support set, changed at random.""",
+    "privacy": """\
+One step of Gauss–Newton from the sums of one driver's examples, clipped and with the noise that (ε, δ) asks
+for, δ = 1e-5. The clip is chosen on validation vehicles.""",
     "distil": """\
 The teacher is adapted to the labelled examples of a task. `labelled examples alone`: the student learned from
 the same ones, by a head or by fine-tuning; `taught` students also learned what the teacher says of other
