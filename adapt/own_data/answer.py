@@ -20,6 +20,7 @@ from adapt.adapter import FittedTask
 from adapt.adapter import load as load_artifact
 from adapt.adapter.storage import LAYOUT, save_task
 from adapt.artifact import generation
+from adapt.compare.reliability import Reliability
 from adapt.errors import AdaptError
 from adapt.heads.base import one_hot
 from adapt.own_data.passes import Say, rows_of, silent
@@ -81,6 +82,17 @@ class Evaluation:
     predictions: Predictions
     truth: Sequence[str] | np.ndarray
     notes: tuple[str, ...]
+
+    def trust(self) -> dict[str, float]:
+        """How far the probabilities may be believed, as :meth:`adapt.compare.reliability.Reliability.metrics`
+        says it; empty of values, and of no examples."""
+        p, classes = self.predictions.probabilities, self.predictions.classes
+        if p is None or not len(p):
+            return {}
+        place = {str(name): number for number, name in enumerate(classes)}
+        labels = torch.tensor([place.get(str(name), len(classes)) for name in self.truth])
+        least = float(np.finfo(np.float32).tiny)
+        return Reliability.of(torch.from_numpy(p).clamp(min=least).log(), labels).metrics()
 
 
 @dataclass(frozen=True, repr=False)

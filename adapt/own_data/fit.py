@@ -207,6 +207,7 @@ def _answer(
         "head": _words(fit.head.head),
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",
+        "trust": shown.trust(),
         "trials": [trial.to_dict() for trial in trials],
         "labels_that_look_wrong": _suspects(out_of_fold),
         "seconds": seconds,

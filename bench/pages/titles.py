@@ -125,8 +125,8 @@ of loading and one inference of the support set.""",
     "mixture": """\
 Vehicles and sinusoids in one distribution, padded to one shape, and it is not said which a task is; seeds
 together, each with an adapter of its own. `told the family` are two adapters, each learned on one family
-alone in as many steps. `by evidence` also tries each subspace alone. Conditions: classes that stay, two labels of
-each, under kinds of corruption; one training each.""",
+alone in as many steps. `by evidence` also tries each subspace alone. Conditions: classes that stay, two
+labels of each, under kinds of corruption; one training each.""",
     "trust": """\
 Everything by its defaults. `tempered`: with the temperature that the support examples ask for, each held out.
 `trust/refused`: the share that `predict(reject=0.05)` masks; of `queries` it should be 5 % at most. Wrong

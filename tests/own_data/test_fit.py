@@ -47,12 +47,29 @@ def test_a_table_agrees_with_scikit_learn(tmp_path: Path, cancer: tuple[np.ndarr
     assert score["n"] == 200 and score["low"] <= theirs <= score["high"]
 
 
+def test_it_says_how_sure_it_is(tmp_path: Path, cancer: tuple[np.ndarray, np.ndarray]) -> None:
+    """Of a test set, from what it predicts of it."""
+    x, y = cancer
+    model = adapt.fit_table(
+        table(tmp_path, x[:120], y[:120]), test=table(tmp_path, x[120:], y[120:], "t.csv")
+    )
+    found = model.about["trust"]
+    p = model.predict(tmp_path / "t.csv").probabilities
+    assert p is not None
+    truth = (y[120:, None] == np.array(["bad", "good"])).astype(float)
+    assert found["trust/brier"] == pytest.approx(np.square(p - truth).sum(1).mean(), rel=1e-4)
+    assert found["trust/nll"] == pytest.approx(-np.log(p[truth > 0]).mean(), rel=1e-4)
+    assert 0 <= found["trust/ece"] < 0.3 and 0 < found["trust/ece_expected"] < 0.2
+    assert "How sure it is" in model.page and f"{100 * found['trust/ece']:.1f} points apart" in model.page
+
+
 def test_regression_is_in_the_unit_of_the_file(tmp_path: Path) -> None:
     found = load_diabetes()
     x, y = found.data[:150], found.target[:150]
     answer = adapt.fit_table(table(tmp_path, x, y))
     theirs = cross_val_predict(Ridge(0.01), x, y, cv=5)
     json.dumps(answer.about, allow_nan=False)
+    assert answer.about["trust"] == {} and "How sure it is" not in answer.page
     score = answer.about["score"]
     assert score["low"] <= 1 - ((theirs - y) ** 2).sum() / ((y - y.mean()) ** 2).sum() <= score["high"]
     predicted = np.asarray(answer.predict(tmp_path / "data.csv").labels)

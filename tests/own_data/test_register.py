@@ -33,6 +33,7 @@ def test_a_fitted_task_is_registered_and_answers(empty_store: Path, tmp_path: Pa
     version = client.get_model_version_by_alias("mine", "champion")
     found = client.get_run(version.run_id)
     assert found.info.run_name == "table · head" and found.data.metrics["eval/accuracy"] == 1
+    assert 0 <= found.data.metrics["trust/ece"] < 0.5
     served = mlflow.pyfunc.load_model(version.source)
     answer = served.predict({"query_x": np.zeros((2, 2), np.float32)})
     assert answer["classes"].tolist() == ["a", "b"] and answer["probabilities"].shape == (2, 2)

@@ -99,6 +99,7 @@ def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
         metrics["eval/accuracy" if accurate else "eval/r2"] = score["value"]
     if accurate and score["n"]:
         metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
+    metrics |= about["trust"]
     tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}
     version = register(out, name, f"{task} · {about['method']}", metrics, tags, Path.cwd())
     line(f"registered: models:/{name}/{version}")
