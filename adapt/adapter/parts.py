@@ -67,8 +67,10 @@ def check_parts(parts: Mapping[str, Any]) -> None:
             raise AdaptError(f"{name} is {_said(value)}: give {wanted}")
 
 
-def check_names(given: Collection[str], known: Collection[str]) -> None:
-    """Refuse attributes that an adapter does not have.
+def check_names(
+    given: Collection[str], known: Collection[str], whose: str = "an adapter has no attribute"
+) -> None:
+    """Refuse names that are not ``known``, in the words of ``whose``.
 
     Raises:
         AdaptError: names the first of them, and what may have been meant.
@@ -77,7 +79,7 @@ def check_names(given: Collection[str], known: Collection[str]) -> None:
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
-            raise AdaptError(f"an adapter has no attribute {name}: {hint}")
+            raise AdaptError(f"{whose} {name}: {hint}")
 
 
 def _check(

@@ -47,9 +47,8 @@ def fit_mixture(adapter: Any, examples: Tensor, y: Any, **how: Any) -> FittedTas
     task: FittedTask = routed(adapter, examples, targets).fit(examples, y, **how)
     spent, chosen, name = task.trace.forward_equivalents + 1, task, "the mixture"
     if isinstance(adapter.solver, Auto):
-        best = (
-            _evidence(task, examples, targets) + STRONG
-        )  # what was learned, unless another is clearly better
+        # What was learned, unless another is clearly better.
+        best = _evidence(task, examples, targets) + STRONG
         for number, alone in enumerate(_alone(adapter, examples, targets)):
             found = alone.fit(examples, y, **how)
             evidence = _evidence(found, examples, targets)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -32,6 +31,7 @@ from adapt.adapter import FewShotAdapter, FittedTask, initial_state
 from adapt.adapter.inputs import Examples, Labels, as_targets, no_other
 from adapt.adapter.loaders import is_loader, paired, parts_of
 from adapt.adapter.moved import first_line
+from adapt.adapter.parts import check_names
 from adapt.backbones import plain_call, tokeniser
 from adapt.baselines._module import trainable_copy, trained
 from adapt.baselines.retrain import RULES, Training, train
@@ -227,12 +227,7 @@ class Student(nn.Module):
 
 
 def _settings(given: dict[str, Any]) -> Distillation:
-    known = [setting.name for setting in fields(Distillation)]
-    for name in given:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise AdaptError(f"distil has no setting {name}: {hint}")
+    check_names(given, [setting.name for setting in fields(Distillation)], "distil has no setting")
     return Distillation(**given)
 
 

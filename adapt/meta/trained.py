@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from adapt.adapter.few_shot import FewShotAdapter
+from adapt.adapter.parts import check_names
 from adapt.adapter.record import AdapterRecord
 from adapt.errors import AdaptError
 from adapt.meta.calibration import CALIBRATION, calibrated
@@ -75,12 +75,7 @@ def trained(
 
 
 def _settings(given: dict[str, Any]) -> MetaTraining:
-    known = [setting.name for setting in fields(MetaTraining)]
-    for name in given:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise AdaptError(f"meta-training has no setting {name}: {hint}")
+    check_names(given, [setting.name for setting in fields(MetaTraining)], "meta-training has no setting")
     return MetaTraining(**given)
 
 
