@@ -121,7 +121,10 @@ like them.""",
 The same tasks by torch with exact tangents and by ONNX Runtime with central differences, whose width was
 chosen on validation tasks, in floating point and with convolutions or matrix products in eight bits.
 Differences are paired by task, in points. `cost/memory`: the process's peak of loading and adapting by that
-of loading and one inference of the support set.""",
+of loading and one inference of the support set. `CMA-ES`: evolution (Niu et al. 2024) on the graph
+in eight bits, its width chosen on the same tasks. `ONNX of others`: a file from a package, of the same
+network. Other conditions: photographs under kinds of corruption that nothing was learned from, with
+a classifier that stays.""",
     "mixture": """\
 Vehicles and sinusoids in one distribution, padded to one shape, and it is not said which a task is; seeds
 together, each with an adapter of its own. `told the family` are two adapters, each learned on one family
