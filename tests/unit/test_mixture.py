@@ -213,11 +213,11 @@ def test_a_router_is_learned_only_with_subspaces() -> None:
         MetaTraining(learn=("router",))
 
 
-def test_what_a_mixture_cannot_be() -> None:
+def test_what_a_mixture_cannot_be(tmp_path: Path) -> None:
     state = mixture_of(parts(), always(0))
     with pytest.raises(AdaptError, match="directions of a mixture of subspaces have no order"):
         state.leading(2)
     with pytest.raises(AdaptError, match="router is of shape"):
         adapter(state._replace(router=torch.zeros(5, 7)))
     with pytest.raises(AdaptError, match="a mixture of subspaces"):
-        save_edge(adapter(state), "never", X)
+        save_edge(adapter(state), tmp_path, X)

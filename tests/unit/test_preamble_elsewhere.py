@@ -1,4 +1,4 @@
-"""A text before all texts, where there is none: images, tokenizers with signs of their own, other networks."""
+"""A text before all texts, where there is none: images, tokenizers with signs of their own, others."""
 
 from __future__ import annotations
 
