@@ -165,7 +165,7 @@ def choose(case: Case, number: int, grid: tuple[Mapping[str, float], ...]) -> Ch
         teacher = Asked(**{part.name: getattr(task, part.name) for part in fields(task)})
         for average, (place, settings) in product(TAUGHT.values(), enumerate(grid)):
             small = adapt.distil(
-                teacher, case.student, unlabelled, x, y, average=average, epochs=EPOCHS, **settings
+                teacher, case.student, unlabelled, x, y, average=average, **{"epochs": EPOCHS, **settings}
             )
             found.setdefault((average, place), []).append(right(small.logits, episode))
         for lr in SUPPORT_GRID:
@@ -215,7 +215,7 @@ def measured(name: str, case: Case, chosen: Chosen, folder: Path) -> Iterator[Ro
         keep(INT8_TEACHER, lambda: edge.fit(x, y))  # noqa: B023
         keep(ALONE, lambda: learn(episode), logits=False)  # noqa: B023
         for said, average in TAUGHT.items():
-            settings = {**chosen.distil[average], "average": average, "epochs": EPOCHS}
+            settings = {"epochs": EPOCHS, **chosen.distil[average], "average": average}
             taught = lambda: adapt.distil(teacher, case.student, unlabelled, x, y, **settings)  # noqa: B023, E731
             small = keep(said, taught)
     notes = {
@@ -271,7 +271,7 @@ def main() -> None:
     for name in ["digits"] if arguments.quick else CASES:
         case, number, grid = CASES[name](), CHOOSING, DISTIL_GRID
         if arguments.quick:
-            case, number, grid = replace(case, tested=2), 1, DISTIL_GRID[:1]
+            case, number, grid = replace(case, tested=2), 1, ({**DISTIL_GRID[0], "epochs": 2},)
         with tempfile.TemporaryDirectory() as folder:
             found += measured(name, case, choose(case, number, grid), Path(folder))
     report("distil", found, arguments)

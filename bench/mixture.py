@@ -66,7 +66,7 @@ SHARED = ("meta.nested=[]", "meta.basis_tasks=120")
 PARTS = {"conditions, seen kinds": "seen", "conditions, unseen kinds": "test"}
 CONDITION_TASKS = 100
 QUICK = ("meta.steps=2", "meta.validate_every=1", "meta.validation_tasks=2", "meta.tasks_per_step=2")
-QUICK += ("meta.distinct_tasks=8", "meta.basis_tasks=24", "meta.k=2")
+QUICK += ("meta.distinct_tasks=8", "meta.basis_tasks=24", "meta.basis_steps=1", "meta.k=2")
 
 
 def train(name: str, experiment: str, overrides: tuple[str, ...], folder: Path, *, quick: bool) -> Path:

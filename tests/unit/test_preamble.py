@@ -307,21 +307,6 @@ def test_an_exported_task_has_its_preamble_inside(folder: Any, tmp_path: Path) -
     assert distance(found, task.logits(ids)) <= 1e-4
 
 
-def test_the_compiled_engine_takes_it(folder: Any) -> None:
-    network, _ = load_backbone(f"hf:{folder('gpt2')}", preamble=PREAMBLE)
-    space, ids = film(network), ids_of(network, TEXTS)
-    tangents = torch.randn(2, space.size, generator=torch.Generator().manual_seed(1))
-
-    def features(phi: Tensor) -> Tensor:
-        return functional(network, space.parameters(phi), (ids,))
-
-    with torch.no_grad():
-        compiled, plain = (
-            pushforward(features, space.initial, tangents, engine=engine) for engine in ("compiled", "fast")
-        )
-    assert distance(compiled[0], plain[0]) <= 1e-4 and distance(compiled[1], plain[1]) <= 1e-4
-
-
 def test_a_saved_adapter_brings_its_preamble(
     folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
