@@ -74,7 +74,8 @@ def p_values(task: TaskRecord, features: Tensor, logits: Tensor, fit: Fit) -> np
     if fit not in get_args(Fit):
         raise AdaptError(f"fit={fit!r}: choose {', '.join(get_args(Fit))}")
     own, new = how_well(task, features, logits, fit)
-    ranks = torch.searchsorted(own.sort().values, new, right=True)
+    rounding = 1e-9 * (1 + new.abs())  # what is as near as an example that is held out counts as it does
+    ranks = torch.searchsorted(own.sort().values, new + rounding, right=True)
     found: np.ndarray = (double(1 + ranks) / (len(own) + 1)).cpu().numpy()
     return found
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from adapt.adapter.problem import features_of
 from adapt.adapter.state import AdapterState
+from adapt.errors import AdaptError
 from adapt.inner import Loss
 from adapt.spaces import Space
 
@@ -73,7 +74,16 @@ def summary(
 
 
 def shares_of(state: AdapterState, summary: Tensor) -> Tensor:
-    """w ``[M]``."""
+    """w ``[M]``.
+
+    Raises:
+        AdaptError: a router of another network, or of tasks of another kind.
+    """
+    if state.router.shape[-1] != len(summary) + 1:
+        raise AdaptError(
+            f"router reads {state.router.shape[-1] - 1} numbers of a task, and this network makes "
+            f"{len(summary)}: it was learned for another network, or for tasks of another kind"
+        )
     return (state.router[:, :-1] @ summary + state.router[:, -1]).softmax(-1)
 
 

@@ -82,6 +82,8 @@ def statistics_of(
             "the norms follow each client's own examples, so that sums of theirs belong to no common start: "
             "use adapter.matched(x) with examples that all may see, or match=None"
         )
+    if not isinstance(private, Privacy | None):
+        raise AdaptError(f"private is a {type(private).__name__}: pass adapt.adapter.Privacy(epsilon=1.0)")
     x, y = paired(x, y)
     labels = whole_classes(adapter, classes)
     examples, loss, state = adapter.examples(x), adapter.loss, adapter.state

@@ -146,6 +146,14 @@ def test_saved_it_says_the_same(solver: GaussNewton, tmp_path: Path) -> None:
     assert np.allclose(again.influence(), task.influence())
 
 
+def test_copies_of_the_examples_belong_to_their_classes() -> None:
+    """Whose distances are nothing but rounding."""
+    x = clouds(2)[0].repeat_interleave(4, 0)
+    task = adapter(solver=HEAD_ONLY).fit(x, ["a"] * 4 + ["b"] * 4, keep=True)
+    assert task.belongs(x).tolist() == [1.0] * 8
+    assert (task.belongs(x + 3) <= 1 / 9 + 1e-9).all()
+
+
 def test_of_no_examples_there_is_nothing_to_say() -> None:
     task, x, _ = head_only()
     assert task.belongs(x[:0]).shape == (0,) and task.predict_set(x[:0]).shape == (0, 3)

@@ -213,6 +213,11 @@ def test_a_router_is_learned_only_with_subspaces() -> None:
         MetaTraining(learn=("router",))
 
 
+def test_a_router_of_another_network_is_refused() -> None:
+    with pytest.raises(AdaptError, match="router reads 4 numbers of a task, and this network makes 6"):
+        adapter(mixture_of(parts(), torch.zeros(MANY, 5))).fit(X, X.sin())
+
+
 def test_what_a_mixture_cannot_be(tmp_path: Path) -> None:
     state = mixture_of(parts(), always(0))
     with pytest.raises(AdaptError, match="directions of a mixture of subspaces have no order"):

@@ -106,6 +106,11 @@ def test_directions_that_are_held_say_nothing() -> None:
     assert found.gradient[1] == 0 and not found.curvature[1].any() and found.curvature[0, 0] != 0
 
 
+def test_a_number_is_no_promise() -> None:
+    with pytest.raises(AdaptError, match=r"private is a float: pass adapt\.adapter\.Privacy"):
+        adapt.load("mlp_sinusoid").statistics(X, X.sin(), private=1.0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "how", [{"epsilon": 0.0}, {"epsilon": 1.0, "delta": 1.0}, {"epsilon": 1.0, "clip": -1.0}]
 )
