@@ -19,7 +19,7 @@ from adapt.adapter.many import CHUNK, fit_many, predict_many
 from adapt.adapter.matching import matched_state
 from adapt.adapter.moved import Target, moved
 from adapt.adapter.parts import check_names
-from adapt.adapter.private import Privacy
+from adapt.adapter.private import NOISY, Privacy
 from adapt.adapter.problem import features_of
 from adapt.adapter.record import AdapterRecord
 from adapt.adapter.rival import preferred, rival_of
@@ -142,6 +142,8 @@ class FewShotAdapter(AdapterRecord):
         x, y = paired(x, y)
         examples = self.examples(x)
         if trim:
+            if on_step is not None:
+                raise AdaptError("trim: a task that is fitted twice cannot be watched: leave on_step out")
             return trimmed(self.fit, examples, y, keep)
         if self.state.is_mixture:
             return fit_mixture(self, examples, y, keep=keep, on_step=on_step)
@@ -273,7 +275,8 @@ class FewShotAdapter(AdapterRecord):
         self, statistics: Sequence[Statistics], *, classes: Sequence[Any] | None = None
     ) -> FittedTask:
         """The task after one Gauss–Newton step on the examples of all who sent ``statistics``; for another,
-        they take theirs ``at=task.z``.
+        they take theirs ``at=task.z``. From private ones there is no posterior: of their noise it knows
+        nothing.
 
         Raises:
             AdaptError: none, some of another adapter or round, or that are no sums over examples.
@@ -293,6 +296,8 @@ class FewShotAdapter(AdapterRecord):
             sums.value + sums.gradient @ step + 0.5 * step @ sums.curvature @ step
         )  # of the model: no pass
         known = posterior_at(self, z, solved_for, there.clamp(min=0).to(z), shape)
+        if any(part.private for part in statistics):  # whose noise is not in it
+            known, trace = None, trace._replace(choice=NOISY)
         return FittedTask(self, parameters, head_state, labels, z, trace, shape[1], known)
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":

@@ -80,12 +80,12 @@ class FittedTask(Outputs):
                 :meth:`belongs`.
         """
         reject = check_setting("reject", reject, between(0, 1, "a share of the examples"))
+        if return_std and not self.adapter.loss.regression:
+            raise AdaptError("classes have no standard deviation: use predictive(x), or predict_proba")
         if reject:
             chances, outputs = self._fits(x, "distance", batch_size)
             return np.ma.masked_array(self.labelled(outputs), chances <= reject)
         if return_std:
-            if not self.adapter.loss.regression:
-                raise AdaptError("classes have no standard deviation: use predictive(x), or predict_proba")
             found = self.predictive(x, batch_size=batch_size)
             return found.mean, found.std
         return self.labelled(self.logits(x, batch_size=batch_size))

@@ -29,7 +29,11 @@ from adapt.inner.levenberg_marquardt import Quadratic, quadratic
 from adapt.inner.losses import Loss
 from adapt.precision import double
 
-__all__ = ["Privacy", "deviation", "private_sums", "secret"]
+__all__ = ["NOISY", "Privacy", "deviation", "private_sums", "secret"]
+
+
+#: Why a task of private sums has no posterior.
+NOISY = "its sums are private, and how far their noise has moved it nobody knows"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Statistics:
         examples: their number.
         outputs: numbers that are predicted of each.
         adapter: hash of the network and of the state of the adapter that made them.
+        private: whether there is noise in them: then nobody knows how far z is off.
     """
 
     at: Tensor
@@ -58,6 +59,7 @@ class Statistics:
     examples: int
     outputs: int
     adapter: str
+    private: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -84,6 +86,8 @@ def statistics_of(
         )
     if not isinstance(private, Privacy | None):
         raise AdaptError(f"private is a {type(private).__name__}: pass adapt.adapter.Privacy(epsilon=1.0)")
+    if not isinstance(generator, torch.Generator | None):
+        raise AdaptError(f"generator is a {type(generator).__name__}: pass a torch.Generator, or None")
     x, y = paired(x, y)
     labels = whole_classes(adapter, classes)
     examples, loss, state = adapter.examples(x), adapter.loss, adapter.state
@@ -105,7 +109,7 @@ def statistics_of(
                 prior = state.learned.precision
                 found = private_sums(outputs, columns, targets, loss, prior, private, drawn)
     sums = (found.curvature.to(z), found.gradient.to(z), float(found.value))
-    sent = Statistics(z, *sums, len(examples), targets.shape[1], _identity(adapter))
+    sent = Statistics(z, *sums, len(examples), targets.shape[1], _identity(adapter), private is not None)
     _check(sent, state.k)
     return sent
 

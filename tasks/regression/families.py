@@ -40,11 +40,16 @@ class Families:
     def __init__(
         self, families: Mapping[str, FunctionSource], weights: Mapping[str, float] | None = None
     ) -> None:
-        if not isinstance(families, Mapping) or len(families) < 2:
+        named = isinstance(families, Mapping) and all(isinstance(name, str) for name in families)
+        if not named or len(families) < 2:
             raise TaskError("families: give at least two by name, as in {'sinusoid': …, 'vehicle': …}")
         for name, family in families.items():
             if not isinstance(family, FunctionSource) or len(family.shape) != 1 or family.splits != SPLITS:
                 raise TaskError(f"families.{name} is no family of functions of flat inputs")
+        if not isinstance(weights, Mapping | None):
+            raise TaskError(
+                f"families: weights is a {type(weights).__name__}: give one for each family by name"
+            )
         weights = dict.fromkeys(families, 1.0) if weights is None else dict(weights)
         rule = between(0, None)
         shares = [check_setting(f"families: weights.{name}", it, rule) for name, it in weights.items()]

@@ -164,6 +164,8 @@ def test_what_cannot_be_asked() -> None:
     for coverage in (0.0, 1.0, float("nan")):
         with pytest.raises(AdaptError, match="coverage="):
             task.predict_set(x, coverage=coverage)
+    with pytest.raises(AdaptError, match="classes have no standard deviation"):
+        task.predict(x, reject=0.1, return_std=True)  # type: ignore[call-overload]
     with pytest.raises(AdaptError, match="reject=2"):
         task.predict(x, reject=2)
     with pytest.raises(AdaptError, match="choose probability, energy, distance"):

@@ -106,6 +106,16 @@ def test_directions_that_are_held_say_nothing() -> None:
     assert found.gradient[1] == 0 and not found.curvature[1].any() and found.curvature[0, 0] != 0
 
 
+def test_a_task_of_private_sums_does_not_say_how_sure_it_is() -> None:
+    adapter = adapt.load("mlp_sinusoid")
+    task = adapter.fit_statistics([adapter.statistics(X, X.sin(), private=Privacy(1.0), generator=seeded())])
+    with pytest.raises(AdaptError, match="its sums are private"):
+        task.predictive(X)
+    assert adapter.fit_statistics([adapter.statistics(X, X.sin())]).posterior is not None
+    with pytest.raises(AdaptError, match="generator is a int"):
+        adapter.statistics(X, X.sin(), private=Privacy(1.0), generator=3)  # type: ignore[arg-type]
+
+
 def test_a_number_is_no_promise() -> None:
     with pytest.raises(AdaptError, match=r"private is a float: pass adapt\.adapter\.Privacy"):
         adapt.load("mlp_sinusoid").statistics(X, X.sin(), private=1.0)  # type: ignore[arg-type]

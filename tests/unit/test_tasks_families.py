@@ -56,6 +56,8 @@ def test_one_network_reads_a_batch_of_both() -> None:
         ([Sinusoid(), Sinusoid()], None, "by name"),
         ({**FAMILIES, "digits": Digits()}, None, "families.digits is no family of functions"),
         (FAMILIES, {"vehicle": 1}, "give one for each"),
+        (FAMILIES, [1, 2], "weights is a list"),
+        ({1: Sinusoid(), 2: Sinusoid()}, None, "by name"),
         (FAMILIES, {"vehicle": 0, "sinusoid": 0}, "not 0 for all"),
         (FAMILIES, {"vehicle": -1, "sinusoid": 1}, "weights.vehicle=-1"),
     ],

@@ -44,6 +44,12 @@ def test_two_of_every_class_stay() -> None:
     assert np.bincount(task.memory.targets.argmax(1)).min() >= 2
 
 
+def test_it_cannot_be_watched() -> None:
+    x, y = clouds(12)
+    with pytest.raises(AdaptError, match="trim: a task that is fitted twice cannot be watched"):
+        adapter().fit(x, y, trim=True, on_step=lambda make: None)
+
+
 def test_values_cannot_be_trimmed() -> None:
     x = torch.linspace(-3, 3, 8)[:, None]
     with pytest.raises(AdaptError, match="trim: values have no labels"):
