@@ -174,8 +174,9 @@ def trimmed(name: str, case: Case, count: int) -> Iterator[Row]:
     metas = []
     for index in progress(f"{name}, wrong labels")(range(count)):
         episode = case.tasks.episode(index)
-        y, wrong = flipped(episode.support_y, index, FLIPPED)[0], episode.support_y
-        for said, labels, trim in zip(scores, (wrong, y, y, wrong), (False, False, True, True), strict=True):
+        right, wrong = episode.support_y, flipped(episode.support_y, index, FLIPPED)[0]
+        given = (right, wrong, wrong, right)
+        for said, labels, trim in zip(scores, given, (False, False, True, True), strict=True):
             task = case.adapter.fit(episode.support_x, labels, trim=trim)
             scores[said].append(task.score(episode.query_x, episode.query_y))
         metas.append(episode.meta)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.adapter.labelling import held_out
+from adapt.adapter.labelling import held_out, looked_back_at
 from adapt.adapter.nearness import Nearness
 from adapt.adapter.record import TaskRecord
 from adapt.adapter.temperature import temperature_of
@@ -62,8 +62,8 @@ def how_well(task: TaskRecord, features: Tensor, logits: Tensor, fit: Fit) -> tu
     _check(task)
     if fit != "distance":
         return _fits(_known(task)[0], fit), _fits(_scaled(task, logits), fit)
-    assert task.memory is not None
-    seen, targets = task.memory.at(task.z), task.memory.targets
+    memory = looked_back_at(task)
+    seen, targets = memory.at(task.z), memory.targets
     with torch.no_grad(), outside_autocast(features.device):
         classes = Nearness.of(seen, targets)
         return classes.left_out(seen, targets), classes.near(features)
@@ -94,9 +94,7 @@ def _fits(logits: Tensor, fit: Fit) -> Tensor:
 
 def _known(task: TaskRecord) -> tuple[Tensor, Tensor]:
     """Logits of the examples that are kept, each without itself ``[n, C]``, and their labels ``[n]``."""
-    logits = held_out(task)
-    assert task.memory is not None
-    return double(logits), task.memory.targets.argmax(1)
+    return double(held_out(task)), looked_back_at(task).targets.argmax(1)
 
 
 def _scaled(task: TaskRecord, logits: Tensor) -> Tensor:

@@ -295,9 +295,11 @@ class FewShotAdapter(AdapterRecord):
         there = (
             sums.value + sums.gradient @ step + 0.5 * step @ sums.curvature @ step
         )  # of the model: no pass
-        known = posterior_at(self, z, solved_for, there.clamp(min=0).to(z), shape)
-        if any(part.private for part in statistics):  # whose noise is not in it
-            known, trace = None, trace._replace(choice=NOISY)
+        known = None
+        if any(part.private for part in statistics):  # a posterior would not have their noise in it
+            trace = trace._replace(choice=NOISY)
+        else:
+            known = posterior_at(self, z, solved_for, there.clamp(min=0).to(z), shape)
         return FittedTask(self, parameters, head_state, labels, z, trace, shape[1], known)
 
     def to(self, target: Target, dtype: torch.dtype | None = None) -> "FewShotAdapter":

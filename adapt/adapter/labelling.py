@@ -16,7 +16,16 @@ from adapt.heads import Direct
 from adapt.inner.posterior import choose, held_out_moves, variances
 from adapt.precision import double, outside_autocast
 
-__all__ = ["as_words", "doubtful_labels", "held_out", "left_out", "suggested", "suspects", "trusted"]
+__all__ = [
+    "as_words",
+    "doubtful_labels",
+    "held_out",
+    "left_out",
+    "looked_back_at",
+    "suggested",
+    "suspects",
+    "trusted",
+]
 
 #: Examples without which a head that has no shorter way is trained anew, one by one, without being asked to.
 ANEW = 128
@@ -63,22 +72,20 @@ def left_out(task: TaskRecord) -> np.ndarray:
 
         o_i(h^(−i), z₋ᵢ) ≈ o_i(h^(−i), z*) + ∂o_i/∂z (z₋ᵢ − z*)
     """
-    loss, outputs = task.adapter.loss, held_out(task)
-    assert task.memory is not None
-    targets = task.memory.targets
+    loss, memory = task.adapter.loss, looked_back_at(task)
+    targets = memory.targets
     if not loss.regression:
-        found: np.ndarray = loss.values(outputs, targets).cpu().numpy()
+        found: np.ndarray = loss.values(held_out(task), targets).cpu().numpy()
         return found
     known(task)
-    outputs, variance = _held_out(task, task.memory)
+    outputs, variance = _held_out(task, memory)
     losses = 0.5 * (double(outputs - targets).square() / variance + (2 * torch.pi * variance).log())
     found = losses.sum(1).to(outputs).cpu().numpy()
     return found
 
 
-def held_out(task: TaskRecord) -> Tensor:
-    """Outputs ``[n, C]`` for each example that ``task`` keeps, from the task without it: logits, with the
-    temperature of the adapter's calibration if it has one.
+def looked_back_at(task: TaskRecord) -> Memory:
+    """The examples that ``task`` keeps.
 
     Raises:
         AdaptError: it keeps none.
@@ -89,10 +96,21 @@ def held_out(task: TaskRecord) -> Tensor:
             "this task kept no examples to look back at: use adapter.fit(x, y, keep=True), and without a "
             "head no partial_fit that forgets"
         )
+    return task.memory
+
+
+def held_out(task: TaskRecord) -> Tensor:
+    """Outputs ``[n, C]`` for each example that ``task`` keeps, from the task without it: logits, with the
+    temperature of the adapter's calibration if it has one.
+
+    Raises:
+        AdaptError: it keeps none.
+    """
+    memory = looked_back_at(task)
     if task.posterior is not None:
-        return _held_out(task, task.memory)[0]
+        return _held_out(task, memory)[0]
     with torch.no_grad(), outside_autocast(task.z.device):
-        return task.adapter.head.loo_logits(task.memory.base, task.memory.targets)
+        return task.adapter.head.loo_logits(memory.base, memory.targets)
 
 
 def _held_out(task: TaskRecord, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -137,9 +155,8 @@ def suspects(task: TaskRecord, number: int) -> dict[int, str] | None:
 def _doubtful(task: TaskRecord, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows whose label looks wrong, the most doubtful first, at most ``number``; and of all rows the label
     and what they look like, as positions."""
-    assert task.memory is not None
     probabilities = held_out(task).softmax(-1).cpu().numpy()
-    labels = task.memory.targets.argmax(1).cpu().numpy()
+    labels = looked_back_at(task).targets.argmax(1).cpu().numpy()
     several = np.flatnonzero(np.bincount(labels)[labels] > 1)
     rows = several[doubtful_labels(probabilities[several], labels[several], number)]
     return rows, labels, probabilities.argmax(1)
@@ -154,9 +171,7 @@ def trusted(task: TaskRecord) -> np.ndarray:
     """
     if task.adapter.loss.regression:
         raise AdaptError("trim: values have no labels that look wrong: leave it out")
-    held_out(task)  # or says why not
-    assert task.memory is not None
-    rows, labels, _ = _doubtful(task, len(task.memory.targets))
+    rows, labels, _ = _doubtful(task, len(looked_back_at(task).targets))
     keep = np.ones(len(labels), dtype=bool)
     for row in rows:
         keep[row] = (keep & (labels == labels[row])).sum() <= 2

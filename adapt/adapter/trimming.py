@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from adapt.adapter.fitted import FittedTask
-from adapt.adapter.labelling import trusted
+from adapt.adapter.labelling import looked_back_at, trusted
 
 __all__ = ["trimmed"]
 
@@ -26,10 +26,9 @@ def trimmed(fit: Callable[..., FittedTask], examples: Tensor, y: Any, keep: bool
     """See :meth:`adapt.FewShotAdapter.fit`, which is ``fit`` and whose ``trim`` this is."""
     first = fit(examples, y, keep=True)
     rows = trusted(first)
-    assert first.memory is not None
     if rows.all():
         return first if keep else replace(first, memory=None)
-    labels = first.classes_[first.memory.targets.argmax(1).cpu().numpy()]
+    labels = first.classes_[looked_back_at(first).targets.argmax(1).cpu().numpy()]
     found = fit(examples[torch.from_numpy(rows).to(examples.device)], labels[rows], keep=keep)
     left = int((~rows).sum())
     said = f"{left} example{'s' * (left > 1)} left out, whose label looks wrong"
