@@ -51,6 +51,7 @@ COMMANDS = (
     "serve",
     "show",
     "tune",
+    "watch",
 )
 
 #: The group of Hydra's own that the options of our group `launcher` name plugins of.

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from adapt.adapter import FittedTask
 from adapt.adapter import load as load_artifact
@@ -135,6 +136,11 @@ class Answer:
         return self.support is not None and not self.reader.regression
 
     @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the columns of outputs."""
+        return [*map(str, self.task.classes_)]
+
+    @property
     def about(self) -> dict[str, Any]:
         """What is known of the fit: score, method, times."""
         kept = self.task.adapter.info.get(INFO, {})
@@ -152,7 +158,7 @@ class Answer:
         found = read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several]), later=True)
         for note in found.notes:
             say(f"note: {note}")
-        return self._of(found, say)
+        return self.answered(found, say)
 
     def request(self, value: Any) -> Predictions:
         """Of what came over a wire: see :meth:`tasks.own.Reader.request`.
@@ -160,7 +166,12 @@ class Answer:
         Raises:
             AdaptError: it is something else.
         """
-        return self._of(read(lambda: self.reader.request(value), later=True))
+        return self.answered(self.requested(value))
+
+    def requested(self, value: Any) -> OwnExamples:
+        """The examples of :meth:`request`."""
+        found: OwnExamples = read(lambda: self.reader.request(value), later=True)
+        return found
 
     def evaluate(self, path: str | os.PathLike[str], say: Say = silent) -> Evaluation:
         """How good predictions are on labelled examples, all of them.
@@ -168,11 +179,11 @@ class Answer:
         Raises:
             AdaptError: they cannot be read.
         """
-        return self.evaluate_on(read(lambda: self.reader.labelled(Path(path).expanduser()), later=True), say)
+        return self.evaluate_on(self.read(path, labelled=True), say)
 
     def evaluate_on(self, labelled: Labelled, say: Say = silent) -> Evaluation:
         """The same of examples that have been read."""
-        found = self._of(labelled.examples, say)
+        found = self.answered(labelled.examples, say)
         notes = labelled.examples.notes
         if self.reader.regression:
             truth = np.asarray(labelled.y, np.float64)
@@ -197,10 +208,10 @@ class Answer:
         """
         if self.support is None or not self.can_learn:
             raise AdaptError("the examples of this model were not kept: fit your data again with the new one")
-        classes = [*map(str, self.task.classes_)]
+        classes = self.classes
         if str(label) not in classes:
             raise AdaptError(f"{label!r} is no class of this model: it has {', '.join(classes[:20])}")
-        examples = read(lambda: self.reader.request(value), later=True)
+        examples = self.requested(value)
         if len(examples) != 1:
             raise AdaptError(
                 f"{len(examples)} {self.reader.many} at once: correct one {self.reader.one} at a time"
@@ -252,18 +263,37 @@ class Answer:
             )
         return cls(task, reader, support=Support.load(Path(folder), task, kept))
 
-    def _of(self, examples: OwnExamples, say: Say = silent) -> Predictions:
-        outputs = [
-            self.task.logits(x)
-            for x in rows_of(examples.x, say, f"predicting {len(examples)} {self.reader.many}")
-        ]
-        logits = torch.cat(outputs)
+    def read(self, path: str | os.PathLike[str], labelled: bool) -> Labelled:
+        """Examples of a file or folder, which have their labels, or none.
+
+        Raises:
+            AdaptError: they cannot be read.
+        """
+        where = Path(path).expanduser()
+        if labelled:
+            found: Labelled = read(lambda: self.reader.labelled(where), later=True)
+            return found
+        return Labelled(read(lambda: self.reader.unlabelled([where]), later=True), [])
+
+    def seen(self, examples: OwnExamples, say: Say = silent) -> tuple[Tensor, Tensor]:
+        """Features ``[n, D]`` that the network makes of examples, and outputs ``[n, C]`` of the head."""
+        what = f"reading {len(examples)} {self.reader.many}"
+        features = torch.cat([features_of(self.task, x) for x in rows_of(examples.x, say, what)])
+        return features, self.task.adapter.head.logits(self.task.head_state, features)
+
+    def predicted(self, examples: OwnExamples, logits: Tensor) -> Predictions:
+        """What outputs ``[n, C]`` for examples say."""
         if self.reader.regression:
             return Predictions(examples.names, logits[:, 0].double().cpu().numpy(), None, ())
         probabilities = logits.softmax(-1).cpu().numpy()
-        classes = [*map(str, self.task.classes_)]
-        labels = [classes[best] for best in probabilities.argmax(1)]
-        return Predictions(examples.names, labels, probabilities, classes)
+        labels = [self.classes[best] for best in probabilities.argmax(1)]
+        return Predictions(examples.names, labels, probabilities, self.classes)
+
+    def answered(self, examples: OwnExamples, say: Say = silent) -> Predictions:
+        """What the model says of examples that have been read."""
+        what = f"predicting {len(examples)} {self.reader.many}"
+        parts = [self.task.logits(x) for x in rows_of(examples.x, say, what)]
+        return self.predicted(examples, torch.cat(parts))
 
 
 def _belongs(reader: Reader, task: FittedTask) -> bool:

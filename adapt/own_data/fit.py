@@ -30,6 +30,7 @@ from adapt.own_data.retraining import retraining
 from adapt.own_data.score import mistakes, score_classes, score_values
 from adapt.own_data.support import LARGEST, Support, features_of
 from adapt.own_data.trial import METHODS, MOST, PASSES, Trial, adapter_for, try_out
+from adapt.own_data.watching import USUAL, usual_of
 from adapt.own_data.words import in_options
 from tasks.own import Labelled, Learned, kind_of, learn
 
@@ -208,6 +209,7 @@ def _answer(
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",
         "trust": shown.trust(),
+        USUAL: _usual(out_of_fold),
         "trials": [trial.to_dict() for trial in trials],
         "labels_that_look_wrong": _suspects(out_of_fold),
         "seconds": seconds,
@@ -224,6 +226,13 @@ def _answer(
     html = page(answer, _part(fit.labelled, rows), out_of_fold, tested, trials, reasons, others, seconds)
     say(f"{method}: {shown.score.sentence()}, {about['scored_on']}")
     return replace(answer, page=html, support=support)
+
+
+def _usual(held_out: Evaluation) -> dict[str, Any]:
+    found = held_out.predictions
+    place = {name: column for column, name in enumerate(found.classes)}
+    columns = np.array([place[name] for name in held_out.truth] if place else [], np.int64)
+    return usual_of(found.probabilities, found.labels, held_out.truth, columns)
 
 
 def _suspects(held_out: Evaluation) -> dict[str, str]:

@@ -37,11 +37,14 @@ __all__ = [
     "explained",
     "load_model",
     "open_registry",
+    "registered",
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 #: Tag of a registered model: the versions that were champion, the present one last, as JSON.
 CHAMPIONS = "champions"
+#: Tags of a version of what befell it as a champion, which are history once it is one again.
+PAST = {"rolled_back", "rolled_back_reason", "alarm", "alarm_reason"}
 #: So many champions are remembered: a tag has a greatest length.
 REMEMBERED = 200
 #: Where the adapter is inside a logged model.
@@ -148,7 +151,7 @@ class Registry:
 
     def crown(self, number: str, tags: Mapping[str, str] | None = None) -> None:
         """Make version ``number`` the champion, and remember the one before."""
-        for tag in {"rolled_back", "rolled_back_reason"} & {*self.version(number).tags}:
+        for tag in PAST & {*self.version(number).tags}:
             self.client.delete_model_version_tag(self.name, number, tag)
         self.tag(number, {"promoted": _now(), **(tags or {})})
         order = [*self.champions(), number]
@@ -178,6 +181,14 @@ class Registry:
         """Write tags on version ``number``; those of the same name are replaced."""
         for key, value in tags.items():
             self.client.set_model_version_tag(self.name, number, key, value)
+
+    def raise_alarm(self, version: Version, reason: str, metrics: Mapping[str, float], step: int) -> None:
+        """Say of ``version`` that what it is asked has changed: tags of the version, and ``metrics`` of the
+        run that made it, at ``step``, if one did."""
+        self.tag(version.number, {"alarm": _now(), "alarm_reason": reason})
+        if version.run_id is not None:
+            for name, value in metrics.items():
+                self.client.log_metric(version.run_id, name, value, step=step)
 
     def load(self, number: str, backbone: nn.Module | None = None) -> Any:
         """The adapter of version ``number``, see :func:`adapt.load`."""
@@ -238,14 +249,31 @@ def load_model(uri: str, backbone: nn.Module | None = None) -> Any:
     """
     with explained(uri):
         client = _client()
-        named = _URI.fullmatch(uri)
-        if named is not None:
-            registry = Registry(client, named["name"])
-            found = registry.version(f"@{named['alias']}" if named["alias"] else named["version"])
-            where = client.get_model_version_download_uri(registry.name, found.number)
+        if (found := _registered(client, uri)) is not None:
+            where = client.get_model_version_download_uri(found[0].name, found[1].number)
         else:
             where = _of_run(client, uri)
         return _read(client, where, uri, backbone)
+
+
+def registered(uri: str) -> tuple[Registry, Version] | None:
+    """The model and the version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` names, in the store
+    of :func:`load_model`; None where ``uri`` is something else.
+
+    Raises:
+        AdaptError: no MLflow, no store, or no such version.
+    """
+    if _URI.fullmatch(uri) is None:
+        return None
+    with explained(uri):
+        return _registered(_client(), uri)
+
+
+def _registered(client: MlflowClient, uri: str) -> tuple[Registry, Version] | None:
+    if (named := _URI.fullmatch(uri)) is None:
+        return None
+    registry = Registry(client, named["name"])
+    return registry, registry.version(f"@{named['alias']}" if named["alias"] else named["version"])
 
 
 def _client() -> MlflowClient:

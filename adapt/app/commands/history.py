@@ -44,5 +44,7 @@ def _row(version: Version) -> tuple[str, ...]:
     if back := tags.get("rolled_back"):
         why = tags.get("rolled_back_reason")
         gate += f"; rolled back {back[:16].replace('T', ' ')}" + (f": {why}" if why else "")
+    if alarm := tags.get("alarm"):
+        gate += f"; alarm {alarm[:16].replace('T', ' ')}: {tags.get('alarm_reason', '–')}"
     when = version.created.strftime("%Y-%m-%d %H:%M")
     return version.number, ", ".join(version.aliases), when, score, gate, (version.run_id or "–")[:8]

@@ -1,17 +1,17 @@
 """``python -m adapt serve``: a model of ``adapt fit`` over HTTP, and a page to try it on."""
 
+from functools import partial
 from pathlib import Path
 
-import adapt
-from adapt.adapter import FewShotAdapter
 from adapt.adapter.storage import LAYOUT
 from adapt.app.commands.arguments import Plain
 from adapt.app.commands.predict import check_model
+from adapt.app.commands.watch import add_options, check_options, watching
 from adapt.app.progress import line
+from adapt.app.serving.operation import Operation, loaded
 from adapt.app.serving.service import Service
 from adapt.artifact import generation
 from adapt.errors import AdaptError
-from adapt.own_data import Answer
 
 __all__ = ["main"]
 
@@ -35,7 +35,10 @@ def main(arguments: list[str]) -> None:
         "--name", metavar="NAME", action="append", default=[], help="a name that it is reached by, besides"
     )
     parser.add_argument("--read-only", action="store_true", help="take no corrections")
+    parser.add_argument("--watch", action="store_true", help="notice when examples are of another kind")
+    add_options(parser)
     given = parser.parse_args(arguments)
+    check_options(given)
     if not 0 <= given.port < 2**16:
         raise AdaptError(f"--port {given.port}: give a number from 0 to 65535")
     if not given.host.strip():  # to whoever listens, nothing means every address
@@ -43,14 +46,12 @@ def main(arguments: list[str]) -> None:
     check_model(given.model)
     folder = Path(given.model)
     mark = generation(folder, LAYOUT)
-    found = adapt.load(given.model)
-    if isinstance(found, FewShotAdapter):
-        raise AdaptError(
-            f"{given.model} is an adapter, which has learned no task yet: serve what `adapt fit` writes, or, "
-            "with examples to learn from in every request, `mlflow models serve` (see docs/mlflow.md)"
-        )
-    answer = Answer.of(found, given.model)
-    service = Service(answer, folder if folder.is_dir() and not given.read_only else None, mark)
+    if given.watch:
+        operation = Operation(given.model, partial(watching, given=given), given.on_alarm)
+        answer = operation.answer
+    else:
+        operation, answer = None, loaded(given.model)
+    service = Service(answer, folder if folder.is_dir() and not given.read_only else None, mark, operation)
     _listen(service, given.host, given.port, given.name)
 
 

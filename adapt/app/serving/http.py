@@ -115,6 +115,10 @@ def application(service: Service, door: Door) -> Any:
     async def about() -> dict[str, Any]:
         return service.about()
 
+    @app.get("/watch")
+    async def watch() -> dict[str, Any]:
+        return service.watched()
+
     @app.post("/predict")
     async def predict(request: Request) -> Response:
         return await answered(request, lambda value: {"predictions": service.predict(value)})

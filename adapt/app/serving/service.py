@@ -15,9 +15,11 @@ import numpy as np
 
 from adapt.adapter.storage import LAYOUT
 from adapt.app.folders import Occupied, alone
+from adapt.app.serving.operation import Operation
 from adapt.artifact import generation
 from adapt.errors import AdaptError
 from adapt.own_data import Answer, Predictions
+from tasks.own import OwnExamples
 from tasks.own.table import Table
 
 __all__ = ["Csv", "Service"]
@@ -43,10 +45,18 @@ class Service:
         answer: the model.
         folder: where corrections are kept; None: nowhere (a registered model is never written to).
         mark: of what the folder held before ``answer`` was loaded (:func:`adapt.artifact.generation`).
+        operation: watches what is asked; None: nobody does.
     """
 
-    def __init__(self, answer: Answer, folder: Path | None, mark: str | None = None) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        folder: Path | None,
+        mark: str | None = None,
+        operation: Operation | None = None,
+    ) -> None:
         self._answer, self._folder, self._lock = answer, folder, threading.Lock()
+        self._operation = operation
         self._mark = mark or (None if folder is None else generation(folder, LAYOUT))
         self.corrections = 0
 
@@ -81,9 +91,30 @@ class Service:
         Raises:
             AdaptError: it cannot be read.
         """
+        answer = self._answer
+        examples = self._examples(answer, value)
+        if self._operation is None:
+            return [*_rows(answer.answered(examples))]
+        features, outputs = answer.seen(examples)
+        with self._lock:
+            if answer is self._answer:  # else another has taken its place meanwhile
+                self._answer = self._operation.see(features, outputs) or answer
+        return [*_rows(answer.predicted(examples, outputs))]
+
+    def watched(self) -> dict[str, Any]:
+        """How strange what was asked is.
+
+        Raises:
+            AdaptError: nobody watches.
+        """
+        if self._operation is None:
+            raise AdaptError("nobody watches this model: start the server with --watch")
+        return self._operation.state()
+
+    def _examples(self, answer: Answer, value: Any) -> OwnExamples:
         if not isinstance(value, Csv):
-            return [*_rows(self._answer.request(value))]
-        reader = self._answer.reader
+            return answer.requested(value)
+        reader = answer.reader
         if reader.kind == "pictures":
             raise AdaptError("this model reads pictures: send the bytes of one")
         _check_rows(value, reader.at_once)
@@ -91,7 +122,7 @@ class Service:
             path = Path(folder, "request.csv")
             path.write_bytes(value)
             try:
-                return [*_rows(self._answer.predict(path))]
+                return answer.read(path, labelled=False).examples
             except AdaptError as error:  # where it lies here is nobody's business
                 raise AdaptError(str(error).replace(str(path), "the request")) from None
 

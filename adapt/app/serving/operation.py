@@ -1,0 +1,84 @@
+"""A model in operation: loaded, watched, and after an alarm perhaps another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+import adapt
+from adapt.adapter import FewShotAdapter
+from adapt.app.incident import Registered, raise_alarm, sentence
+from adapt.app.progress import line
+from adapt.errors import AdaptError
+from adapt.own_data import Answer
+from adapt.own_data.watching import Watching
+from adapt.tracking.registry import registered
+
+__all__ = ["Operation", "loaded"]
+
+
+class Operation:
+    """Watches what one model is asked; the caller sees to it that one request is looked at at a time.
+
+    Args:
+        model: a folder, or a name in MLflow; the version that it means now.
+        watching: makes what watches a model.
+        on_alarm: one of :data:`adapt.app.incident.ON_ALARM`.
+    """
+
+    def __init__(self, model: str, watching: Callable[[Answer], Watching], on_alarm: str) -> None:
+        self._watching, self._on_alarm = watching, on_alarm
+        self._take(registered(model), model)
+
+    def _take(self, found: Registered, model: str) -> None:
+        name = model if found is None else f"models:/{found[0].name}/{found[1].number}"
+        answer = loaded(name)
+        self._watched = self._watching(answer)
+        self.answer, self._model, self._found, self._done = answer, name, found, ""
+
+    def see(self, features: Tensor, outputs: Tensor) -> Answer | None:
+        """What a request asked, see :meth:`adapt.own_data.watching.Watching.see`; the model that takes over,
+        if one does. Nothing that goes wrong here keeps a request from its answer."""
+        self._watched.see(features, outputs)
+        if self._watched.monitor.alarm is None or self._done:
+            return None
+        try:
+            self._done, champion = raise_alarm(self._model, self._found, self._watched, self._on_alarm)
+            line(f"alarm: {sentence(self._watched.monitor.alarm)}. {self._done}")
+            if champion is not None and self._found is not None:
+                registry = self._found[0]
+                self._take((registry, registry.version(champion)), self._model)
+                return self.answer
+        except AdaptError as error:
+            self._done = f"not all could be done: {error}"
+            line(f"alarm: {self._done}")
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        monitor = self._watched.monitor
+        return {
+            "model": self._model,
+            "examples": monitor.seen,
+            "evidence": {name: round(value, 3) for name, value in monitor.evidence.items()},
+            "alarm_at": round(monitor.limit, 3),
+            "alarm": None if monitor.alarm is None else sentence(monitor.alarm),
+            "done": self._done,
+        }
+
+
+def loaded(model: str) -> Answer:
+    """The model by its folder, or by its name in MLflow.
+
+    Raises:
+        AdaptError: it is an adapter, which predicts nothing yet, or was not made by ``adapt fit``.
+    """
+    found = adapt.load(model)
+    if isinstance(found, FewShotAdapter):
+        raise AdaptError(
+            f"{model} is an adapter, which has learned no task yet: serve what `adapt fit` writes, or, "
+            "with examples to learn from in every request, `mlflow models serve` (see docs/mlflow.md)"
+        )
+    return Answer.of(found, model)
