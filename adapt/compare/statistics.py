@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "median_interval",
     "paired_difference",
     "ratio_interval",
+    "wilson",
 ]
 
 #: Share of intervals that miss the truth, and of tables in which an equal method is called different.
@@ -263,6 +265,20 @@ def ratio_interval(other: Sequence[float], ours: Sequence[float], never: int = 0
     found = median_interval(ratios)
     low, high = (None, None) if found is None else found[1:]
     return Speedup(float(np.median(ratios)), low, high, n, never)
+
+
+def wilson(right: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a share (Wilson 1927, *Probable inference, the law of succession, and statistical
+    inference*).
+
+    >>> tuple(round(limit, 3) for limit in wilson(9, 10))
+    (0.596, 0.982)
+    """
+    z = NormalDist().inv_cdf(1 - level / 2)
+    share, z2 = right / n, z**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _quantile(chance: float, freedom: float) -> float:

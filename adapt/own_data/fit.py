@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from adapt.errors import AdaptError
 from adapt.heads import Head, Ridge
 from adapt.own_data.alone import fit_alone, fit_head, in_units
 from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions, read
+from adapt.own_data.groups import divided, groups_of
 from adapt.own_data.networks import Network, network_for
 from adapt.own_data.others import try_others
 from adapt.own_data.passes import ROWS, Say, as_inputs, rows_of, silent
@@ -51,6 +52,7 @@ def fit_data(
     categorical: Sequence[str] = (),
     encoding: str = "utf-8",
     decimal: str = ".",
+    groups: Sequence[str] = (),
     seed: int = 0,
     say: Say = silent,
 ) -> Answer:
@@ -70,6 +72,8 @@ def fit_data(
         kind: of what is to be predicted from a table: ``classes``, ``values`` or ``auto``.
         ignore, categorical: columns of a table that are no inputs, and whose numbers are names.
         encoding, decimal: of files.
+        groups: columns, or ``"age<=25"``: whether it does as well by all groups that they make. They are
+            inputs as well, unless ``ignore`` says otherwise.
         seed: of the division into parts.
         say: is told what happens, a line at a time.
 
@@ -107,6 +111,8 @@ def fit_data(
     held = learned.test
     if test is not None:
         held = read(lambda: learned.reader.labelled(Path(test).expanduser()))
+    judged_on = path if test is None else Path(test).expanduser()
+    by = divided(learned.reader, judged_on, (held or learned.train).examples, groups)
     learned = _noted(learned)
     for note in learned.train.examples.notes:
         say(f"note: {note}")
@@ -116,7 +122,7 @@ def fit_data(
         say(reason)
     chosen = method if method != "auto" else next((t.method for t in trials if t.pays), "head")
     task, features = _fitted(fit, chosen, say)
-    return _answer(fit, task, features, chosen, trials, reasons, held, begun, say)
+    return _answer(fit, task, features, chosen, trials, reasons, held, by, begun, say)
 
 
 def _noted(learned: Learned) -> Learned:
@@ -191,6 +197,7 @@ def _answer(
     trials: list[Trial],
     reasons: list[str],
     held: Labelled | None,
+    by: Mapping[str, Mapping[str, str]],
     begun: float,
     say: Say,
 ) -> Answer:
@@ -209,6 +216,7 @@ def _answer(
         "score": shown.score.to_dict(),
         "scored_on": judged if tested is None else "a test set",
         "trust": shown.trust(),
+        "groups": [groups.to_dict() for groups in groups_of(by, shown)],
         USUAL: _usual(out_of_fold),
         "trials": [trial.to_dict() for trial in trials],
         "labels_that_look_wrong": _suspects(out_of_fold),

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Score", "least_sure", "mistakes", "score_classes", "score_values", "wilson"]
+from adapt.compare.statistics import wilson
 
-Z = 1.959963984540054  # of 95 %
+__all__ = ["Score", "least_sure", "mistakes", "score_classes", "score_values"]
+
 RESAMPLES = 2000
 
 
@@ -54,19 +55,6 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self)
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927, *Probable inference, the law of succession, and statistical
-    inference*).
-
-    >>> tuple(round(limit, 3) for limit in wilson(9, 10))
-    (0.596, 0.982)
-    """
-    share, z2 = right / n, Z**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def score_classes(predicted: Sequence[str], truth: Sequence[str]) -> Score:

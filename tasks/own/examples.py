@@ -87,6 +87,14 @@ class Reader(Protocol):
         """
         ...
 
+    def column(self, path: Path, name: str) -> dict[str, str]:
+        """The cells of any column of a file, by the names of the examples that :meth:`labelled` reads.
+
+        Raises:
+            TaskError: there is no such column, or there are no columns.
+        """
+        ...
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without `kind`."""
         ...

@@ -116,6 +116,10 @@ class Pictures:
         names = [f"picture {row + 1}" for row in range(len(pictures))]
         return OwnExamples(images, names, names)
 
+    def column(self, path: Path, name: str) -> dict[str, str]:
+        """See :class:`tasks.own.Reader`."""
+        raise TaskError(f"pictures have no columns, and so no {name!r}: groups are of tables and texts")
+
     def to_dict(self) -> dict[str, Any]:
         """See :class:`tasks.own.Reader`."""
         return asdict(self)

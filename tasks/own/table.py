@@ -150,6 +150,12 @@ class Table:
         cells = [[_cell(row.get(name)) for name in wanted] for row in rows]
         return self._examples(Cells(Path("row"), wanted, cells, [*range(1, len(rows) + 1)]), range(len(rows)))
 
+    def column(self, path: Path, name: str) -> dict[str, str]:
+        """See :class:`tasks.own.Reader`."""
+        table = self._table(path)
+        cells = table.column(name, "a column of groups")
+        return {f"line {line}": cell for line, cell in zip(table.lines, cells, strict=True)}
+
     def to_dict(self) -> dict[str, Any]:
         """See :class:`tasks.own.Reader`."""
         return asdict(self)

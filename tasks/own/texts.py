@@ -110,6 +110,13 @@ class Texts:
             raise TaskError(f"a text of more than {LONGEST:,} characters: shorten it")
         return OwnExamples(texts, [f"text {row + 1}" for row in range(len(texts))], texts)
 
+    def column(self, path: Path, name: str) -> dict[str, str]:
+        """See :class:`tasks.own.Reader`."""
+        names = Header.of(path, self.encoding).names
+        if name not in names:
+            raise wrong_column(path, name, names, "a column of groups")
+        return {f"line {row.line}": row.label for row in self._rows(path, name)}
+
     def to_dict(self) -> dict[str, Any]:
         """See :class:`tasks.own.Reader`."""
         return asdict(self)

@@ -14,10 +14,11 @@ from sklearn.model_selection import cross_val_predict
 import adapt
 from adapt import AdaptError
 from adapt.adapter.labelling import doubtful_labels
+from adapt.compare.statistics import wilson
 from adapt.heads import Logistic
 from adapt.own_data import Answer
 from adapt.own_data.head import L2, choose_head, fitted, folds_of, held_out
-from adapt.own_data.score import score_classes, score_values, wilson
+from adapt.own_data.score import score_classes, score_values
 from adapt.own_data.trial import judge, subset
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from adapt.app.progress import console
 from adapt.errors import AdaptError
 
-__all__ = ["Arguments", "Plain", "say_taken"]
+__all__ = ["Arguments", "Plain", "add_groups", "say_taken"]
 
 
 def say_taken(what: str, taken: Sequence[str], left: Sequence[str] = ()) -> None:
@@ -19,6 +19,23 @@ def say_taken(what: str, taken: Sequence[str], left: Sequence[str] = ()) -> None
         lines.append(f"not taken over: {shlex.join(left)} (counts only when typed: add it if you want it)")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def add_groups(parser: ArgumentParser) -> None:
+    """What ``fit`` and ``evaluate`` ask of groups."""
+    parser.add_argument(
+        "--group",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="does it do as well by all groups of this column? several times; of numbers: 'age<=25'",
+    )
+    parser.add_argument(
+        "--max-gap",
+        type=float,
+        metavar="SHARE",
+        help="refuse a model that is shown to do worse by a group than by all others by more than this",
+    )
 
 
 class Plain(ArgumentParser):

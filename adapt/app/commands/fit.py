@@ -7,12 +7,14 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from adapt.adapter.storage import CARD, CONFIG
-from adapt.app.commands.arguments import Plain
+from adapt.app.commands.arguments import Plain, add_groups
 from adapt.app.folders import LOCK, alone
 from adapt.app.progress import line
+from adapt.compare.groups import Groups
 from adapt.errors import AdaptError
 from adapt.own_data import Answer, fit_data
 from adapt.own_data.answer import PAGE
+from adapt.own_data.groups import check_gap, refusal
 from adapt.own_data.trial import METHODS
 
 __all__ = ["main"]
@@ -56,10 +58,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--register", metavar="NAME", help="also a version of this registered model in MLflow"
     )
+    add_groups(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the division into parts")
     given = parser.parse_args(arguments)
     if given.kind not in ("auto", "classes", "values"):
         raise AdaptError(f"--as {given.kind} is unknown: use classes, values or auto")
+    check_gap(given.max_gap, given.group)
     out = Path(given.out) if given.out else _beside(Path(given.data))
     if given.register is not None:
         from adapt.tracking.model import check_name
@@ -79,11 +83,15 @@ def main(arguments: list[str]) -> None:
             categorical=given.categorical,
             encoding=given.encoding,
             decimal=given.decimal,
+            groups=given.group,
             seed=given.seed,
             say=line,
         )
         answer.save(out)
         line(f"model: {out}, page: {out / PAGE}")
+    unfair = refusal([Groups.from_dict(kept) for kept in answer.about["groups"]], given.max_gap)
+    if unfair is not None:
+        raise AdaptError(f"{unfair}. The model is in {out}" + (", not registered" if given.register else ""))
     if given.register is not None:
         _register(answer, out, given.register, Path(given.data))
 
@@ -100,6 +108,8 @@ def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
     if accurate and score["n"]:
         metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
     metrics |= about["trust"]
+    for kept in about["groups"]:
+        metrics |= Groups.from_dict(kept).metrics()
     tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}
     version = register(out, name, f"{task} · {about['method']}", metrics, tags, Path.cwd())
     line(f"registered: models:/{name}/{version}")
