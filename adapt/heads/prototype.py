@@ -10,6 +10,10 @@ example is part of its own prototype and the support loss is degenerate. Differe
 normalised, and the temperature τ is explicit. Cosine: Gidaris and Komodakis (2018), *Dynamic Few-Shot Visual
 Learning without Forgetting*, equation 3; Chen et al. (2019), *A Closer Look at Few-shot Classification*,
 section 3.3. It forgets how long a mean is: classes whose examples differ among themselves have a shorter one.
+
+``center``: of every feature by itself, the median, or the mean without the least and the greatest tenth of
+the values, which a few examples that are none of the class do not move far (Huber 1964, *Robust Estimation of
+a Location Parameter*, section 1). Leave-one-out logits are then of fits without the example, one by one.
 """
 
 from dataclasses import dataclass
@@ -25,11 +29,14 @@ from adapt.precision import double, full_precision
 
 __all__ = ["Prototype"]
 
+#: The share of values that is left out at either end.
+TRIMMED = 0.1
+
 
 @dataclass(frozen=True)
 class Prototype:
     """``temperature`` τ > 0 sets how sharp the probabilities are, not which class wins; ``metric`` is
-    "euclidean" or "cosine".
+    "euclidean" or "cosine"; ``center`` is "mean", "median" or "trimmed".
 
     Example:
         >>> import torch
@@ -41,17 +48,22 @@ class Prototype:
 
     temperature: float = 0.1
     metric: Literal["euclidean", "cosine"] = "euclidean"
+    center: Literal["mean", "median", "trimmed"] = "mean"
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self, "head", temperature=positive("a temperature must be positive"))
         if self.metric not in ("euclidean", "cosine"):
             raise AdaptError(f"head.metric={self.metric}: choose euclidean or cosine")
+        if self.center not in ("mean", "median", "trimmed"):
+            raise AdaptError(f"head.center={self.center}: choose mean, median or trimmed")
 
     @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Class means ``[C, D]``; a class without examples gets the zero vector."""
         check_features(features, weights)
+        if self.center != "mean":
+            return self._centers(normalise(features), targets, weights)
         if weights is not None:
             targets = targets * weights[:, None]
         return targets.T @ normalise(features) / targets.sum(0).clamp(min=1)[:, None]
@@ -73,6 +85,8 @@ class Prototype:
     def loo_logits(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """``[n, C]``; for a class of one example nothing is left, and its own logit is that of the zero
         vector."""
+        if self.center != "mean":
+            return self._left_out(features, targets, weights)
         if weights is not None:
             targets = targets * weights[:, None]
         cosine = self.metric == "cosine"  # of short sums little is left below but rounding: in float64
@@ -93,6 +107,29 @@ class Prototype:
             return self._cosine(torch.where(some, cross / left, 0), f, own).to(features.dtype)
         distances = length - 2 * cross / left + own / left.square()
         return -distances / (2 * self.temperature * features.shape[-1])
+
+    def _left_out(self, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """:meth:`loo_logits` one by one."""
+        ones = features.new_ones(len(features)) if weights is None else weights
+        others = 1 - torch.eye(len(features), device=features.device, dtype=features.dtype)
+        states = (self.fit(features, targets, ones * row) for row in others)
+        return torch.cat([self.logits(state, features[[i]]) for i, state in enumerate(states)])
+
+    def _centers(self, f: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Medians, or trimmed means, of rows ``f [n, D]`` by class ``[C, D]``; weights other than 0 count as
+        1."""
+        if weights is not None:
+            targets = targets * (weights > 0).to(targets)[:, None]
+        return torch.stack([self._center(f, targets[:, label] > 0) for label in range(targets.shape[1])])
+
+    def _center(self, f: Tensor, members: Tensor) -> Tensor:
+        """Of the rows that are ``members [n]``: sorted, they come before all others."""
+        count = members.sum()
+        cut = (count - 1).clamp(min=0) // 2 if self.center == "median" else (TRIMMED * count + 0.5).floor()
+        ordered = torch.where(members[:, None], f, torch.inf).sort(0).values
+        place = torch.arange(len(f), device=f.device)[:, None]
+        inside = (place >= cut) & (place < count - cut)
+        return torch.where(inside, ordered, 0).sum(0) / (count - 2 * cut).clamp(min=1)
 
     def _cosine(self, inner: Tensor, f: Tensor, squared: Tensor) -> Tensor:
         """Logits ``[m, C]`` from inner products with means, rows ``f [m, D]`` and squared lengths of

@@ -54,10 +54,14 @@ def prototypes_by_hand(head: Prototype, x: np.ndarray, y: np.ndarray, q: np.ndar
     return (cosines_by_hand if head.metric == "cosine" else class_means_by_hand)(head, x, y, q)
 
 
+def trimmed_mean(rows: list[np.ndarray], axis: int) -> Any:
+    cut = (len(rows) + 5) // 10  # a tenth, rounded
+    return np.mean(np.sort(np.array(rows), axis)[cut : len(rows) - cut], axis)
+
+
 def class_means_by_hand(head: Prototype, x: np.ndarray, y: np.ndarray, q: np.ndarray) -> np.ndarray:
-    means = [
-        np.mean([row for row, label in zip(x, y, strict=True) if label[c]], 0) for c in range(y.shape[1])
-    ]
+    middle = {"mean": np.mean, "median": np.median, "trimmed": trimmed_mean}[head.center]
+    means = [middle([row for row, label in zip(x, y, strict=True) if label[c]], 0) for c in range(y.shape[1])]
     squared = np.array([[np.sum((row - mean) ** 2) for mean in means] for row in q])
     return -squared / (2 * head.temperature * x.shape[1])
 
@@ -183,6 +187,8 @@ CONVERGED: dict[str, Any] = {
 #: Every head there is, and some with other settings.
 HEADS = {name: HeadRow(CONVERGED.get(name, kind())) for name, kind in heads.HEADS.items()} | {
     "prototype, sharp": HeadRow(Prototype(temperature=0.01)),
+    "prototype, medians": HeadRow(Prototype(center="median")),
+    "prototype, trimmed means": HeadRow(Prototype(center="trimmed")),
     "prototype, cosine": HeadRow(Prototype(metric="cosine")),
     "ridge, weak": HeadRow(Ridge(l2=1e-3, scale=1.0)),
     "logistic, strong": HeadRow(Logistic(l2=1.0)),

@@ -47,6 +47,10 @@ BENCHES = (
     "tracking",
     "trust",
     "privacy",
+    "corruptions",
+    "attacks",
+    "fairness",
+    "drift",
     "volatility",
 )
 
