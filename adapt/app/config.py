@@ -67,6 +67,7 @@ class Evaluate:
     """What stage=compare measures of every method besides its score."""
 
     calibration: bool = True  # how far probabilities may be believed
+    robustness: bool = True  # how it does on worse queries, and on those of no class
 
 
 @dataclass

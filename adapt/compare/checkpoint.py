@@ -21,7 +21,8 @@ from adapt.compare.examples import Examples
 from adapt.compare.meters import Meter
 from adapt.compare.metric import Metric
 from adapt.compare.reliability import Reliability
-from adapt.compare.result import Curve, from_text, in_text
+from adapt.compare.result import MEASURED, Curve, from_text, in_text
+from adapt.compare.robustness import Robustness
 from adapt.errors import AdaptError
 from adapt.files import parse_json, reading
 from tasks import Episode
@@ -38,13 +39,15 @@ HASH = "sha256"
 
 class Result(NamedTuple):
     """One method on one task: score on the queries, seconds to adapt, the curve between if it was watched, of
-    a fixed task the score of each query, and how far its probabilities may be believed, if it gives any."""
+    a fixed task the score of each query, how far its probabilities may be believed, if it gives any, and how
+    it does on worse queries."""
 
     score: float
     seconds: float
     curve: Curve | None = None
     queries: tuple[float, ...] = ()
     reliability: Reliability | None = None
+    robustness: Robustness | None = None
 
 
 class Probe(NamedTuple):
@@ -248,7 +251,9 @@ def _damaged(path: Path, number: int) -> AdaptError:
 def _plain(result: Result) -> dict[str, Any]:
     curve = result.curve and {"seconds": result.curve.seconds, "score": result.curve.score}
     kept: dict[str, Any] = {"queries": in_text(result.queries)} if result.queries else {}
-    kept |= {} if result.reliability is None else {"reliability": result.reliability.to_dict()}
+    for name in MEASURED:
+        if (found := getattr(result, name)) is not None:
+            kept[name] = found.to_dict()
     return {"score": result.score, "seconds": result.seconds, "curve": curve, **kept}
 
 
@@ -257,9 +262,8 @@ def _result(entry: Mapping[str, Any]) -> Result:
         *(tuple(_number(value) for value in entry["curve"][name]) for name in ("seconds", "score"))
     )
     queries = from_text(entry.get("queries", ""))
-    known = entry.get("reliability")
-    reliability = None if known is None else Reliability.from_dict(known)
-    return Result(_number(entry["score"]), _number(entry["seconds"]), curve or None, queries, reliability)
+    known = {name: kind.from_dict(entry[name]) for name, kind in MEASURED.items() if name in entry}
+    return Result(_number(entry["score"]), _number(entry["seconds"]), curve or None, queries, **known)
 
 
 def _probe(entry: Mapping[str, Any]) -> Probe:

@@ -310,6 +310,7 @@ class Comparison:
             "memory/process_peak_mb": method.process_mb,
         }
         values |= {} if method.reliability is None else method.reliability.metrics()
+        values |= {} if method.robustness is None else method.robustness.metrics(self.metric)
         return values | {key: value for key, value in more.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """A comparison as a table (for the terminal too) and as a page."""
 
 from collections.abc import Callable, Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
 from adapt.compare.comparison import Comparison, MethodResult
 from adapt.compare.evidence import comparison_evidence
+from adapt.compare.statistics import mean_interval, paired_difference
 from adapt.compare.verdict import (
     energy_text,
     label,
@@ -18,6 +20,7 @@ from adapt.compare.verdict import (
     verdict,
 )
 from tasks.readers.shown import inline, row
+from tasks.worse import WORSE
 
 __all__ = ["Rows", "comparison_markdown", "cost_rows", "difference_rows", "table_rows"]
 
@@ -121,6 +124,26 @@ def trust_rows(comparison: Comparison) -> Rows:
     return header, rows
 
 
+def worse_rows(comparison: Comparison) -> Rows:
+    """How each method does on worse queries, and on those of no class; no rows where that is not known."""
+    metric = comparison.metric
+    known = [(it, it.robustness) for it in comparison.methods.values() if it.robustness is not None]
+    outside = any(found.outside for _, found in known)
+    header = ("method", metric.column, "of worse queries", f"difference, {metric.difference_unit}")
+    rows = []
+    for method, found in known:
+        worse = mean_interval(found.worse, method.examples, shares=method.share)
+        loss = paired_difference(found.worse, method.score[: len(found.worse)], method.examples)
+        scores = (
+            metric.text(method.mean_score),
+            metric.text(worse),
+            metric.difference_text(loss),
+        )
+        apart = f"{100 * fmean(found.outside):.1f}" if found.outside else _NONE
+        rows.append((method.shown, *scores, *((apart,) if outside else ())))
+    return (*header, *(("others told apart, AUROC %",) if outside else ())), rows
+
+
 def difference_rows(comparison: Comparison) -> Rows:
     """Ours against every other method, with the chance that an equal one would have looked so different; no
     rows without ours or without others."""
@@ -153,7 +176,7 @@ def _maybe(text: Callable[[float], str], value: float | None) -> str:
 def comparison_markdown(comparison: Comparison) -> str:
     """The page ``comparison.md``: what the tasks were, the table, the verdict, how it was measured."""
     costs, differences = cost_rows(comparison), difference_rows(comparison)
-    trust = trust_rows(comparison)
+    trust, worse = trust_rows(comparison), worse_rows(comparison)
     parts = [
         f"# {inline(comparison.experiment)}",
         _task(comparison.task, comparison.seed),
@@ -162,6 +185,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         *([evidence] if (evidence := comparison_evidence(comparison)) else []),
         *(["## Differences", _table(differences), _evidence(comparison)] if differences[1] else []),
         *(["## How far probabilities may be believed", _table(trust), TRUST] if trust[1] else []),
+        *(["## On worse queries", _table(worse), f"Worse are {WORSE}."] if worse[1] else []),
         *(["## What one adaptation costs", _table(costs)] if costs[1] else []),
         "## How this was measured",
         " ".join(_measured(comparison)),

@@ -9,7 +9,7 @@ import numpy as np
 
 from adapt.compare.comparison import Comparison, MethodResult
 from adapt.compare.examples import Examples
-from adapt.compare.reliability import Reliability
+from adapt.compare.result import MEASURED
 from adapt.errors import AdaptError
 
 __all__ = ["pool"]
@@ -101,7 +101,10 @@ def _pooled(results: Sequence[MethodResult]) -> MethodResult:
         values = [getattr(result, attribute) for result in results]
         return None if None in values else float(how(values))
 
-    known = [result.reliability for result in results if result.reliability is not None]
+    def joined(name: str) -> Any:
+        known = [getattr(result, name) for result in results]
+        return None if None in known else MEASURED[name].joined(known)
+
     return replace(
         results[0],
         examples=None,
@@ -110,7 +113,7 @@ def _pooled(results: Sequence[MethodResult]) -> MethodResult:
         seconds=_in_turn([result.seconds for result in results]),
         curves=_in_turn([result.curves for result in results]),
         queries=_in_turn([result.queries for result in results]),
-        reliability=Reliability.joined(known) if len(known) == len(results) else None,
+        **{name: joined(name) for name in MEASURED},
         forward_equivalents=float(np.mean([result.forward_equivalents for result in results])),
         peak_mb=merged("peak_mb", max),
         energy_wh=merged("energy_wh", np.mean),

@@ -11,9 +11,13 @@ from adapt.compare.bootstrap import Scores, resampled
 from adapt.compare.examples import Examples, Indices
 from adapt.compare.metric import Metric
 from adapt.compare.reliability import Reliability
+from adapt.compare.robustness import Robustness
 from adapt.compare.statistics import Interval, mean_interval
 
-__all__ = ["Curve", "MethodResult", "from_text", "in_text", "method_of"]
+__all__ = ["MEASURED", "Curve", "MethodResult", "from_text", "in_text", "method_of"]
+
+#: What is measured of a method besides its score, by the attribute of a result.
+MEASURED: dict[str, Any] = {"reliability": Reliability, "robustness": Robustness}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class MethodResult:
         transductive: whether what it predicts for a query depends on the others of the task.
         queries: where tasks are fixed, of each the score of every query; :mod:`adapt.compare.bootstrap`.
         reliability: how far its probabilities may be believed; None: it gives none, or that was not asked.
+        robustness: how it does on worse queries; None: that was not asked.
     """
 
     name: str
@@ -70,6 +75,7 @@ class MethodResult:
     share: bool = field(default=False, repr=False, compare=False)
     queries: Scores = field(default=(), repr=False)
     reliability: Reliability | None = field(default=None, repr=False)
+    robustness: Robustness | None = field(default=None, repr=False)
 
     @property
     def n(self) -> int:
@@ -110,9 +116,9 @@ def method_of(result: Mapping[str, Any]) -> MethodResult:
     """Read one method of :meth:`adapt.compare.Comparison.to_dict`."""
     curves = tuple(Curve(tuple(c["seconds"]), _score(c)) for c in result["curves"])
     queries = tuple(from_text(task) for task in result.get("queries", ()))
-    known = result.get("reliability")
+    known = {name: kind.from_dict(result[name]) for name, kind in MEASURED.items() if result.get(name)}
     lists = {
-        "reliability": None if known is None else Reliability.from_dict(known),
+        **known,
         "score": _score(result),
         "seconds": tuple(result["seconds"]),
         "curves": curves,

@@ -1,15 +1,13 @@
 """Run methods side by side on the same tasks, interleaved, and measure them from outside."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from adapt.adapter import Context, Method, Predictor, Support
 from adapt.adapter.method import Adapt, Unfinished, predicts_together
@@ -19,12 +17,13 @@ from adapt.compare.checkpoint import Checkpoint, Probe, Result, asked, entry_of
 from adapt.compare.comparison import Comparison, Curve, MethodResult, check_ours
 from adapt.compare.energy import Cost, Electricity, mean_power
 from adapt.compare.examples import Examples
+from adapt.compare.judge import EVERYTHING, Evaluate, Judge
 from adapt.compare.many import check_count
 from adapt.compare.measure import ProcessPeak, Stopwatch, count_flops, peak_megabytes
 from adapt.compare.meters import Meter, find_meter
-from adapt.compare.metric import Metric, metric_of
-from adapt.compare.queries import predicted
+from adapt.compare.metric import metric_of
 from adapt.compare.reliability import Reliability
+from adapt.compare.robustness import Robustness
 from adapt.errors import AdaptError
 from adapt.ranks import ALONE, Ranks
 from tasks import Episode, Tasks
@@ -32,17 +31,9 @@ from tasks import Episode, Tasks
 __all__ = ["compare", "take_part"]
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-Judge = Callable[[Predictor, Episode], "Judged"]
 
 #: Seconds of one adaptation from which on somebody who waits is told.
 LONG = 5.0
-
-
-class Judged(NamedTuple):
-    """Of the queries of a task: the score of each, and how far the probabilities may be believed."""
-
-    each: Tensor
-    reliability: Reliability | None
 
 
 def compare(
@@ -59,7 +50,7 @@ def compare(
     checkpoint: Path | None = None,
     ours: str | None = None,
     memory: bool = True,
-    calibration: bool = True,
+    evaluate: Evaluate = EVERYTHING,
     progress: Progress = lambda indices: indices,
     say: Callable[[str], None] = lambda sentence: None,
     ranks: Ranks = ALONE,
@@ -80,7 +71,7 @@ def compare(
         ours: the forward method that the others are compared with; None: the first one. It is named before a
             task is seen, since the best of several on these very tasks would look better than it is.
         memory: whether to measure it, which takes two more adaptations by every method.
-        calibration: whether to measure how far probabilities may be believed, of tasks that have classes.
+        evaluate: what is measured besides.
         progress: wraps the iteration over tasks.
         say: is given a sentence for whoever waits.
         ranks: processes that share the tasks; the others :func:`take_part`. ``environment["processes"]`` says
@@ -119,7 +110,7 @@ def compare(
         else:
             for name in methods:
                 _once(adapt[name], first)  # warms up
-        one = _on_task(methods, adapt, distribution, context, device, calibration)
+        one = _on_task(methods, adapt, distribution, context, device, evaluate)
         indices = range(resumed, tasks)
         for _, entry in zip(progress(indices), ranks.each(indices, one), strict=True):
             kept.add(entry)
@@ -170,14 +161,14 @@ def take_part(
     tasks: int,
     device: torch.device,
     ranks: Ranks,
-    calibration: bool = True,
+    evaluate: Evaluate = EVERYTHING,
 ) -> None:
     """Do this process's part of what the first one of ``ranks`` does in :func:`compare`."""
     adapt = {name: method.prepare(context) for name, method in methods.items()}
     first = _to(distribution.episode(0), device)
     for method in adapt.values():
         _once(method, first)  # warms up
-    one = _on_task(methods, adapt, distribution, context, device, calibration)
+    one = _on_task(methods, adapt, distribution, context, device, evaluate)
     for _ in ranks.each(range(ranks.said(), check_count(tasks, distribution)), one):
         pass
 
@@ -188,7 +179,7 @@ def _on_task(
     distribution: Tasks,
     context: Context,
     device: torch.device,
-    calibration: bool,
+    evaluate: Evaluate,
 ) -> Callable[[int], dict[str, Any]]:
     """What all methods come to on a task, by its number, as a :class:`Checkpoint` keeps it."""
     pad = getattr(context.backbone, "pad", None)
@@ -199,7 +190,7 @@ def _on_task(
         running = [name for name, it in methods.items() if it.max_tasks is None or index < it.max_tasks]
         shift = index % len(running) if running else 0
         scores = {
-            name: _score(adapt[name], episode, partial(_on_queries, name, metric, pad, calibration), device)
+            name: _score(adapt[name], episode, Judge(name, metric, pad, evaluate), device)
             for name in running[shift:] + running[:shift]
         }
         return entry_of(scores, Examples.of([episode.meta]))
@@ -225,16 +216,16 @@ def _result(
         peak_mb=probe.peak_mb,
         curves=_curves(found),
         queries=tuple(result.queries for result in found) if all(result.queries for result in found) else (),
-        reliability=_reliability(found),
+        reliability=_joined(Reliability, [result.reliability for result in found]),
+        robustness=_joined(Robustness, [result.robustness for result in found]),
         process_mb=probe.process_mb,
         **cost._asdict(),
     )
 
 
-def _reliability(found: list[Result]) -> Reliability | None:
+def _joined(kind: Any, found: list[Any]) -> Any:
     """Of all tasks; None if it is not known of each."""
-    known = [result.reliability for result in found if result.reliability is not None]
-    return Reliability.joined(known) if known and len(known) == len(found) else None
+    return kind.joined(found) if found and None not in found else None
 
 
 def _curves(found: list[Result]) -> tuple[Curve, ...]:
@@ -301,39 +292,24 @@ def _score(adapt: Adapt, episode: Episode, judge: Judge, device: torch.device) -
             finishing = Stopwatch(device).start()
             predictor = predictor.finish()
             seconds += finishing.stop()
-        points.append((_later(seconds, points), float(judge(predictor, episode).each.mean())))
+        points.append((_later(seconds, points), float(judge.scores(predictor, episode)[0].mean())))
         watch.start()
 
     watch.start()
     predictor = adapt(_support(episode), look)
     seconds = watch.stop()
-    each, reliability = judge(predictor, episode)
+    each, known, robustness = judge.whole(predictor, episode)
     score, queries = float(each.mean()), tuple(each.tolist()) if episode.meta.whole else ()
     if not points:
-        return Result(score, seconds, None, queries, reliability)
+        return Result(score, seconds, None, queries, known, robustness)
     points.append((_later(seconds, points), score))
-    return Result(score, seconds, Curve(*zip(*points, strict=True)), queries, reliability)
+    return Result(score, seconds, Curve(*zip(*points, strict=True)), queries, known, robustness)
 
 
 def _later(seconds: float, points: list[tuple[float, float]]) -> float:
     """``seconds``, but not before the last of ``points``: finishing one look may have taken longer than going
     on to the next."""
     return max(seconds, points[-1][0]) if points else seconds
-
-
-def _on_queries(
-    name: str, metric: Metric, pad: int | None, calibration: bool, predictor: Predictor, episode: Episode
-) -> Judged:
-    with torch.no_grad():
-        outputs = predicted(predictor, episode.query_x, pad)
-        each = metric.each(outputs, episode.query_y)
-    if not math.isfinite(score := float(each.mean())):
-        raise AdaptError(
-            f"{name} diverged on task {episode.meta.index} ({metric.noun} {score}): smaller steps may help, "
-            "or leave it out"
-        )
-    known = Reliability.of(outputs, episode.query_y) if calibration and metric.share else None
-    return Judged(each, known)
 
 
 def _support(episode: Episode) -> Support:

@@ -23,6 +23,7 @@ from adapt.app.stages.values import OWN, for_values
 from adapt.backbones import BackboneInfo
 from adapt.compare import Comparison, compare
 from adapt.compare.figures import draw_all, interactive
+from adapt.compare.judge import Evaluate
 from adapt.compare.many import check_count
 from adapt.compare.markdown import comparison_markdown
 from adapt.compare.runner import take_part
@@ -66,7 +67,7 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
                 checkpoint=session.folder / PROGRESS,
                 ours=config.ours,
                 memory=config.memory,
-                calibration=config.evaluate.calibration,
+                evaluate=_evaluate(config),
                 progress=progress(f"{config.name}: {task['tasks']} tasks, {size_text(task)}"),
                 say=line,
                 ranks=ranks(),
@@ -92,8 +93,13 @@ def follow_compare(config: DictConfig) -> None:
         tasks=config.task.tasks,
         device=device,
         ranks=ranks(),
-        calibration=config.evaluate.calibration,
+        evaluate=_evaluate(config),
     )
+
+
+def _evaluate(config: DictConfig) -> Evaluate:
+    """What is measured besides the score."""
+    return Evaluate(config.evaluate.calibration, config.evaluate.robustness)
 
 
 def _prepared(
