@@ -14,7 +14,10 @@ need no correction there: a challenger that is too much worse anywhere passes wi
 the one test that it must pass (2.5 %), since it has to pass all of them (Berger 1982, intersection–union).
 Classes can be hundreds with a few tasks each, on which nothing could be shown even of the champion itself; so
 a class refuses only if it is shown to be worse, by the one-sided test of d ≥ −m at 5 % over all classes
-together (Holm 1979), and only classes with 30 tasks or more are judged.
+together (Holm 1979), and only classes with 30 tasks or more are judged. By the same test refuse groups of
+examples, and what is asked of how far a version may be believed: its probabilities (−log p, Brier), worse
+queries (:mod:`tasks.worse`), examples of no class where tasks have some, and a fifth of wrong labels where
+there are five examples of every class.
 
 The tolerance is in the unit of a score that has a greatest value (0.01 = one point of accuracy); for an error
 it is a share of the champion's (0.01 = one per cent).
@@ -35,20 +38,23 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from adapt.adapter import FewShotAdapter
+from adapt.adapter import FewShotAdapter, FittedTask
 from adapt.checks import check_setting, least, positive
 from adapt.compare.examples import Examples
+from adapt.compare.gate_scores import TRUSTED, trusted
 from adapt.compare.metric import Metric, metric_of
 from adapt.compare.statistics import LEVEL, ROUNDING, Interval, difference_of, holm
 from adapt.errors import AdaptError
 from tasks import Episode, Tasks
 
-__all__ = ["CLASS", "LEVEL", "TOGETHER", "Gate", "Slice", "judge", "run_gate"]
+__all__ = ["CLASS", "GROUP", "LEVEL", "TOGETHER", "TRUST", "Gate", "Slice", "judge", "run_gate"]
 
 #: Fewest tasks of a class that is judged: below, the mean of paired differences is far from normal.
 CLASS_TASKS = 30
 #: Kinds of slices; the key of a slice is its kind and its name.
-TOGETHER, SHOTS, DOMAIN, CLASS = "all", "shots", "domain", "class"
+TOGETHER, SHOTS, DOMAIN, CLASS, GROUP, TRUST = "all", "shots", "domain", "class", "group", "trust"
+#: Kinds that refuse only if they are shown to be worse, each by one test over all of its slices.
+SHOWN = (CLASS, GROUP, TRUST)
 
 Key = tuple[str, str]
 Pairs = Mapping[Key, Sequence[tuple[float, float]]]
@@ -59,12 +65,13 @@ class Slice:
     """The tasks that have something in common.
 
     Attributes:
-        kind: ``all``, ``shots``, ``domain`` or ``class``.
-        name: of the number of shots, the domain, the class.
+        kind: ``all``, ``shots``, ``domain``, ``class``, ``group`` or ``trust``.
+        name: of the number of shots, the domain, the class, the group; what is asked.
         champion, challenger: mean score over the ``n`` tasks.
         difference: challenger − champion, with the half-width of its paired 95 % interval, if it has one.
         margin: how much worse is tolerated, in the unit of the score.
         verdict: ``ok``, ``worse``, ``unclear``, or ``few`` where a class has too few tasks to be judged.
+        metric: of the scores.
     """
 
     kind: str
@@ -74,6 +81,7 @@ class Slice:
     difference: Interval
     margin: float
     verdict: str
+    metric: Metric
 
     @property
     def refuses(self) -> bool:
@@ -81,6 +89,8 @@ class Slice:
         return self.verdict in ("worse", "unclear")
 
     def __str__(self) -> str:
+        if self.kind == TRUST:
+            return self.name
         return "all tasks" if self.kind == TOGETHER else f"{self.kind} {self.name}"
 
 
@@ -153,7 +163,9 @@ def run_gate(
         index, which = divmod(step, len(names))
         episode = tasks[names[which]].episode(index)
         metric = metric_of(episode.query_y)
-        scores = [dict(_scores(it, episode, metric, device)) for it in (champion, challenger)]
+        support = (episode.support_x.to(device), episode.support_y.to(device))
+        fitted = [it.fit(*support) for it in (champion, challenger)]
+        scores = [dict(_scores(task, episode, metric, device)) for task in fitted]
         keys = [(SHOTS, names[which])] if len(names) > 1 else []
         if episode.meta.domain is not None:
             keys.append((DOMAIN, episode.meta.domain))
@@ -165,15 +177,19 @@ def run_gate(
             for slice_ in [key, *(keys if key[0] == TOGETHER else [])]:
                 found[slice_].append((old, new))
                 drawn[slice_].append(Examples.of([own]))
+        both = zip((champion, challenger), fitted, strict=True)
+        asked = [trusted(it, task, episode, metric, device) for it, task in both]
+        for name, old in asked[0].items():
+            found[TRUST, name].append((old, asked[1][name]))
+            drawn[TRUST, name].append(Examples.of([episode.meta]))
     joined = {key: Examples.joined(parts) for key, parts in drawn.items()}
     return judge(found, metric, tolerance, joined)
 
 
 def _scores(
-    adapter: FewShotAdapter, episode: Episode, metric: Metric, device: torch.device
+    task: FittedTask, episode: Episode, metric: Metric, device: torch.device
 ) -> Iterator[tuple[Key, float]]:
     """The score on the queries, and that on those of every class."""
-    task = adapter.fit(episode.support_x.to(device), episode.support_y.to(device))
     outputs, truth = task.logits(episode.query_x.to(device)), episode.query_y.to(device)
     score = metric.measure(outputs, truth)
     if not math.isfinite(score):
@@ -213,15 +229,18 @@ def judge(
     check_setting(
         "tolerance", tolerance, positive("it must be positive; not even equality can be shown exactly")
     )
-    order = {kind: place for place, kind in enumerate((TOGETHER, SHOTS, DOMAIN, CLASS))}
+    order = {kind: place for place, kind in enumerate((TOGETHER, SHOTS, DOMAIN, TRUST, GROUP, CLASS))}
     keys = sorted(pairs, key=lambda key: order[key[0]])
-    judged = [_slice(key, pairs[key], metric, tolerance, examples.get(key)) for key in keys]
-    classes = [chance for found, chance in judged if found.kind == CLASS and found.verdict != "few"]
-    adjusted = iter(holm(classes))
+    metrics = {(TRUST, name): asked for name, asked in TRUSTED.items()}
+    judged = [_slice(key, pairs[key], metrics.get(key, metric), tolerance, examples.get(key)) for key in keys]
+    adjusted = {
+        kind: iter(holm([chance for it, chance in judged if it.kind == kind and it.verdict != "few"]))
+        for kind in SHOWN
+    }
     slices = []
     for found, _ in judged:
-        if found.kind == CLASS and found.verdict != "few":
-            found = replace(found, verdict="worse" if next(adjusted) <= LEVEL else "ok")
+        if found.kind in SHOWN and found.verdict != "few":
+            found = replace(found, verdict="worse" if next(adjusted[found.kind]) <= LEVEL else "ok")
         slices.append(found)
     return Gate(tuple(slices), tolerance, len(pairs[TOGETHER, ""]), metric, examples.get((TOGETHER, "")))
 
@@ -246,8 +265,8 @@ def _slice(
         verdict = "worse"
     else:
         verdict = "unclear"
-    if key[0] == CLASS and gain.n < CLASS_TASKS:
+    if key[0] in (CLASS, GROUP) and gain.n < CLASS_TASKS:
         verdict = "few"
     difference = gain.interval._replace(mean=float((new - old).mean()))
-    found = Slice(*key, float(old.mean()), float(new.mean()), difference, margin, verdict)
+    found = Slice(*key, float(old.mean()), float(new.mean()), difference, margin, verdict, metric)
     return found, gain.below(-margin)

@@ -3,8 +3,7 @@
 import math
 
 from adapt.compare.evidence import evidence_line
-from adapt.compare.gate import CLASS, CLASS_TASKS, Gate, Slice
-from adapt.compare.metric import Metric
+from adapt.compare.gate import CLASS, CLASS_TASKS, GROUP, TRUST, Gate, Slice
 from adapt.compare.statistics import Interval
 from tasks.readers.shown import inline, row
 
@@ -27,7 +26,7 @@ def gate_rows(gate: Gate) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         f"difference, {metric.difference_unit}",
         "verdict",
     )
-    return header, [_row(found, metric) for found in _shown(gate)]
+    return header, [_row(found) for found in _shown(gate)]
 
 
 def _shown(gate: Gate) -> list[Slice]:
@@ -36,7 +35,8 @@ def _shown(gate: Gate) -> list[Slice]:
     return whole + sorted(judged, key=lambda found: gate.metric.gain(found.difference.mean))[:SHOWN]
 
 
-def _row(found: Slice, metric: Metric) -> tuple[str, ...]:
+def _row(found: Slice) -> tuple[str, ...]:
+    metric = found.metric
     old, new = (metric.text(Interval(score, None, 1)) for score in (found.champion, found.challenger))
     difference = metric.difference_text(found.difference)
     return str(found), str(found.difference.n), old, new, difference, WORDS[found.verdict]
@@ -49,9 +49,11 @@ def gate_sentence(gate: Gate) -> str:
         return f"accepted: nowhere worse than the champion by more than {limit}"
     reasons = []
     for verdict, reason in (("worse", "worse by more than {}"), ("unclear", "not shown to be within {}")):
-        names = [str(found) for found in gate.refusals if found.verdict == verdict]
-        if names:
+        refused = [found for found in gate.refusals if found.verdict == verdict]
+        if names := [str(found) for found in refused if found.kind != TRUST]:
             reasons.append(f"{reason.format(limit)} on {_list(names)}")
+        if names := [str(found) for found in refused if found.kind == TRUST]:
+            reasons.append(f"shown to be worse than is tolerated in {_list(names)}")
     return "refused: " + "; ".join(reasons)
 
 
@@ -94,6 +96,14 @@ def gate_markdown(gate: Gate, name: str, champion: str, challenger: str, tasks: 
     ]
     if evidence := evidence_line(gate.examples):
         parts.append(evidence)
+    trust = [found for found in gate.slices if found.kind in (TRUST, GROUP)]
+    if trust:
+        parts.append(
+            "How far a version may be believed (−log p, Brier, worse queries, examples of no class, a fifth "
+            "of wrong labels), and groups of examples, refuse only if shown to be worse, each kind tested "
+            f"one-sided at 5 % (Holm): shares and Brier by more than {gate.tolerance:g}, errors and −log p "
+            f"by more than {100 * gate.tolerance:g} % of the champion's."
+        )
     if classes:
         parts.append(
             f"Of {len(classes)} classes, {few} have fewer than {CLASS_TASKS} tasks and are not judged. The "

@@ -17,7 +17,7 @@ from adapt.app.commands.gate_tasks import gate_tasks, task_overrides
 from adapt.app.compose import compose_run
 from adapt.backbones import load_backbone
 from adapt.compare import ACCURACY, MSE
-from adapt.compare.gate import CLASS, TOGETHER, Gate, judge, run_gate
+from adapt.compare.gate import CLASS, GROUP, TOGETHER, TRUST, Gate, Slice, judge, run_gate
 from adapt.compare.gate_page import gate_markdown, gate_rows, gate_sentence
 from adapt.errors import AdaptError
 from adapt.inner import CrossEntropy
@@ -138,9 +138,13 @@ def test_page_and_table_name_every_slice_that_refuses() -> None:
 
 @dataclass(frozen=True)
 class Planted:
-    """Predicts the truth, which it knows from the pixels, but errs where it is told to."""
+    """Predicts the truth, which it knows from the pixels, but errs where it is told to; ``scale``: how sure
+    it is; ``keep``: of which rows of the support set it makes use."""
 
     errs: Any = None
+    scale: float = 1.0
+    keep: Any = None
+    backbone: Any = None
     input_shape: tuple[int, ...] = (1, 2, 2)
     loss: Any = field(default_factory=CrossEntropy)
     state: Any = field(default_factory=lambda: SimpleNamespace(origin=torch.zeros(1)))
@@ -148,12 +152,15 @@ class Planted:
     def fit(self, x: Tensor, y: Tensor) -> Any:
         """Each class is known by its pixel; a task by its number of shots."""
         shots = int((y == 0).sum())
+        if self.keep is not None:
+            rows = self.keep(x, y)
+            x, y = x[rows], y[rows]
         means = torch.stack([x[y == label].mean(0) for label in range(int(y.max()) + 1)])
 
         def logits(queries: Tensor) -> Tensor:
             distances = (queries[:, None] - means).square().flatten(2).sum(-1)
             wrong = torch.tensor([bool(self.errs and self.errs(shots, float(q.mean()))) for q in queries])
-            return torch.where(wrong[:, None], distances, -distances)
+            return self.scale * torch.where(wrong[:, None], distances, -distances)
 
         return SimpleNamespace(logits=logits)
 
@@ -192,7 +199,7 @@ def test_a_challenger_that_is_planted_worse_at_one_shot_is_refused_for_one_shot(
 
 def test_a_challenger_that_is_planted_worse_on_a_class_is_refused_for_that_class() -> None:
     gate = gate_of(lambda shots, value: value == 2.0, tolerance=0.5)
-    assert [str(found) for found in gate.refusals] == ["class c2"]
+    assert [str(found) for found in gate.refusals if found.kind != TRUST] == ["class c2"]
 
 
 def test_a_challenger_is_not_shown_to_be_as_good_by_many_tasks_of_few_examples() -> None:
@@ -201,6 +208,56 @@ def test_a_challenger_is_not_shown_to_be_as_good_by_many_tasks_of_few_examples()
     assert not gate.passed and all(found.difference.ci95 is None for found in gate.refusals)
     assert "not shown to be within 1.0 points on all tasks" in gate_sentence(gate)
     assert all(found.verdict in ("ok", "few") for found in gate.slices if found.kind == CLASS)
+
+
+def asked(champion: Planted, challenger: Planted, **more: Any) -> dict[str, Slice]:
+    """What is asked of how far it may be believed, of tasks with five examples of each of three classes."""
+    tasks = {"5": Distribution(pixels(), 3, 5, 4, outside=6, seed=1)}
+    gate = run_gate(champion, challenger, tasks, count=60, **more)  # type: ignore[arg-type]
+    return {found.name: found for found in gate.slices if found.kind == TRUST}
+
+
+def refused(found: dict[str, Slice]) -> set[str]:
+    return {name for name, it in found.items() if it.refuses}
+
+
+def test_as_far_to_be_believed_passes() -> None:
+    found = asked(Planted(), Planted())
+    assert {*found} == {"−log p", "Brier", "worse queries", "others told apart", "wrong labels"}
+    assert not refused(found)
+
+
+def test_one_that_is_less_sure_of_the_same_labels_is_refused_for_its_probabilities() -> None:
+    assert refused(asked(Planted(), Planted(scale=0.05))) >= {"−log p", "Brier"}
+    gate = judge({ALL: scores(0.0), (TRUST, "−log p"): [(0.1, 0.2)] * 60}, ACCURACY)
+    assert gate_sentence(gate) == "refused: shown to be worse than is tolerated in −log p"
+    assert gate.slices[1].margin == pytest.approx(0.01 * 0.1)
+    assert gate_rows(gate)[1][1][0] == "−log p"
+
+
+def test_one_that_errs_on_what_is_a_little_off_is_refused_for_worse_queries() -> None:
+    """Pixels are whole numbers, but for noise."""
+    found = asked(Planted(), Planted(lambda shots, value: value != round(value)))
+    assert refused(found) == {"worse queries"}
+    assert found["worse queries"].difference.mean < -0.5
+
+
+def test_one_that_is_led_by_wrong_labels_is_refused_for_them() -> None:
+    """The challenger makes use of the first example of each class only."""
+
+    def first(x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([(y == label).nonzero()[0, 0] for label in range(int(y.max()) + 1)])
+
+    found = asked(Planted(), Planted(keep=first))
+    assert refused(found) == {"wrong labels"}
+    assert found["wrong labels"].champion > found["wrong labels"].challenger + 0.01
+
+
+def test_a_group_that_is_shown_to_be_worse_is_refused() -> None:
+    pairs = {ALL: scores(0.0), (GROUP, "sex=female"): scores(-0.05), (GROUP, "sex=male"): scores(0.05)}
+    gate = judge(pairs, ACCURACY)
+    assert [str(found) for found in gate.refusals] == ["group sex=female"]
+    assert gate_sentence(gate) == "refused: worse by more than 1.0 points on group sex=female"
 
 
 def test_domains_of_a_mixture_are_slices() -> None:

@@ -39,6 +39,8 @@ def _row(version: Version) -> tuple[str, ...]:
     gate = tags.get("gate", "–")
     if over := tags.get("gate_champion"):
         gate += f" against version {over}"
+    if gate.startswith("refused") and (stopped := tags.get("gate_stopped")):
+        gate += f" by {stopped}"
     if reason := tags.get("gate_reason"):
         gate += f": {reason}"
     if back := tags.get("rolled_back"):

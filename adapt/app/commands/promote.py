@@ -8,6 +8,7 @@ from rich.text import Text
 
 from adapt.adapter import FewShotAdapter
 from adapt.app.commands.arguments import say_taken
+from adapt.app.commands.gate_data import gate_of_data
 from adapt.app.commands.gate_tasks import about_tasks, gate_tasks, task_overrides
 from adapt.app.commands.versions import composed, opened, parse, parser
 from adapt.app.environment import choose_device
@@ -24,6 +25,8 @@ __all__ = ["main"]
 #: With fewer tasks of one kind the gate would often refuse what is as good.
 TASKS = 600
 PAGE = "gate.md"
+#: Characters of a tag that names what a version was refused for.
+STOPPED = 500
 
 
 def main(arguments: list[str]) -> None:
@@ -46,7 +49,8 @@ def main(arguments: list[str]) -> None:
             console.print(f"{given.name}: champion is version {challenger.number}", markup=False)
             return
     _check_new(champion, challenger, registry)
-    gate, source = _gate(given, registry, champion, challenger)
+    found = _gate if given.data is None else gate_of_data
+    gate, source = found(given, registry, champion, challenger)
     _record(gate, source, registry, champion, challenger)
     _show(gate, source, registry, champion, challenger)
     if not gate.passed:
@@ -72,12 +76,22 @@ def _parse(arguments: list[str]) -> Namespace:
     made.add_argument("--tolerance", type=float, default=0.01, help="how much worse is still accepted: 0.01")
     made.add_argument("--tasks", type=int, default=TASKS, help=f"of each number of shots: {TASKS}")
     made.add_argument("--allow-few-tasks", action="store_true", help=f"let --tasks be less than {TASKS}")
+    made.add_argument(
+        "--data",
+        metavar="DATA",
+        help="of versions that `adapt fit` made: labelled examples that neither was fitted to",
+    )
+    made.add_argument(
+        "--group", metavar="COLUMN", action="append", default=[], help="of DATA: judge these groups, too"
+    )
     made.add_argument("--shots", help="labelled examples per class, separated by commas: 1,5,10")
     made.add_argument("--force", action="store_true", help="without the gate; needs --reason")
     made.add_argument("--reason", help="why, kept with the version")
     given = parse(made, arguments, version=True)
     if given.force != bool(given.reason):
         raise AdaptError("--force and --reason belong together: say why the gate is passed over")
+    if given.group and given.data is None:
+        raise AdaptError("--group needs --data DATA: groups are by its columns")
     if given.tasks < TASKS and not given.allow_few_tasks:
         raise AdaptError(
             f"--tasks {given.tasks}: fewer than {TASKS} show little; add --allow-few-tasks if that is enough"
@@ -125,8 +139,8 @@ def _tasks_config(given: Namespace, registry: Registry, challenger: Version) -> 
         if text is None:
             raise AdaptError(
                 f"version {challenger.number} does not say what tasks it was trained for: give them, as in "
-                "experiment=quickstart; or, if `adapt fit` made it, compare versions with `adapt evaluate "
-                f"models:/{registry.name}/{challenger.number} DATA`, and add --force --reason TEXT"
+                "experiment=quickstart; or, if `adapt fit` made it, labelled examples that neither was "
+                "fitted to, as in --data test.csv"
             )
         recorded = task_overrides(text)
         say_taken(f"tasks as version {challenger.number} recorded them", recorded)
@@ -150,6 +164,7 @@ def _record(gate: Gate, source: str, registry: Registry, champion: Version, chal
         "gate_tasks": str(gate.tasks),
         "gate_tolerance": f"{gate.tolerance:g}",
         "gate_source": source,
+        "gate_stopped": ", ".join(map(str, gate.refusals))[:STOPPED],
     }
     with explained(f"model '{registry.name}'"):
         page = gate_markdown(gate, registry.name, champion.number, challenger.number, source)
