@@ -29,14 +29,17 @@ COMMERCIAL = {True: "allowed", False: "**not allowed**", None: "the licence does
 
 
 def model_card(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], doubtful: Mapping[int, str] | None = None
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    doubtful: Mapping[int, str] | None = None,
+    sections: Mapping[str, str] | None = None,
 ) -> str:
     """Markdown with Hugging Face front matter; every number in it comes from ``config`` or ``tensors``.
 
     ``doubtful`` are positions of examples whose labels look wrong, with what is said of each; None where no
     examples are kept. Of ``config["info"]``, ``title`` and ``licence`` go to the top, ``data_card`` (the data
     sheet of what the adapter was trained on) becomes the section *Training data*, and everything else a
-    section of its own.
+    section of its own: ``sections`` are some of these, written already.
     """
     info = dict(config["info"])
     data = info.pop("data_card", None)
@@ -86,7 +89,8 @@ def model_card(
     if isinstance(data, Mapping):
         lines += _data_section(data)
     for key, value in info.items():
-        lines += _section(str(key), value)
+        written = (sections or {}).get(str(key))
+        lines += _section(str(key), value) if written is None else [written]
     return "\n".join(lines)
 
 

@@ -130,7 +130,8 @@ def save_adapter(adapter: AdapterRecord, folder: Folder) -> None:
     """Write ``adapter``; see :meth:`adapt.FewShotAdapter.save_pretrained`."""
     tensors = adapter.state.tensors()
     check_state(Path(folder), tensors, adapter.space)
-    _write(Path(folder), _config(adapter, "adapter"), tensors)
+    config = _config(adapter, "adapter")
+    _write(Path(folder), config, tensors, {CARD: model_card(config, tensors)})
 
 
 def save_task(
@@ -138,9 +139,11 @@ def save_task(
     folder: Folder,
     texts: Mapping[str, str] | None = None,
     named: Mapping[str, bytes] | None = None,
+    sections: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``task``; see :meth:`adapt.FittedTask.save_pretrained`. What ``texts`` and ``named`` are, and are
-    published with it: :func:`adapt.artifact.publish`."""
+    published with it: :func:`adapt.artifact.publish`; ``sections``: see
+    :func:`adapt.adapter.card.model_card`."""
     config = _config(task.adapter, "task") | {
         "classes": task.classes_.tolist(),
         "classes_dtype": task.classes_.dtype.str,
@@ -156,23 +159,22 @@ def save_task(
     tensors |= known_tensors(task.posterior, task.memory)
     tensors |= {PARAMETERS + name: value for name, value in _adapted(task).items()}
     check_task(Path(folder), tensors, task.adapter.space, task.adapter.head, task.outputs)
-    _write(Path(folder), config, tensors, texts, named, suspects(task, SUSPECTS))
+    card = model_card(config, tensors, suspects(task, SUSPECTS), sections)
+    _write(Path(folder), config, tensors, {CARD: card, **(texts or {})}, named)
 
 
 def _write(
     folder: Path,
     config: dict[str, Any],
     tensors: dict[str, Tensor],
-    texts: Mapping[str, str] | None = None,
+    texts: Mapping[str, str],
     named: Mapping[str, bytes] | None = None,
-    doubtful: Mapping[int, str] | None = None,
 ) -> None:
     if folder.exists() and not folder.is_dir():
         raise AdaptError(f"{folder} is a file: name a folder to save to")
     json_text(config)  # what cannot be written says so
     config = config | {SETTINGS: decisive_sha256(config)}
-    page = model_card(config, tensors, doubtful)
-    publish(folder, LAYOUT, config, tensors, {CARD: page, **(texts or {})}, named)
+    publish(folder, LAYOUT, config, tensors, texts, named)
 
 
 def _adapted(task: TaskRecord) -> dict[str, Tensor]:

@@ -68,6 +68,7 @@ class Evaluate:
 
     calibration: bool = True  # how far probabilities may be believed
     robustness: bool = True  # how it does on worse queries, and on those of no class
+    governance: bool = True  # a page on data, licences, audit and what had been seen before
 
 
 @dataclass

@@ -142,7 +142,7 @@ def _group(name: str, own: np.ndarray, others: np.ndarray, level: float, regress
     gap = sign * float(others.mean() - own.mean())
     judged = min(len(own), len(others)) >= FEW
     if not regression:
-        low, high = wilson(own.sum(), len(own))
+        low, high = wilson(float(own.sum()), len(own))
         ends = _newcombe(others, own, level) if judged else (None, None)
         return Group(name, len(own), float(own.mean()), low, high, gap, *ends)
     from scipy.stats import t

@@ -7,9 +7,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from adapt.artifact import generation
 from adapt.compare.reliability import Reliability
 from adapt.errors import AdaptError
 from adapt.heads.base import one_hot
+from adapt.own_data.card import card_sections
 from adapt.own_data.passes import Say, rows_of, silent
 from adapt.own_data.score import Score, mistakes, score_classes, score_values
 from adapt.own_data.support import KEY, Support, features_of
@@ -50,12 +51,14 @@ class Predictions:
         labels: predicted labels, or numbers.
         probabilities: of all classes ``[n, C]``, in their order; None in regression.
         classes: their names.
+        more: further columns, texts ``[n]`` by their names.
     """
 
     names: Sequence[str]
     labels: Sequence[str] | np.ndarray
     probabilities: np.ndarray | None
     classes: Sequence[str]
+    more: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def to_csv(self) -> str:
         """A table with the columns example, prediction and, of classes, probability. Names are as they are,
@@ -66,11 +69,12 @@ class Predictions:
             for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
         )
         sure = None if self.probabilities is None else self.probabilities.max(1)
-        rows.writerow(["example", "prediction", *([] if sure is None else ["probability"])])
+        rows.writerow(["example", "prediction", *([] if sure is None else ["probability"]), *self.more])
         for row, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
             shown = label if sure is None else f"{sure[row]:.4f}"
-            writer = quoted if "\r" in f"{name}{label}" else rows  # at which readers begin a line, too
-            writer.writerow([name, f"{label:.6g}"] if sure is None else [name, label, shown])
+            more = [column[row] for column in self.more.values()]
+            writer = quoted if "\r" in f"{name}{label}{more}" else rows  # at which readers begin a line, too
+            writer.writerow([name, *([f"{label:.6g}"] if sure is None else [label, shown]), *more])
         return file.getvalue()
 
 
@@ -154,11 +158,19 @@ class Answer:
         Raises:
             AdaptError: they cannot be read.
         """
+        return self.answered(self.unlabelled(paths, say), say)
+
+    def unlabelled(
+        self, paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], say: Say = silent
+    ) -> OwnExamples:
+        """The examples of :meth:`predict`; what there is to say of them is said."""
         several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        found = read(lambda: self.reader.unlabelled([Path(p).expanduser() for p in several]), later=True)
+        found: OwnExamples = read(
+            lambda: self.reader.unlabelled([Path(p).expanduser() for p in several]), later=True
+        )
         for note in found.notes:
             say(f"note: {note}")
-        return self.answered(found, say)
+        return found
 
     def request(self, value: Any) -> Predictions:
         """Of what came over a wire: see :meth:`tasks.own.Reader.request`.
@@ -233,7 +245,8 @@ class Answer:
         about = {**self.about, KEY: packed and packed[0], READER_SHA256: _sha256(self.reader)}
         adapter = replace(self.task.adapter, info={**self.task.adapter.info, INFO: about})
         texts = {PAGE: self.page} if self.page else {}
-        save_task(replace(self.task, adapter=adapter), folder, texts, dict([packed] if packed else []))
+        named, sections = dict([packed] if packed else []), {INFO: card_sections(self.about)}
+        save_task(replace(self.task, adapter=adapter), folder, texts, named, sections)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Answer:

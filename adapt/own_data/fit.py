@@ -21,6 +21,7 @@ from adapt.errors import AdaptError
 from adapt.heads import Head, Ridge
 from adapt.own_data.alone import fit_alone, fit_head, in_units
 from adapt.own_data.answer import INFO, Answer, Evaluation, Predictions, read
+from adapt.own_data.cost import inference_cost
 from adapt.own_data.groups import divided, groups_of
 from adapt.own_data.networks import Network, network_for
 from adapt.own_data.others import try_others
@@ -222,6 +223,7 @@ def _answer(
         "labels_that_look_wrong": _suspects(out_of_fold),
         "seconds": seconds,
         "reading_seconds": fit.pass_seconds,
+        "inference": inference_cost(task, fit.labelled.examples.x).to_dict(),
     }
     info = {"title": f"{fit.reader.kind.capitalize()}, by {method}", INFO: about}
     answer = Answer(replace(task, adapter=replace(task.adapter, info=info)), fit.reader)

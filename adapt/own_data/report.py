@@ -13,6 +13,7 @@ import numpy as np
 from adapt.adapter.labelling import doubtful_labels
 from adapt.errors import AdaptError
 from adapt.own_data.answer import Answer, Evaluation
+from adapt.own_data.cost import InferenceCost
 from adapt.own_data.retraining import Retraining
 from adapt.own_data.score import least_sure
 from adapt.own_data.trial import Trial
@@ -63,6 +64,7 @@ def page(
     unsure, doubtful = _doubts(labelled, held_out)
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         about=about,
+        cost=InferenceCost(**about["inference"]).sentence(),
         answer=answer,
         reader=answer.reader,
         version=__version__,

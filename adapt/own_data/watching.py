@@ -43,6 +43,10 @@ class Watching:
         labelled: whether ``usual`` has labels.
         false_alarms: the chance of an alarm, ever, if nothing changes.
 
+    Attributes:
+        usual: how strange examples are of which nothing is wrong, by signal.
+        monitor: what looks at them.
+
     Raises:
         AdaptError: nothing says what is usual.
     """
@@ -75,16 +79,22 @@ class Watching:
                 "this model does not say what is usual: give examples of which nothing is wrong and that it "
                 "was not fitted to (--usual DATA), or fit your data again"
             )
+        self.usual = known
         self.monitor = Monitor({name: [*scores] for name, scores in known.items()}, false_alarms=false_alarms)
 
     def see(self, features: Tensor, outputs: Tensor, y: Any = None) -> None:
         """Examples with ``features [n, D]`` and ``outputs [n, C]``, in the order in which they came, and
         their labels ``[n]`` if those are known."""
-        strange = _strange(self.answer, outputs, y)
-        if self._near is not None:
-            strange["far"] = -self._near.near(features).numpy()
+        strange = self.strange(features, outputs, y)
         for row in range(len(features)):
             self.monitor.see({name: float(scores[row]) for name, scores in strange.items()})
+
+    def strange(self, features: Tensor, outputs: Tensor, y: Any = None) -> dict[str, np.ndarray]:
+        """How strange examples are, by signal ``[n]``."""
+        found = _strange(self.answer, outputs, y)
+        if self._near is not None:
+            found["far"] = -self._near.near(features).numpy()
+        return found
 
     def look(self, path: str | os.PathLike[str], labelled: bool, say: Say = silent) -> None:
         """All examples of a file in its order, or of a folder in that of their names.

@@ -14,6 +14,7 @@ from adapt.compare.groups import Groups
 from adapt.errors import AdaptError
 from adapt.own_data import Answer, fit_data
 from adapt.own_data.answer import PAGE
+from adapt.own_data.cost import InferenceCost
 from adapt.own_data.groups import check_gap, refusal
 from adapt.own_data.trial import METHODS
 
@@ -107,7 +108,7 @@ def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
         metrics["eval/accuracy" if accurate else "eval/r2"] = score["value"]
     if accurate and score["n"]:
         metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
-    metrics |= about["trust"]
+    metrics |= about["trust"] | InferenceCost(**about["inference"]).metrics()
     for kept in about["groups"]:
         metrics |= Groups.from_dict(kept).metrics()
     tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}

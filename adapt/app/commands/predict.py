@@ -12,6 +12,7 @@ from adapt.app.progress import line
 from adapt.errors import AdaptError
 from adapt.files import meant, shipped, writing
 from adapt.own_data import Answer, Predictions
+from adapt.own_data.believed import believed
 from tasks.readers.shown import plain
 
 __all__ = ["check_csv", "check_model", "load", "main", "write"]
@@ -30,10 +31,26 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("model", help="a folder that `adapt fit` wrote, or models:/NAME@ALIAS")
     parser.add_argument("data", nargs="+", help="pictures or folders of them, or CSV files")
     parser.add_argument("--csv", metavar="FILE", help="write there instead of printing")
+    parser.add_argument(
+        "--sets",
+        type=float,
+        metavar="SHARE",
+        help="also all labels it may have, right in this share: 0.9",
+    )
+    parser.add_argument(
+        "--reject",
+        type=float,
+        metavar="SHARE",
+        help="also whether it is of no class, which this share of the classes' own is taken for: 0.05",
+    )
     given = parser.parse_args(arguments)
     check_csv(given.csv, given.data)
     answer: Answer = load(given.model)
-    found = answer.predict(given.data, line)
+    if given.sets is None and given.reject is None:
+        found = answer.predict(given.data, line)
+    else:
+        examples = answer.unlabelled(given.data, line)
+        found = believed(answer, examples, coverage=given.sets, reject=given.reject, say=line)
     if given.csv:
         write(found, given.csv)
     else:

@@ -14,6 +14,7 @@ from adapt.app.environment import choose_device, environment
 from adapt.app.progress import console, line, progress
 from adapt.app.ranks import led, local_rank
 from adapt.app.stages.adapters import AUTO, adapter_of
+from adapt.app.stages.governance import audited, governance_markdown, governance_tags, seen_by
 from adapt.app.stages.pools import pool_from, pool_split
 from adapt.app.stages.report import show
 from adapt.app.stages.session import Parts, Session, distribution
@@ -31,6 +32,7 @@ from adapt.compare.verdict import run_title, size_text
 from adapt.errors import AdaptError
 from adapt.files import write_json, write_text
 from adapt.ranks import ranks
+from adapt.tracking import Run
 from tasks import Source, Tasks
 from tasks.elsewhere import leaves
 from tasks.own_tasks import said
@@ -73,6 +75,8 @@ def run_compare(config: DictConfig, session: Session) -> float | None:
                 ranks=ranks(),
             )
         documents, figures = _write(result, session, config.figures)
+        if config.evaluate.governance:
+            documents.append(_governed(result, context, tasks, session, run))
         run.log_comparison(result, files=[*documents, *figures], title=session.title)
     session.metric = result.metric.name
     show(
@@ -100,6 +104,15 @@ def follow_compare(config: DictConfig) -> None:
 def _evaluate(config: DictConfig) -> Evaluate:
     """What is measured besides the score."""
     return Evaluate(config.evaluate.calibration, config.evaluate.robustness)
+
+
+def _governed(result: Comparison, context: Context, tasks: Tasks, session: Session, run: Run) -> Path:
+    """The page ``governance.md``, and its tags."""
+    reports, seen = audited(tasks), seen_by(context.adapter, tasks)
+    run.log_tags(governance_tags(reports, seen))
+    page = session.folder / "governance.md"
+    write_text(page, governance_markdown(result, reports, seen))
+    return page
 
 
 def _prepared(
