@@ -42,7 +42,7 @@ DEPENDS = (
     "adapt/compare/attacks.py",
     "bench/lib/membership.py",
 )
-RADII = (1 / 255, 2 / 255, 8 / 255)
+RADII = (2 / 255, 8 / 255)
 SHARES = (0.0, 0.1, 0.2, 0.4)
 CANDIDATES = 50
 ROBUST: dict[str, Head] = {
@@ -75,7 +75,7 @@ def queries(quick: bool) -> Iterator[Row]:
         }
         scores: dict[str, list[float]] = {}
         metas = []
-        for index in progress(f"queries: {name}")(range(1 if quick else 30)):
+        for index in progress(f"queries: {name}")(range(1 if quick else 10)):
             episode = case.tasks.episode(index)
             for method, adapter in methods.items():
                 task = adapter.fit(episode.support_x, episode.support_y)
@@ -103,7 +103,7 @@ def supports(quick: bool) -> Iterator[Row]:
     for name in ["digits"] if quick else cases:
         case, metas = cases[name](), []
         scores: dict[str, list[float]] = {}
-        for index in progress(f"supports: {name}")(range(1 if quick else 40)):
+        for index in progress(f"supports: {name}")(range(1 if quick else 30 if name == "digits" else 10)):
             episode, others = case.tasks.episode(index), case.tasks.episode(10_000 + index)
             for said, fit in fits(case).items():
                 for share in SHARES[: 2 if quick else None]:
@@ -137,7 +137,7 @@ def crafted(quick: bool) -> Iterator[Row]:
     case = digits(5)
     scores: dict[str, list[float]] = {}
     metas = []
-    for index in progress("one example")(range(1 if quick else 40)):
+    for index in progress("one example")(range(1 if quick else 20)):
         episode, others = case.tasks.episode(index), case.tasks.episode(10_000 + index)
         rng = np.random.default_rng(index)
         ways = len(episode.meta.classes)

@@ -153,6 +153,13 @@ def outside_of(task: FittedTask, episode: Episode, case: Case, index: int) -> di
                 outside = how_well(task, *outputs, fit)[1]
                 found[case_name, "trust/auroc"] = auroc(inside, outside)
                 found[case_name, "trust/fpr95"] = false_positives(inside, outside)
+    if task.posterior is not None:
+        x = {QUERIES: episode.query_x, **others}
+        certain = {said: -task.predictive(part).epistemic.mean(1) for said, part in x.items()}
+        for said in others:
+            pair = (certain[QUERIES], certain[said])
+            found[f"{said}, by variance", "trust/auroc"] = auroc(*pair)
+            found[f"{said}, by variance", "trust/fpr95"] = false_positives(*pair)
     return found
 
 

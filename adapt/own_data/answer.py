@@ -91,13 +91,18 @@ class Evaluation:
     def trust(self) -> dict[str, float]:
         """How far the probabilities may be believed, as :meth:`adapt.compare.reliability.Reliability.metrics`
         says it; empty of values, and of no examples."""
+        known = self.reliability()
+        return {} if known is None else known.metrics()
+
+    def reliability(self) -> Reliability | None:
+        """The same, by bins; None of values, and of no examples."""
         p, classes = self.predictions.probabilities, self.predictions.classes
         if p is None or not len(p):
-            return {}
+            return None
         place = {str(name): number for number, name in enumerate(classes)}
         labels = torch.tensor([place.get(str(name), len(classes)) for name in self.truth])
         least = float(np.finfo(np.float32).tiny)
-        return Reliability.of(torch.from_numpy(p).clamp(min=least).log(), labels).metrics()
+        return Reliability.of(torch.from_numpy(p).clamp(min=least).log(), labels)
 
 
 @dataclass(frozen=True, repr=False)

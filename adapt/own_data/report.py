@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adapt.adapter.labelling import doubtful_labels
+from adapt.compare.figures.reliability import reliability_points
 from adapt.errors import AdaptError
 from adapt.own_data.answer import Answer, Evaluation
 from adapt.own_data.cost import InferenceCost
@@ -60,7 +61,7 @@ def page(
         raise AdaptError("the page needs Jinja: pip install jinja2") from error
     shown = tested or held_out
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    about = answer.about
+    about, known = answer.about, shown.reliability()
     unsure, doubtful = _doubts(labelled, held_out)
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         about=about,
@@ -83,6 +84,7 @@ def page(
         seconds=seconds,
         test_notes=() if tested is None else tested.notes,
         scatter=_scatter(shown),
+        reliability=[] if known is None else reliability_points(known.top),
     )
 
 

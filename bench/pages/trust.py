@@ -1,8 +1,10 @@
-"""What docs/trust.md says in numbers, from ``bench/results/trust.json`` and ``privacy.json``."""
+"""What docs/trust.md says in numbers, from the results of the benches that it names."""
 
-from bench.lib.blocks import Result, Rows, by_case, fill, markdown_table, measured
+from bench.lib.blocks import Result, by_case, fill, markdown_table, measured
 from bench.lib.paths import DOCS
 from bench.lib.record import provenance
+from bench.pages import harm
+from bench.pages.harm import number as _number
 
 __all__ = ["PAGE", "filled"]
 
@@ -14,15 +16,17 @@ def filled(text: str) -> str:
     """``text`` with its generated blocks replaced by what the results say."""
     parts = {"calibration": _calibration, "sets": _sets, "outside": _outside, "wrong labels": _wrong}
     blocks = {name: measured("trust", part) for name, part in parts.items()}
-    return fill(text, {**blocks, "privacy": measured("privacy", _privacy)})
-
-
-def _number(rows: Rows, case: str, metric: str, form: str = "{:.1f}") -> str:
-    row = rows.get((case, metric))
-    if row is None:
-        return ""
-    ci95 = "" if row["ci95"] is None else " ± " + form.format(row["ci95"])
-    return form.format(row["value"]).replace("-", "−") + ci95
+    others = {
+        "privacy": ("privacy", _privacy),
+        "corruptions": ("corruptions", harm.corruptions),
+        "queries": ("attacks", harm.queries),
+        "supports": ("attacks", harm.supports),
+        "membership": ("attacks", harm.membership),
+        "loans": ("fairness", harm.loans),
+        "groups": ("fairness", harm.groups),
+        "drift": ("drift", harm.drift),
+    }
+    return fill(text, {**blocks, **{name: measured(*part) for name, part in others.items()}})
 
 
 def _calibration(result: Result) -> str:
@@ -60,7 +64,7 @@ def _sets(result: Result) -> str:
 def _outside(result: Result) -> str:
     rows, lines = by_case(result), []
     for case, metric in rows:
-        if metric == "trust/refused":
+        if metric == "trust/refused" or (metric == "trust/auroc" and case.endswith("by variance")):
             name, rest = case.split(": ")
             what, fit = rest.split(", by ")
             found = [_number(rows, case, f"trust/{it}") for it in ("auroc", "fpr95", "refused")]

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 from adapt.adapter import Role
 from adapt.compare import MSE, Comparison, Curve, MethodResult
 from adapt.compare.figures.numbers import break_even_of, reached, speedups_of
+from adapt.compare.reliability import Reliability
 
 pytest.importorskip("matplotlib")
 
@@ -53,6 +55,13 @@ def comparison(*methods: MethodResult, **more: Any) -> Comparison:
 
 
 ALL = (head(), forward(), backprop(), retrain())
+
+
+def sure(found: MethodResult) -> MethodResult:
+    """0.9 sure of 8 queries, of which 6 are right, and 0.5 of 2, of which one is."""
+    log_p = torch.log(torch.tensor([[0.9, 0.1]] * 8 + [[0.500001, 0.499999]] * 2))
+    labels = torch.tensor([0] * 6 + [1] * 2 + [0, 1])
+    return replace(found, reliability=Reliability.of(log_p, labels))
 
 
 # ---------------------------------------------------------------------------------------------- the numbers
@@ -211,8 +220,9 @@ AGAINST_OURS = ["time_to_accuracy", "speedups"]
         (comparison(forward()), [SECONDS, MEMORY]),
         (comparison(replace(head(), peak_mb=0.0)), [SECONDS]),
         (comparison(forward(), head(), metric=MSE), ["mse_against_seconds", "time_to_mse", "speedups"]),
+        (comparison(sure(forward())), [SECONDS, MEMORY, "reliability"]),
     ],
-    ids=["everything", "no break-even", "no ours", "ours alone", "no memory", "regression"],
+    ids=["everything", "no break-even", "no ours", "ours alone", "no memory", "regression", "sure"],
 )
 @pytest.mark.filterwarnings("error")
 def test_what_there_is_data_for_is_drawn(
@@ -227,6 +237,19 @@ def test_what_there_is_data_for_is_drawn(
     assert [path.name for path in written][: len(names)] == names
     pytest.importorskip("plotly")
     assert len(list(charts(found))) == len(written)
+
+
+def test_the_reliability_diagram_shows_its_bins() -> None:
+    from adapt.compare.figures import reliability
+    from adapt.compare.figures.reliability import reliability_points
+
+    known = sure(forward()).reliability
+    assert known is not None
+    (low, high) = sorted(reliability_points(known.top))
+    assert low == pytest.approx((0.5, 0.5, 0.2), abs=1e-5) and high == pytest.approx((0.9, 0.75, 0.8))
+    (axes,) = reliability(comparison(sure(forward()), head())).axes
+    assert len(axes.collections) == 1  # of the head nothing is known
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), [low[:2], high[:2]], atol=1e-6)
 
 
 def test_they_are_written_as_svg_and_png_the_score_against_seconds_first(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from adapt.compare.figures.draw import draw_all
 from adapt.compare.figures.interactive import interactive
 from adapt.compare.figures.numbers import mean_curve
 from adapt.compare.figures.points import score_against_memory, score_against_seconds
+from adapt.compare.figures.reliability import reliability
 from adapt.compare.figures.shots import score_against_shots
 from adapt.compare.figures.speedups import speedup_bars
 from adapt.compare.figures.style import COLOURS, empty_figure, save
@@ -23,6 +24,7 @@ __all__ = [
     "errors_beside",
     "interactive",
     "mean_curve",
+    "reliability",
     "save",
     "score_against_memory",
     "score_against_seconds",

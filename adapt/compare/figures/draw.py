@@ -8,6 +8,7 @@ from adapt.compare.comparison import Comparison
 from adapt.compare.figures.break_even import break_even
 from adapt.compare.figures.numbers import break_even_of, opponents
 from adapt.compare.figures.points import score_against_memory, score_against_seconds
+from adapt.compare.figures.reliability import reliability
 from adapt.compare.figures.speedups import speedup_bars
 from adapt.compare.figures.style import save
 from adapt.compare.figures.target import time_to_score
@@ -29,6 +30,8 @@ def draw_all(comparison: Comparison, folder: Path) -> list[Path]:
         drawn += [(time_to_score, f"time_to_{metric}"), (speedup_bars, "speedups")]
     if any(method.peak_mb for method in comparison.methods.values()):
         drawn.append((score_against_memory, f"{metric}_against_memory"))
+    if any(method.reliability is not None for method in comparison.methods.values()):
+        drawn.append((reliability, "reliability"))
     if break_even_of(comparison) is not None:
         drawn.append((break_even, "break_even"))
     return [path for draw, name in drawn for path in save(draw(comparison), folder / name)]

@@ -19,6 +19,7 @@ from adapt.compare.figures.numbers import (
     score_limits,
     speedups_of,
 )
+from adapt.compare.figures.reliability import reliability_points
 from adapt.compare.figures.speedups import speedup_text
 from adapt.compare.figures.style import COLOURS, name_of, title
 from adapt.compare.figures.target import time_text
@@ -71,8 +72,8 @@ def interactive(comparison: Comparison, path: Path) -> Path | None:
 
 
 def charts(comparison: Comparison) -> Iterator[Figure]:
-    """Score against seconds and against memory, time to our score, speed-ups, break-even: as many of them as
-    the comparison has data for."""
+    """Score against seconds and against memory, time to our score, speed-ups, how sure methods are,
+    break-even: as many of them as the comparison has data for."""
     methods = list(comparison.methods.values())
     yield _points(comparison, methods, "adapt_seconds", "time to adapt to one task, median, s")
     if measured := [method for method in methods if method.peak_mb]:
@@ -80,6 +81,8 @@ def charts(comparison: Comparison) -> Iterator[Figure]:
     if len(methods) > 1 and comparison.ours is not None:
         yield _time_to_score(comparison)
         yield _speedups(comparison)
+    if sure := [method for method in methods if method.reliability is not None]:
+        yield _reliability(sure)
     if break_even_of(comparison) is not None:
         yield _break_even(comparison)
 
@@ -166,6 +169,27 @@ def _speedups(comparison: Comparison) -> Figure:
     return figure
 
 
+def _reliability(methods: list[MethodResult]) -> Figure:
+    figure = _figure("how sure it says it is", "how often it is right", log=False)
+    line = {"color": "#999999", "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    for method in methods:
+        assert method.reliability is not None
+        sure, right, share = zip(*reliability_points(method.reliability.top), strict=True)
+        figure.add_scatter(
+            x=sure,
+            y=right,
+            mode="lines+markers",
+            line={"color": COLOURS[method.role], "width": 1},
+            marker={"size": [6 + 24 * part**0.5 for part in share], "symbol": SYMBOLS[method.role]},
+            name=name_of(method),
+            text=[f"{part:.1%} of the queries" for part in share],
+            hovertemplate=f"{name_of(method)}<br>%{{x:.3f}} sure<br>%{{y:.3f}} right<br>%{{text}}"
+            "<extra></extra>",
+        )
+    return figure
+
+
 def _break_even(comparison: Comparison) -> Figure:
     found, ours = break_even_of(comparison), comparison.ours
     assert found is not None and ours is not None
@@ -196,12 +220,12 @@ def _break_even(comparison: Comparison) -> Figure:
     return figure
 
 
-def _figure(x: str, y: str) -> Figure:
+def _figure(x: str, y: str, *, log: bool = True) -> Figure:
     from plotly.graph_objects import Figure
 
     figure = Figure()
     figure.update_layout(height=HEIGHT, template="plotly_white", margin={"t": 20}, bargap=0.4)
-    figure.update_xaxes(type="log", title=f"{x} (log scale)")
+    figure.update_xaxes(type="log" if log else "linear", title=f"{x} (log scale)" if log else x)
     figure.update_yaxes(title=y)
     return figure
 
