@@ -25,7 +25,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-lowest pretrained ui lint format lock clean
+.PHONY: help run test test-lowest docs pretrained ui lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-lowest: ## the tests of the library and the command line with the lowest ve
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		-W default $(LOWEST) $(ARGS)
 	rm -rf $(VENV)-uv $(VENV)-lowest lowest.txt
+
+docs: $(VENV)/.stamp-test ## the documentation as a site, in site/index.html; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 pretrained: $(VENV)/.stamp-run ## regenerate the shipped backbone and adapters (about half an hour on two cores)
 	$(BIN)/python -m adapt experiment=pretrain_glyphs output=adapt/pretrained/conv4_glyphs
@@ -84,7 +87,7 @@ format: $(VENV)/.stamp-test ## rewrite the code: import order, safe fixes, layou
 	$(BIN)/ruff format
 
 clean: ## remove the environment, caches and build artefacts; runs (mlflow.db, mlruns, outputs) stay
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-uv $(VENV)-lowest lowest.txt build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-uv $(VENV)-lowest lowest.txt build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find adapt tasks conf tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # To move one of the held packages, edit its line in constraints.txt first (torch and torchvision go together).

@@ -144,14 +144,14 @@ lost words, capitals, missing cells and noise. `severity 3` is the mean over kin
 over kinds of the errors of a method over those of the head.""",
     "attacks": """\
 `queries`: each is changed within so many steps of 255, by gradients of two losses from two starts. `labels`
-and `examples`: so many of the support set are wrong, or noise. `one example` more: of fifty the one that costs
-most. `membership`: how well members of a support set are told from others of their classes.""",
+and `examples`: so many of the support set are wrong, or noise. `one example` more: of fifty the one that
+costs most. `membership`: how well members of a support set are told from others of their classes.""",
     "fairness": """\
 Loans: each predicted without its fifth. `trust/gap` is how much worse the worst group is served than all
 others, with its interval over all groups behind it. Relations and films: over draws of the support set.""",
     "drift": """\
-Streams of 100 examples of which the second half is of another kind; the chance of a false alarm that was asked
-for is 1 %. `nothing`: streams without a change.""",
+Streams of 100 examples of which the second half is of another kind; the chance of a false alarm that was
+asked for is 1 %. `nothing`: streams without a change.""",
     "privacy": """\
 One step of Gauss–Newton from the sums of one driver's examples, clipped and with the noise that (ε, δ) asks
 for, δ = 1e-5. The clip is chosen on validation vehicles.""",
