@@ -104,7 +104,7 @@ def supports(quick: bool) -> Iterator[Row]:
         case, metas = cases[name](), []
         scores: dict[str, list[float]] = {}
         for index in progress(f"supports: {name}")(range(1 if quick else 30 if name == "digits" else 10)):
-            episode, others = case.tasks.episode(index), case.tasks.episode(10_000 + index)
+            episode = case.tasks.episode(index)
             for said, fit in fits(case).items():
                 for share in SHARES[: 2 if quick else None]:
                     labels = flipped(episode.support_y, index, share)[0] if share else episode.support_y
@@ -112,21 +112,20 @@ def supports(quick: bool) -> Iterator[Row]:
                     key = f"labels: {name}: {said}: {share:.0%}"
                     scores.setdefault(key, []).append(task.score(episode.query_x, episode.query_y))
                 for share in SHARES[1 : 2 if quick else None]:
-                    x, y = mixed(episode, others, share, index)
+                    x, y = mixed(episode, share, index)
                     key = f"examples: {name}: {said}: {share:.0%}"
                     scores.setdefault(key, []).append(fit(x, y).score(episode.query_x, episode.query_y))
             metas.append(episode.meta)
         yield from _rows(scores, metas)
 
 
-def mixed(episode: Episode, others: Episode, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Support set of which a share is noise: the pixels, or words, of other examples in any order, with
-    labels of the task."""
+def mixed(episode: Episode, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Support set of which a share is noise: the pixels, or words, of any of its examples in any order."""
     x, y = episode.support_x.clone(), episode.support_y
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(x), round(share * len(x)), replace=False)
     for row in rows:
-        flat = others.support_x[int(rng.integers(len(others.support_x)))].flatten()
+        flat = episode.support_x[int(rng.integers(len(x)))].flatten()
         drawn = torch.from_numpy(rng.permutation(len(flat)))
         x[row] = flat[drawn].reshape(x[row].shape)
     return x, y
