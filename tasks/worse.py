@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .corruptions import Corruption
 
-__all__ = ["WORSE", "worsened"]
+__all__ = ["WORSE", "shortened", "worsened"]
 
 #: What is done, in words, for pages.
 WORSE = (
@@ -35,6 +37,22 @@ def worsened(x: torch.Tensor, generator: torch.Generator, pad: int | None = None
         return IMAGES(x.cpu().float(), generator).to(x)
     spread = x.std(0, correction=0) if len(x) > 1 else torch.zeros_like(x[0])
     return x + SPREAD * spread * torch.randn(x.shape, generator=generator).to(x)
+
+
+def shortened(texts: Sequence[str], generator: torch.Generator) -> list[str]:
+    """Texts without a tenth of their words; one stays.
+
+    Example:
+        >>> shortened(["a b c d e f g h"], torch.Generator().manual_seed(0))
+        ['a b d e f g h']
+    """
+    found = []
+    for text in texts:
+        words = text.split()
+        lost = torch.rand(len(words), generator=generator) < LOST
+        left = [word for word, gone in zip(words, lost.tolist(), strict=True) if not gone]
+        found.append(" ".join(left or words[:1]))
+    return found
 
 
 def _without_words(ids: torch.Tensor, generator: torch.Generator, pad: int) -> torch.Tensor:

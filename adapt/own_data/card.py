@@ -10,6 +10,7 @@ from adapt.own_data.cost import InferenceCost
 from adapt.own_data.score import Score
 from adapt.version import __version__
 from tasks.readers.shown import inline, row
+from tasks.worse import WORSE
 
 __all__ = ["card_sections"]
 
@@ -19,6 +20,8 @@ def card_sections(about: Mapping[str, Any]) -> str:
     parts = ["## How good it is", "", *_good(about)]
     if about.get("trust"):
         parts += ["", "## How sure it is", "", _sure(about["trust"])]
+    if about.get("worse"):
+        parts += ["", "## On worse examples", "", f"{_worse(about['worse'])}."]
     if about.get("groups"):
         parts += ["", "## Whom it serves how well", "", *_groups(about["groups"])]
     if doubtful := about.get("labels_that_look_wrong"):
@@ -48,6 +51,11 @@ def _sure(trust: Mapping[str, float]) -> str:
         f"on average (ECE; {100 * trust['trust/ece_expected']:.1f} where probabilities are right); −log p "
         f"{trust['trust/nll']:.3f}, Brier score {trust['trust/brier']:.3f}."
     )
+
+
+def _worse(found: Mapping[str, Any]) -> str:
+    clean, worse = (Score(**found[name]).sentence() for name in ("clean", "worse"))
+    return f"{worse}, where as they are it is {clean} (worse are {WORSE})"
 
 
 def _groups(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -83,6 +91,8 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
     }
     if trust := about.get("trust"):
         facts["calibration"] = _sure(trust)
+    if about.get("worse"):
+        facts["robustness"] = _worse(about["worse"])
     if groups := about.get("groups"):
         worst = [(by["by"], by["groups"][0]) for by in groups]
         facts["groups"] = "; ".join(f"{by}: worst {it['name']} ({it['score']:.3g})" for by, it in worst)

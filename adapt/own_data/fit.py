@@ -34,6 +34,7 @@ from adapt.own_data.support import LARGEST, Support, features_of
 from adapt.own_data.trial import METHODS, MOST, PASSES, Trial, adapter_for, try_out
 from adapt.own_data.watching import USUAL, usual_of
 from adapt.own_data.words import in_options
+from adapt.own_data.worse import on_worse
 from tasks.own import Labelled, Learned, kind_of, learn
 
 __all__ = ["fit_data"]
@@ -223,6 +224,7 @@ def _answer(
         "labels_that_look_wrong": _suspects(out_of_fold),
         "seconds": seconds,
         "reading_seconds": fit.pass_seconds,
+        "worse": on_worse(fit),
         "inference": inference_cost(task, fit.labelled.examples.x).to_dict(),
     }
     info = {"title": f"{fit.reader.kind.capitalize()}, by {method}", INFO: about}

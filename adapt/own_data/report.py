@@ -16,11 +16,12 @@ from adapt.errors import AdaptError
 from adapt.own_data.answer import Answer, Evaluation
 from adapt.own_data.cost import InferenceCost
 from adapt.own_data.retraining import Retraining
-from adapt.own_data.score import least_sure
+from adapt.own_data.score import Score, least_sure
 from adapt.own_data.trial import Trial
 from adapt.version import __version__
 from tasks.own import Labelled
 from tasks.own.pictures import thumbnail
+from tasks.worse import WORSE
 
 __all__ = ["page", "suspects"]
 
@@ -84,8 +85,13 @@ def page(
         seconds=seconds,
         test_notes=() if tested is None else tested.notes,
         scatter=_scatter(shown),
+        worse=_worse(about["worse"]),
         reliability=[] if known is None else reliability_points(known.top),
     )
+
+
+def _worse(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: Score(**kept) for name, kept in found.items()} | {"what": WORSE} if found else {}
 
 
 def suspects(held_out: Evaluation) -> np.ndarray:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import adapt
 from adapt.errors import AdaptError
@@ -100,3 +101,32 @@ def test_what_a_prediction_costs(folder: Path) -> None:
     assert {"inference/milliseconds", "inference/per_second", "inference/megabytes"} <= {*cost.metrics()}
     report = (folder / "model" / "report.html").read_text(encoding="utf-8")
     assert "A prediction: " in report
+
+
+def test_what_is_worse_is_measured_without_the_examples_that_are_worsened(folder: Path) -> None:
+    found = Answer.load(folder / "model").about["worse"]
+    assert found["clean"]["n"] == found["worse"]["n"] == 30  # a fifth
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert "## On worse examples" in card and "resilience are evaluated | not measured" not in card
+
+
+def test_noise_costs_what_noise_must(tmp_path: Path) -> None:
+    """Classes that are half a spread apart: with 0.3 of it as noise fewer are told apart, by how much follows
+    from two normal distributions."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 1200)
+    x = rng.normal(size=(1200, 1)) * 0.2 + y[:, None]
+    lines = [f"{a:.4f},{label}" for (a,), label in zip(x, CLASSES[y], strict=True)]
+    (tmp_path / "two.csv").write_text("\n".join(["a,label", *lines]), encoding="utf-8")
+    found = adapt.fit_table(tmp_path / "two.csv", method="head").about["worse"]
+    noise = 0.3 * x.std()  # columns are standardised: noise is in units of all of them
+    expected = norm.cdf(0.5 / np.hypot(0.2, noise))
+    assert found["worse"]["value"] == pytest.approx(expected, abs=0.03)
+    assert found["clean"]["value"] == pytest.approx(norm.cdf(0.5 / 0.2), abs=0.02)
+
+
+def test_texts_lose_words(tmp_path: Path) -> None:
+    rows = [f"{'good' if i % 2 else 'bad'} {i},{'xy'[i % 2]}" for i in range(40)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    found = adapt.fit_texts(tmp_path / "texts.csv", "text", method="head").about["worse"]
+    assert found["clean"]["value"] >= found["worse"]["value"] > 0.5

@@ -265,8 +265,11 @@ class _Texts(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag not in ("meta", "img", "br", "line", "circle"):
+        if tag not in ("meta", "img", "br"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass  # closed where it is opened
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

@@ -109,6 +109,8 @@ def _register(answer: Answer, out: Path, name: str, data: Path) -> None:
     if accurate and score["n"]:
         metrics["eval/accuracy_ci95"] = (score["high"] - score["low"]) / 2
     metrics |= about["trust"] | InferenceCost(**about["inference"]).metrics()
+    if about["worse"]:
+        metrics[f"trust/{'accuracy' if accurate else 'r2'}_worse"] = about["worse"]["worse"]["value"]
     for kept in about["groups"]:
         metrics |= Groups.from_dict(kept).metrics()
     tags = {"method": about["method"], "experiment": "fit", "task": task, "backbone": about["network"]}
