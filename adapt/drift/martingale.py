@@ -28,6 +28,8 @@ __all__ = ["Martingale"]
 BETS = np.array([1.0, 0.5, 0.25])
 #: J, of algorithm 1.
 JUMP = 0.01
+#: So many are kept to compare with, a sample of all: a server runs for long.
+MOST = 20_000
 
 
 class Martingale:
@@ -49,6 +51,7 @@ class Martingale:
 
     def __init__(self, usual: Iterable[float], seed: int = 0) -> None:
         self._seen = sorted(map(_number, usual))
+        self._count = len(self._seen)
         self._generator = np.random.default_rng(seed)
         self._bets = np.zeros(len(BETS))  # C_t^κ / S_t
         self._time = 0
@@ -57,11 +60,16 @@ class Martingale:
     def see(self, strange: float) -> float:
         """Look at one more example; returns the :attr:`evidence`, log10 S_t."""
         strange = _number(strange)
+        self._count += 1
         insort(self._seen, strange)
         low, high = bisect_left(self._seen, strange), bisect_right(self._seen, strange)
         above = len(self._seen) - high
         # Of at least one in 2⁵³: powers of 0 are none.
         p = (above + max(self._generator.random(), 2.0**-53) * (high - low)) / len(self._seen)
+        if len(self._seen) > MOST:
+            # Of all so far each stays with the same chance (Vitter 1985, algorithm R).
+            place = int(self._generator.integers(self._count))
+            del self._seen[low if place >= MOST else place + (place >= low)]
         self._time += 1
         kept = 10.0**-self.evidence / self._time  # of what there was before this example: 1/t, over S
         placed = (JUMP * self._bets.sum() + kept / (self._time + 1)) / len(BETS)

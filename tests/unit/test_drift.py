@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adapt.drift import Martingale, Monitor
+from adapt.drift import Martingale, Monitor, martingale
 from adapt.drift.martingale import BETS, JUMP
 from adapt.errors import AdaptError
 
@@ -65,3 +65,14 @@ def test_mistakes_say_what_to_do() -> None:
         Monitor({"far": [1.0]}, false_alarms=0.0)
     with pytest.raises(AdaptError, match="no number"):
         Martingale([1.0]).see(float("nan"))
+
+
+def test_memory_stays_flat_and_false_alarms_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(martingale, "MOST", 200)
+    rng = np.random.default_rng(5)
+    false = 0
+    for number in range(40):
+        evidence = Martingale(rng.normal(size=100), seed=number)
+        false += max(evidence.see(score) for score in rng.normal(size=4000)) >= np.log10(1 / 0.05)
+        assert len(evidence._seen) == 200
+    assert false <= 5
