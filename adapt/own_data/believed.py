@@ -12,7 +12,6 @@ guarantee, and errs on the safe side, as a fold less is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -57,11 +56,11 @@ def believed(
     assert found.probabilities is not None
     more = {}
     if coverage is not None:
-        more["set"] = _sets(found.probabilities, found.classes, watching.usual, coverage)
+        more["set"] = _sets(found.probabilities, found.classes, _usual(watching, "surprise"), coverage)
     if reject is not None:
         strange = watching.strange(features, outputs)
         name = "far" if "far" in strange else "unsure"
-        usual = np.sort(watching.usual[name])
+        usual = np.sort(_usual(watching, name))
         least = usual * (1 - 1e-9)  # what is as strange counts as it does
         above = len(usual) - np.searchsorted(least, strange[name], side="left")
         chances = (1 + above) / (len(usual) + 1)
@@ -69,8 +68,17 @@ def believed(
     return replace(found, more=more)
 
 
-def _sets(p: np.ndarray, classes: object, usual: Mapping[str, np.ndarray], coverage: float) -> list[str]:
-    scores = np.sort(usual["surprise"])
+def _usual(watching: Watching, signal: str) -> np.ndarray:
+    if signal not in watching.usual:
+        raise AdaptError(
+            f"this model does not say how strange its own examples are ({signal}), as it was fitted by an "
+            "earlier version: fit your data again"
+        )
+    return watching.usual[signal]
+
+
+def _sets(p: np.ndarray, classes: object, usual: np.ndarray, coverage: float) -> list[str]:
+    scores = np.sort(usual)
     place = math.ceil((len(scores) + 1) * coverage - 1e-9)
     most = scores[place - 1] if place <= len(scores) else np.inf
     least = math.exp(-most) * (1 - 1e-6) if np.isfinite(most) else -1.0

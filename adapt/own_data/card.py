@@ -16,7 +16,15 @@ __all__ = ["card_sections"]
 
 
 def card_sections(about: Mapping[str, Any]) -> str:
-    """Markdown, by what is known of a fit; of fits by earlier versions less is."""
+    """Markdown, by what is known of a fit; of fits by earlier versions less is, and of what somebody else has
+    written perhaps nothing."""
+    try:
+        return _sections(about)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return "What is known of this fit is not written as this version writes it.\n"
+
+
+def _sections(about: Mapping[str, Any]) -> str:
     parts = ["## How good it is", "", *_good(about)]
     if about.get("trust"):
         parts += ["", "## How sure it is", "", _sure(about["trust"])]

@@ -31,6 +31,8 @@ __all__ = ["USUAL", "Watching", "usual_of"]
 USUAL = "usual"
 #: Of how many of them that is kept, and by how many the distance to classes is measured.
 KEPT, MEASURED = 1000, 2000
+#: Signals of which a fit keeps what is usual.
+KEEPS = ("surprise", "unsure")
 
 
 class Watching:
@@ -173,8 +175,8 @@ def _kept(answer: Answer) -> dict[str, list[float]]:
     if kept is None:
         return {}
     if not isinstance(kept, dict) or not all(
-        isinstance(scores, list) and all(isinstance(score, int | float) for score in scores)
-        for scores in kept.values()
+        name in KEEPS and isinstance(scores, list) and all(isinstance(score, int | float) for score in scores)
+        for name, scores in kept.items()
     ):
         raise AdaptError("what is usual is not kept as this version writes it: fit your data again")
     return kept

@@ -130,3 +130,38 @@ def test_texts_lose_words(tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     found = adapt.fit_texts(tmp_path / "texts.csv", "text", method="head").about["worse"]
     assert found["clean"]["value"] >= found["worse"]["value"] > 0.5
+
+
+NONSENSE = [None, 5, "x", [1], {"surprise": "x"}, {"evil": [1.0]}, {"surprise": [None]}, {"far": [1.0]}]
+
+
+@pytest.mark.parametrize("damage", NONSENSE, ids=str)
+@pytest.mark.parametrize("key", ["usual", "groups", "inference", "worse", "trust", "score", "network"])
+def test_what_somebody_else_has_written_is_no_trouble(
+    folder: Path, tmp_path: Path, key: str, damage: object
+) -> None:
+    """It is saved again with a card, and says what is wrong where it is asked for that."""
+    answer = Answer.load(folder / "model")
+    answer.task.adapter.info["own_data"][key] = damage
+    answer.save(tmp_path / "again")
+    again = Answer.load(tmp_path / "again")
+    examples = again.unlabelled(folder / "strangers.csv")
+    assert len(again.answered(examples).labels) == 60
+    if key == "usual":
+        try:
+            believed(again, examples, coverage=0.9)
+        except AdaptError as error:
+            assert "fit your data again" in str(error)
+
+
+def test_a_model_of_an_earlier_version_still_works(folder: Path, tmp_path: Path) -> None:
+    answer = Answer.load(folder / "model")
+    for key in ("usual", "groups", "inference", "worse"):
+        del answer.task.adapter.info["own_data"][key]
+    answer.save(tmp_path / "earlier")
+    earlier = Answer.load(tmp_path / "earlier")
+    examples = earlier.unlabelled(folder / "strangers.csv")
+    assert set(believed(earlier, examples, reject=0.05).more["refused"]) == {"yes"}  # examples are kept
+    with pytest.raises(AdaptError, match="fit your data again"):
+        believed(earlier, examples, coverage=0.9)
+    earlier.learn({"a": 2.5, "b": 0, "c": 0}, "x").save(tmp_path / "earlier")
