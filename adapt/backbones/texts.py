@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.backbones.preamble import States, going_on, states_of
-from adapt.checks import DEPTH, SEED, check_setting, least
+from adapt.checks import DEPTH, MOST, SEED, Number, check_setting, least, list_of
 from adapt.errors import AdaptError
 from tasks.readers.texts import read_texts
 
@@ -74,6 +74,9 @@ class Texts(nn.Module):
                     f"masking={masking}: only what looks at no later token, masking=none, can go on from a "
                     "preamble"
                 )
+            table = getattr(transformer, "get_input_embeddings", None)
+            words = MOST if table is None else len(table().weight)
+            check_setting("preamble", [*preamble], list_of(Number(least=0, below=words, whole=True)))
             self.preamble = nn.Buffer(torch.as_tensor(preamble, dtype=torch.int64))
             # In its place, whoever has computed it gives what remembered() returns.
             self.known = nn.Buffer(next(transformer.parameters()).new_empty(0), persistent=False)

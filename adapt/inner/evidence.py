@@ -21,7 +21,7 @@ from adapt.inner.solver import Learned, Model
 __all__ = ["Weighed", "best_of", "weigh"]
 
 #: By so many nats anything else must be better than what was meta-learned, all directions under its own
-#: prior: #: strong evidence (Kass and Raftery 1995, *Bayes Factors*, section 3.2).
+#: prior: strong evidence (Kass and Raftery 1995, *Bayes Factors*, section 3.2).
 STRONG = 3.0
 
 

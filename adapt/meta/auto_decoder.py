@@ -77,7 +77,8 @@ def auto_decoder_basis(
         seed: of the first U and z.
 
     Raises:
-        AdaptError: classes instead of values, a single task, or too many outputs.
+        AdaptError: classes instead of values, a single task, fewer tasks than directions, values that are not
+            finite, or too many outputs.
     """
     examples = _examples(backbone, episodes)
     outputs = sum(y.numel() for _, y in examples)
@@ -86,6 +87,13 @@ def auto_decoder_basis(
             f"meta.basis=auto_decoder: {len(examples)} tasks of {outputs:,} values in all: two tasks or more "
             f"and {MOST_RESIDUALS:,} values or fewer are needed; set meta.basis_tasks, or fewer examples"
         )
+    if len(examples) < k:
+        raise AdaptError(
+            f"meta.basis=auto_decoder: {len(examples)} tasks differ along {len(examples)} directions at "
+            f"most, and k={k} are asked for: set meta.basis_tasks, or fewer directions"
+        )
+    if not all(bool(torch.isfinite(part).all()) for pair in examples for part in pair):
+        raise AdaptError("meta.basis=auto_decoder: some examples are not finite: look for NaN in the tasks")
     mask = torch.ones_like(space.initial) if mask is None else mask
     generator = torch.Generator().manual_seed(seed)
     first = radius * scale * torch.randn(space.size, k, generator=generator).to(mask) * mask[:, None]

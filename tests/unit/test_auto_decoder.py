@@ -88,5 +88,10 @@ def test_what_it_cannot_explain_is_refused() -> None:
     labels = TASKS[0]._replace(support_y=torch.zeros(2, dtype=torch.int64))
     with pytest.raises(AdaptError, match="these tasks have classes"):
         auto_decoder_basis(backbone, full(backbone), [labels, labels], 1, 1)
+    with pytest.raises(AdaptError, match="differ along 2 directions at most"):
+        auto_decoder_basis(backbone, full(backbone), TASKS[:2], 3, 1)
+    lost = TASKS[0]._replace(support_y=torch.full_like(TASKS[0].support_y, float("nan")))
+    with pytest.raises(AdaptError, match="not finite: look for NaN"):
+        auto_decoder_basis(backbone, full(backbone), [lost, TASKS[1]], 1, 1)
     with pytest.raises(AdaptError, match="horizon"):
         MetaTraining(horizon=0.0)

@@ -358,3 +358,10 @@ def test_spaces_do_not_see_what_is_kept(folder: Any) -> None:
     made: Space = film(network)
     assert made.shapes == film(plain).shapes
     assert KNOWN not in network.state_dict() and "preamble" in network.state_dict()
+
+
+@pytest.mark.parametrize("ids", [[-1], [10**6], [1.5]], ids=str)
+def test_ids_of_ones_own_are_checked(ids: list[Any], folder: Any) -> None:
+    network, _ = load_backbone(f"hf:{folder('gpt2')}")
+    with pytest.raises(AdaptError, match="preamble"):
+        type(network)(network.transformer, network.tokenizer, pad=network.pad, preamble=ids)
