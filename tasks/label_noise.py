@@ -20,7 +20,7 @@ from .sizes import most
 from .source import TaskError
 from .wrapped import Wrapped
 
-__all__ = ["NoisyLabels"]
+__all__ = ["NoisyLabels", "noisy"]
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,26 @@ class NoisyLabels(Wrapped):
 
     def change(self, episode: Episode, rng: np.random.Generator) -> Episode:
         """The episode with wrong labels in its support."""
-        clean, ways = episode.support_y.numpy(), len(episode.meta.classes)
-        order = rng.permutation(len(clean))
-        kept = order[np.unique(clean[order], return_index=True)[1]]  # the first of each class in that order
-        free = order[~np.isin(order, kept)]
-        wrong = free[: round(self.share * len(clean))]
-        noisy = clean.copy()
-        noisy[wrong] = (noisy[wrong] + rng.integers(1, ways, len(wrong))) % ways
-        rows = np.argsort(noisy, kind="stable")
-        meta = replace(
-            episode.meta,
-            support_indices=episode.meta.support_indices[rows],
-            clean_y=torch.from_numpy(clean[rows]),
-        )
-        return episode._replace(
-            support_x=episode.support_x[torch.from_numpy(rows)],
-            support_y=torch.from_numpy(noisy[rows]),
-            meta=meta,
-        )
+        return noisy(episode, self.share, rng)
+
+
+def noisy(episode: Episode, share: float, rng: np.random.Generator) -> Episode:
+    """The episode with a ``share`` of wrong labels in its support, as :class:`NoisyLabels` has it."""
+    clean, ways = episode.support_y.numpy(), len(episode.meta.classes)
+    order = rng.permutation(len(clean))
+    kept = order[np.unique(clean[order], return_index=True)[1]]  # the first of each class in that order
+    free = order[~np.isin(order, kept)]
+    wrong = free[: round(share * len(clean))]
+    changed = clean.copy()
+    changed[wrong] = (changed[wrong] + rng.integers(1, ways, len(wrong))) % ways
+    rows = np.argsort(changed, kind="stable")
+    meta = replace(
+        episode.meta,
+        support_indices=episode.meta.support_indices[rows],
+        clean_y=torch.from_numpy(clean[rows]),
+    )
+    return episode._replace(
+        support_x=episode.support_x[torch.from_numpy(rows)],
+        support_y=torch.from_numpy(changed[rows]),
+        meta=meta,
+    )

@@ -14,6 +14,7 @@ from adapt.compare.reliability import Reliability
 from adapt.compare.robustness import Robustness
 from adapt.errors import AdaptError
 from tasks import Episode
+from tasks.label_noise import noisy
 
 __all__ = ["BRIER", "NLL", "TRUSTED", "trusted"]
 
@@ -41,7 +42,6 @@ def trusted(
     Raises:
         AdaptError: it diverged.
     """
-    support, labels = episode.support_x.to(device), episode.support_y.to(device)
     episode = episode._replace(query_x=episode.query_x.to(device), query_y=episode.query_y.to(device))
     robust = Robustness.of(task.logits, episode, metric, getattr(adapter.backbone, "pad", None))
     if not metric.share:
@@ -51,24 +51,11 @@ def trusted(
     if robust.outside:
         found[APART] = robust.outside[0]
     ways = len(episode.meta.classes)
-    if ways > 1 and len(labels) >= ENOUGH * ways:
-        wrong = adapter.fit(support, flipped(labels, ways, episode.meta.index))
+    if ways > 1 and len(episode.support_y) >= ENOUGH * ways:
+        planted = noisy(episode, FLIPPED, np.random.default_rng(episode.meta.index))
+        wrong = adapter.fit(planted.support_x.to(device), planted.support_y.to(device))
         found[WRONG] = metric.measure(wrong.logits(episode.query_x), episode.query_y)
     return _finite(found, episode)
-
-
-def flipped(labels: torch.Tensor, ways: int, seed: int) -> torch.Tensor:
-    """``labels [n]`` of which a fifth are another class, the same ones for every version.
-
-    Example:
-        >>> bool((flipped(torch.zeros(10, dtype=torch.int64), 3, seed=0) > 0).sum() == 2)
-        True
-    """
-    rng = np.random.default_rng(seed)
-    rows = torch.from_numpy(rng.choice(len(labels), round(FLIPPED * len(labels)), replace=False))
-    found = labels.clone()
-    found[rows] = (found[rows] + torch.from_numpy(rng.integers(1, ways, len(rows))).to(labels)) % ways
-    return found
 
 
 def _finite(found: dict[str, float], episode: Episode) -> dict[str, float]:
