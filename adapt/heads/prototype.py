@@ -11,13 +11,12 @@ normalised, and the temperature τ is explicit. Cosine: Gidaris and Komodakis (2
 Learning without Forgetting*, equation 3; Chen et al. (2019), *A Closer Look at Few-shot Classification*,
 section 3.3. It forgets how long a mean is: classes whose examples differ among themselves have a shorter one.
 
-``center``: of every feature by itself, the median, or the mean without the least and the greatest tenth of
-the values, which a few examples that are none of the class do not move far (Huber 1964, *Robust Estimation of
-a Location Parameter*, section 1). Leave-one-out logits are then of fits without the example, one by one.
+``center``: "median" and "trimmed" are those of :mod:`adapt.heads.centers`, which a few examples that are none
+of the class do not move far.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,12 +24,10 @@ from torch import Tensor
 from adapt.checks import check_settings, positive
 from adapt.errors import AdaptError
 from adapt.heads.base import check_features, normalise
+from adapt.heads.centers import Center, centers, centers_left_out, counted
 from adapt.precision import double, full_precision
 
 __all__ = ["Prototype"]
-
-#: The share of values that is left out at either end.
-TRIMMED = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,22 +45,22 @@ class Prototype:
 
     temperature: float = 0.1
     metric: Literal["euclidean", "cosine"] = "euclidean"
-    center: Literal["mean", "median", "trimmed"] = "mean"
+    center: Center = "mean"
     supports_regression: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self, "head", temperature=positive("a temperature must be positive"))
         if self.metric not in ("euclidean", "cosine"):
             raise AdaptError(f"head.metric={self.metric}: choose euclidean or cosine")
-        if self.center not in ("mean", "median", "trimmed"):
-            raise AdaptError(f"head.center={self.center}: choose mean, median or trimmed")
+        if self.center not in get_args(Center):
+            raise AdaptError(f"head.center={self.center}: choose {', '.join(get_args(Center))}")
 
     @full_precision
     def fit(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Class means ``[C, D]``; a class without examples gets the zero vector."""
         check_features(features, weights)
         if self.center != "mean":
-            return self._centers(normalise(features), targets, weights)
+            return centers(normalise(features), counted(targets, weights), self.center)
         if weights is not None:
             targets = targets * weights[:, None]
         return targets.T @ normalise(features) / targets.sum(0).clamp(min=1)[:, None]
@@ -109,27 +106,17 @@ class Prototype:
         return -distances / (2 * self.temperature * features.shape[-1])
 
     def _left_out(self, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """:meth:`loo_logits` one by one."""
-        ones = features.new_ones(len(features)) if weights is None else weights
-        others = 1 - torch.eye(len(features), device=features.device, dtype=features.dtype)
-        states = (self.fit(features, targets, ones * row) for row in others)
-        return torch.cat([self.logits(state, features[[i]]) for i, state in enumerate(states)])
+        f, members = normalise(features), counted(targets, weights)
+        logits = self.logits(self.fit(features, targets, weights), features)
+        own = centers_left_out(f, members, self.center)
+        return torch.where(members, self._pairs(f, own)[:, None], logits)
 
-    def _centers(self, f: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """Medians, or trimmed means, of rows ``f [n, D]`` by class ``[C, D]``; weights other than 0 count as
-        1."""
-        if weights is not None:
-            targets = targets * (weights > 0).to(targets)[:, None]
-        return torch.stack([self._center(f, targets[:, label] > 0) for label in range(targets.shape[1])])
-
-    def _center(self, f: Tensor, members: Tensor) -> Tensor:
-        """Of the rows that are ``members [n]``: sorted, they come before all others."""
-        count = members.sum()
-        cut = (count - 1).clamp(min=0) // 2 if self.center == "median" else (TRIMMED * count + 0.5).floor()
-        ordered = torch.where(members[:, None], f, torch.inf).sort(0).values
-        place = torch.arange(len(f), device=f.device)[:, None]
-        inside = (place >= cut) & (place < count - cut)
-        return torch.where(inside, ordered, 0).sum(0) / (count - 2 * cut).clamp(min=1)
+    def _pairs(self, f: Tensor, centers: Tensor) -> Tensor:
+        """The logit of each row ``f [m, D]`` for the center in the same row ``[m]``."""
+        if self.metric == "cosine":
+            inner, squared = (f * centers).sum(-1, keepdim=True), centers.square().sum(-1, keepdim=True)
+            return self._cosine(inner, f, squared).squeeze(-1)
+        return -(f - centers).square().sum(-1) / (2 * self.temperature * f.shape[-1])
 
     def _cosine(self, inner: Tensor, f: Tensor, squared: Tensor) -> Tensor:
         """Logits ``[m, C]`` from inner products with means, rows ``f [m, D]`` and squared lengths of

@@ -81,6 +81,7 @@ def _sets(p: np.ndarray, classes: object, usual: np.ndarray, coverage: float) ->
     scores = np.sort(usual)
     place = math.ceil((len(scores) + 1) * coverage - 1e-9)
     most = scores[place - 1] if place <= len(scores) else np.inf
-    least = math.exp(-most) * (1 - 1e-6) if np.isfinite(most) else -1.0
+    # What is as improbable as can be written stands for all that is more so.
+    least = math.exp(-most) * (1 - 1e-6) if most < -math.log(np.finfo(np.float32).tiny) else -1.0
     names = np.asarray(classes)
     return [BETWEEN.join(names[row >= least]) for row in p]

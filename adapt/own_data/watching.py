@@ -31,6 +31,8 @@ __all__ = ["USUAL", "Watching", "usual_of"]
 USUAL = "usual"
 #: Of how many of them that is kept, and by how many the distance to classes is measured.
 KEPT, MEASURED = 1000, 2000
+#: Fewest usual examples that are given.
+FEW = 10
 #: Signals of which a fit keeps what is usual.
 KEEPS = ("surprise", "unsure")
 
@@ -42,7 +44,7 @@ class Watching:
         answer: the model.
         usual: data of the same form that nothing was learned from, and of which nothing is wrong; None: the
             model's own examples say what is usual.
-        labelled: whether ``usual`` has labels.
+        labelled: whether what is looked at has labels, and ``usual`` too.
         false_alarms: the chance of an alarm, ever, if nothing changes.
 
     Attributes:
@@ -69,6 +71,8 @@ class Watching:
         else:
             data = answer.read(usual, labelled)
             features, outputs = answer.seen(data.examples, say)
+            if len(features) < FEW:
+                raise AdaptError(f"{usual} holds {len(features)} examples: give {FEW} or more")
             if self._near is None:
                 one = features.new_ones(len(features), 1)
                 self._near = Nearness.of(features, one)
@@ -76,13 +80,15 @@ class Watching:
             else:
                 known = {"far": -self._near.near(features).numpy()}
             known |= _strange(answer, outputs, data.y if labelled else None)
-        if not known:
-            raise AdaptError(
-                "this model does not say what is usual: give examples of which nothing is wrong and that it "
-                "was not fitted to (--usual DATA), or fit your data again"
-            )
         self.usual = known
-        self.monitor = Monitor({name: [*scores] for name, scores in known.items()}, false_alarms=false_alarms)
+        looked = {name: [*scores] for name, scores in known.items() if labelled or name != "surprise"}
+        if not looked:
+            raise AdaptError(
+                "without labels there is nothing that this model can be watched by: give examples of which "
+                "nothing is wrong and that it was not fitted to (--usual DATA), labels (--labelled), or fit "
+                "your data again"
+            )
+        self.monitor = Monitor(looked, false_alarms=false_alarms)
 
     def see(self, features: Tensor, outputs: Tensor, y: Any = None) -> None:
         """Examples with ``features [n, D]`` and ``outputs [n, C]``, in the order in which they came, and
@@ -164,10 +170,13 @@ def _nearness(answer: Answer) -> tuple[Nearness | None, dict[str, np.ndarray]]:
     rows = torch.argsort(rank, stable=True)[: max(MEASURED, 2 * len(counts))].sort().values
     targets = one_hot(positions[rows], len(counts))
     near = Nearness.of(features[rows], targets)
+    # The classes are measured by as many of each; what is usual has them as often as they come.
+    far = -near.near(features)
     several = (targets @ targets.sum(0)) > 1
-    if not bool(several.any()):
-        return None, {}
-    return near, {"far": -near.left_out(features[rows], targets)[several].numpy()}
+    far[rows[several]] = -near.left_out(features[rows], targets)[several]
+    drawn = torch.randperm(len(far), generator=torch.Generator().manual_seed(0))
+    drawn = drawn[~torch.isin(drawn, rows[~several])][:MEASURED]  # of one alone nothing is left without it
+    return (near, {"far": far[drawn].numpy()}) if len(drawn) else (None, {})
 
 
 def _kept(answer: Answer) -> dict[str, list[float]]:
@@ -175,7 +184,7 @@ def _kept(answer: Answer) -> dict[str, list[float]]:
     if kept is None:
         return {}
     if not isinstance(kept, dict) or not all(
-        name in KEEPS and isinstance(scores, list) and all(isinstance(score, int | float) for score in scores)
+        name in KEEPS and isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
         for name, scores in kept.items()
     ):
         raise AdaptError("what is usual is not kept as this version writes it: fit your data again")

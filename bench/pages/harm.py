@@ -78,7 +78,11 @@ def membership(result: Result) -> str:
     """How well members are told from others."""
     rows = by_case(result)
     lines = [
-        [*case.split(": ")[1:], number(rows, case, metric), number(rows, case, "trust/tpr_at_1")]
+        [
+            *case.replace(": 1 shots", ": 1 shot").split(": ")[1:],
+            number(rows, case, metric),
+            number(rows, case, "trust/tpr_at_1"),
+        ]
         for case, metric in rows
         if metric == "trust/auroc"
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Grouping:
         if not sign:
             return cls(typed.strip())
         value = number(limit.strip())
-        if value is None or not column.strip():
+        if value is None or not math.isfinite(value) or not column.strip():
             raise TaskError(f"group {typed!r}: write a column, or a column and a number as in 'age<=25'")
         return cls(column.strip(), value)
 

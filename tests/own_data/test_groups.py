@@ -63,6 +63,7 @@ def test_texts_have_groups_too(folder: Path) -> None:
         ("town<=3", "is no number: leave <= out"),
         ("age<=old", "write a column, or a column and a number"),
         ("p", "holds 2"),
+        ("age<=", "write a column, or a column and a number"),
     ],
 )
 def test_mistakes_say_what_to_do_before_anything_takes_long(folder: Path, group: str, says: str) -> None:

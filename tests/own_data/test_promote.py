@@ -68,3 +68,12 @@ def test_mistakes_say_what_to_do(fitted: Callable[..., str], tmp_path: Path) -> 
     assert done.returncode == 2 and "--group needs --data DATA" in done.stderr
     done = run([*typed, "--data", "tset.csv"], tmp_path)
     assert done.returncode == 2 and "did you mean" in done.stderr, done.stderr
+
+
+def test_a_few_examples_show_nothing(fitted: Callable[..., str], tmp_path: Path) -> None:
+    fitted("mine", 60, 1)
+    fitted("mine", 60, 2)
+    write(tmp_path / "few.csv", 30, seed=5)
+    typed = ["-m", "adapt", "promote", "mine", "--data", "few.csv", "tracking.root=."]
+    done = run(typed, tmp_path)
+    assert done.returncode == 2 and "30 examples: fewer than 600 show little" in done.stderr, done.stderr

@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_what_has_changed_is_noticed(folder: Path, log: str, labelled: bool, signal: str | None) -> None:
-    watching = Watching(adapt.own_data.Answer.load(folder / "model"))
+    watching = Watching(adapt.own_data.Answer.load(folder / "model"), labelled=labelled)
     watching.look(folder / f"{log}.csv", labelled)
     assert (watching.monitor.alarm and watching.monitor.alarm.signal) == signal
     assert watching.monitor.seen == 200
@@ -83,7 +83,7 @@ def test_values_are_watched_by_their_errors_and_by_what_is_usual(tmp_path: Path)
         ]
 
     answer = adapt.fit_table(written(tmp_path / "train.csv", line(60, 1.0)), target="value")
-    watching = Watching(answer)
+    watching = Watching(answer, labelled=True)
     watching.look(written(tmp_path / "same.csv", line(100, 1.0)), labelled=True)
     assert watching.monitor.alarm is None
     watching.look(written(tmp_path / "other.csv", line(60, 2.0)), labelled=True)
@@ -95,7 +95,8 @@ def test_values_are_watched_by_their_errors_and_by_what_is_usual(tmp_path: Path)
 
 def test_a_model_that_was_moved_is_not_judged_by_the_features_that_moved_it(folder: Path) -> None:
     answer = adapt.fit_table(folder / "train.csv", method="backprop")
-    assert {*Watching(answer).monitor.evidence} == {"surprise", "unsure"}
+    assert {*Watching(answer).monitor.evidence} == {"unsure"}
+    assert {*Watching(answer, labelled=True).monitor.evidence} == {"surprise", "unsure"}
 
 
 def test_models_of_earlier_versions_say_what_to_do(folder: Path) -> None:
@@ -162,3 +163,34 @@ def test_serve_drift_alarm_rollback_note(empty_store: Path, tmp_path: Path) -> N
     assert "The champion is version 1 again, no longer 2" in page
     done = run(["-m", "adapt", "history", "mine", "tracking.root=."], tmp_path)
     assert "alarm" in done.stdout and "rolled back" in done.stdout, done.stderr
+
+
+def test_classes_that_are_rare_are_no_change(tmp_path: Path) -> None:
+    """More examples than the distance to classes is measured by, most of them of one class, which is wide:
+    what is usual has classes as often as they come."""
+    rng = np.random.default_rng(0)
+
+    def data(n: int) -> list[dict[str, Any]]:
+        rare = rng.random(n) < 0.05
+        x = rng.normal(size=(n, 2)) * np.where(rare, 0.1, 1.0)[:, None] + 4.0 * rare[:, None]
+        return [
+            {"a": float(p), "b": float(q), "label": "xy"[int(r)]} for (p, q), r in zip(x, rare, strict=True)
+        ]
+
+    answer = adapt.fit_table(written(tmp_path / "train.csv", data(6000)), method="head")
+    for number in range(5):
+        watching = Watching(answer)
+        watching.look(written(tmp_path / f"log{number}.csv", data(500)), labelled=False)
+        assert watching.monitor.alarm is None, watching.monitor.alarm
+
+
+def test_where_nothing_can_be_looked_at_that_is_said(tmp_path: Path, folder: Path) -> None:
+    rows = [{"a": float(i), "value": float(2 * i + i % 3)} for i in range(40)]
+    answer = adapt.fit_table(written(tmp_path / "values.csv", rows), target="value")
+    with pytest.raises(AdaptError, match="without labels there is nothing"):
+        Watching(answer)
+    few = written(tmp_path / "few.csv", rows[:3])
+    with pytest.raises(AdaptError, match="holds 3 examples: give 10 or more"):
+        Watching(answer, usual=few)
+    done = run(["-m", "adapt", "watch", "model", "moved.csv", "--note", "moved.csv"], folder)
+    assert done.returncode == 2 and "--note moved.csv is what is read" in done.stderr

@@ -21,6 +21,9 @@ from tasks.own import Labelled
 
 __all__ = ["gate_of_data"]
 
+#: With fewer examples the gate would often refuse what is as good, and of very few accept what is not.
+EXAMPLES = 600
+
 
 def gate_of_data(
     given: Namespace, registry: Registry, champion: Version, challenger: Version
@@ -44,6 +47,11 @@ def gate_of_data(
     parts = [answer.read(given.data, labelled=True) for answer in answers]
     if parts[0].examples.names != parts[1].examples.names:
         raise AdaptError(f"the champion and the challenger do not read the same examples of {given.data}")
+    if (count := len(parts[0])) < EXAMPLES and not given.allow_few_tasks:
+        raise AdaptError(
+            f"{given.data} holds {count} examples: fewer than {EXAMPLES} show little; add --allow-few-tasks "
+            "if that is enough"
+        )
     by = divided(old.reader, Path(given.data).expanduser(), parts[0].examples, given.group)
     scores = [_scores(answer, part) for answer, part in zip(answers, parts, strict=True)]
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)

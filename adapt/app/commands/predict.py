@@ -81,7 +81,7 @@ def write(predictions: Predictions, file: str) -> None:
     line(f"predictions: {file}")
 
 
-def check_csv(file: str | None, data: Sequence[str]) -> None:
+def check_csv(file: str | None, data: Sequence[str], option: str = "--csv") -> None:
     """Refuse before anything takes long what could not be written in the end; folders are made then.
 
     Raises:
@@ -90,14 +90,14 @@ def check_csv(file: str | None, data: Sequence[str]) -> None:
     if file is None:
         return
     if any(_same(file, os.path.expanduser(name)) for name in data):
-        raise AdaptError(f"--csv {file} is what is read: name another file")
+        raise AdaptError(f"{option} {file} is what is read: name another file")
     path = Path(file).expanduser()
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if path.is_dir():
-        raise AdaptError(f"--csv {file} is a folder: name a file")
+        raise AdaptError(f"{option} {file} is a folder: name a file")
     if not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
         why = "may not be written to" if above.is_dir() else "is no folder"
-        raise AdaptError(f"--csv {file} cannot be written, {above} {why}: name another file")
+        raise AdaptError(f"{option} {file} cannot be written, {above} {why}: name another file")
 
 
 def check_model(model: str) -> None:

@@ -92,6 +92,8 @@ def _parse(arguments: list[str]) -> Namespace:
         raise AdaptError("--force and --reason belong together: say why the gate is passed over")
     if given.group and given.data is None:
         raise AdaptError("--group needs --data DATA: groups are by its columns")
+    if given.data is not None:
+        given.tasks = TASKS  # how many examples there are is seen when they are read
     if given.tasks < TASKS and not given.allow_few_tasks:
         raise AdaptError(
             f"--tasks {given.tasks}: fewer than {TASKS} show little; add --allow-few-tasks if that is enough"

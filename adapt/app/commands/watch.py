@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from adapt.app.commands.arguments import Plain
-from adapt.app.commands.predict import load
+from adapt.app.commands.predict import check_csv, load
 from adapt.app.incident import ON_ALARM, Registered, raise_alarm, sentence
 from adapt.app.progress import line
 from adapt.drift import FALSE_ALARMS
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--note", metavar="FILE", help="write a note on an alarm there")
     given = parser.parse_args(arguments)
     check_options(given)
+    check_csv(given.note, [given.log, *([given.usual] if given.usual else [])], "--note")
     model, found = pinned(given.model)
     watched = watching(load(model), given, given.labelled)
     watched.look(given.log, given.labelled, line)

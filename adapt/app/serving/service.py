@@ -91,14 +91,15 @@ class Service:
         Raises:
             AdaptError: it cannot be read.
         """
-        answer = self._answer
+        answer, operation = self._answer, self._operation
+        began = None if operation is None else operation.answer
         examples = self._examples(answer, value)
-        if self._operation is None:
+        if operation is None:
             return [*_rows(answer.answered(examples))]
         features, outputs = answer.seen(examples)
         with self._lock:
-            if answer is self._answer:  # else another has taken its place meanwhile
-                self._answer = self._operation.see(features, outputs) or answer
+            if operation.answer is began:  # else another model has taken its place meanwhile
+                self._answer = operation.see(features, outputs) or self._answer
         return [*_rows(answer.predicted(examples, outputs))]
 
     def watched(self) -> dict[str, Any]:
