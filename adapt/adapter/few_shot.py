@@ -130,8 +130,8 @@ class FewShotAdapter(AdapterRecord):
                 numbers, or rows of them ``[n, C]``. None: ``x`` gives pairs (x, y).
             keep: keep the examples, linearised at z, which :meth:`FittedTask.influence` and, with a head that
                 is fitted, :meth:`FittedTask.partial_fit` need; one more pass of 1 + k.
-            trim: adapt once more without the examples whose labels look wrong to a task that has not seen
-                them, two of every class at least; ``trace.choice`` says how many. For labels that are
+            trim: adapt once more without the examples that are nearer to the mean of another class than to
+                their own's, two of every class at least; ``trace.choice`` says how many. For labels that are
                 unreliable: of right ones a few are left out as well. Costs two fits.
             on_step: called after every step of the solver that another one follows, if it is one that goes
                 step by step, with a function that makes the task as it would be if it stopped there.

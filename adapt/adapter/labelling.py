@@ -12,7 +12,7 @@ from adapt.adapter.record import TaskRecord
 from adapt.adapter.uncertainty import known, pooled, through
 from adapt.checks import check_setting, least
 from adapt.errors import AdaptError
-from adapt.heads import Direct
+from adapt.heads import Direct, Prototype
 from adapt.inner.posterior import choose, held_out_moves, variances
 from adapt.precision import double, outside_autocast
 
@@ -163,17 +163,24 @@ def _doubtful(task: TaskRecord, number: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def trusted(task: TaskRecord) -> np.ndarray:
-    """Which of the examples that ``task`` keeps have no label that looks wrong to it without them ``[n]``, by
-    :func:`doubtful_labels`; two of every class at least, the least doubtful.
+    """Which of the examples that ``task`` keeps are nearest to the mean of their own class, each left out of
+    it ``[n]``; two of every class at least, the least doubtful.
+
+    Class means are moved less by wrong labels than a head that is fitted to them: chosen on validation tasks
+    of characters and requests, a fifth of whose labels were wrong.
 
     Raises:
         AdaptError: it keeps none, or predicts values.
     """
     if task.adapter.loss.regression:
         raise AdaptError("trim: values have no labels that look wrong: leave it out")
-    rows, labels, _ = _doubtful(task, len(looked_back_at(task).targets))
+    memory = looked_back_at(task)
+    with torch.no_grad(), outside_autocast(task.z.device):
+        near = Prototype().loo_logits(double(memory.at(task.z)), double(memory.targets))
+    labels = memory.targets.argmax(1).cpu().numpy()
+    doubt = (near.amax(1) - near.gather(1, memory.targets.argmax(1, keepdim=True))[:, 0]).cpu().numpy()
     keep = np.ones(len(labels), dtype=bool)
-    for row in rows:
+    for row in np.argsort(-doubt, kind="stable")[: int((doubt > 0).sum())]:
         keep[row] = (keep & (labels == labels[row])).sum() <= 2
     return keep
 

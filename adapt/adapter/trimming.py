@@ -1,10 +1,11 @@
 """Adapting without the examples whose labels look wrong.
 
-    keep = { i : no other class is as probable for i, to a task without i, as it is where it is the label }
+    keep = { i : y_i = argmin_c ‖f_i − μ_c^(−i)‖ }
     task = adapt(examples of keep)
 
-Northcutt, Jiang, Chuang (2021), *Confident Learning: Estimating Uncertainty in Dataset Labels*, section 3.3,
-with what each example scores without itself in the place of folds.
+Wilson (1972), *Asymptotic Properties of Nearest Neighbor Rules Using Edited Data*, section I, with class
+means in the place of neighbours, of which few examples have few; features f are those of a task that was
+adapted to all.
 """
 
 from __future__ import annotations
