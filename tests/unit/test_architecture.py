@@ -10,6 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
+
+from adapt.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({*ROOT.glob("README.md"), *(ROOT / "docs").glob("*.md")})
@@ -76,3 +79,10 @@ def test_config_begins_by_saying_what_it_is(config: Path) -> None:
     lines = config.read_text(encoding="utf-8").splitlines()
     first = next(line for line in lines if not line.startswith("# @package"))  # Hydra wants that one on top
     assert re.match(r"# \S.*[.!?]$", first), f"begin {config.name} with a comment that says what it is"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert project["version"] == __version__
