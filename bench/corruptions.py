@@ -171,7 +171,7 @@ def main() -> None:
     arguments = options(__doc__, names=f"cases, of {', '.join(CASES)}").parse_args()
     keep_freed_memory()
     os.environ.setdefault("ADAPT_DATA", str(data_root()))
-    names = ["digits"] if arguments.quick else arguments.names or [*CASES]
+    names = ["breast cancer"] if arguments.quick else arguments.names or [*CASES]
     found: list[Row] = []
     for name in names:
         case = CASES[name]()

@@ -60,7 +60,8 @@ def raise_alarm(
             registry.write_text(version, f"{NOTES}/{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}.md", page)
     if note is not None:
         try:
-            Path(note).write_text(_page(model, watching, done), encoding="utf-8")
+            with Path(note).open("a", encoding="utf-8") as file:  # somebody may have written into it
+                file.write(_page(model, watching, done))
         except OSError as error:
             raise AdaptError(f"--note {note} cannot be written ({error.strerror}): name another") from None
     return done, champion
@@ -74,6 +75,9 @@ def sentence(alarm: Alarm) -> str:
 def _rolled_back(registry: Registry, version: Version, reason: str) -> tuple[str, str | None]:
     if (now := registry.aliased(CHAMPION)) is None or now.number != version.number:
         return f"Version {version.number} is not the champion, so nothing was moved", None
+    before = registry.champions()[-2:][:1]
+    if before != [version.number] and "alarm" in registry.version(before[0]).tags:
+        return f"Nothing was moved: version {before[0]}, the champion before, has an alarm of its own", None
     try:
         old, new = registry.roll_back(f"alarm: {reason}")
     except AdaptError as error:

@@ -50,7 +50,7 @@ def believed(
             check_setting(name, value, share)
     if answer.reader.regression:
         raise AdaptError("--sets and --reject are of classes, and this model predicts values")
-    watching = Watching(answer)
+    watching = Watching(answer, say=say if reject is not None else silent)
     features, outputs = answer.seen(examples, say)
     found = answer.predicted(examples, outputs)
     assert found.probabilities is not None

@@ -88,6 +88,8 @@ class Watching:
                 "nothing is wrong and that it was not fitted to (--usual DATA), labels (--labelled), or fit "
                 "your data again"
             )
+        if self._near is None:
+            say("note: how far examples are from the classes is not known: this model keeps none of its own")
         self.monitor = Monitor(looked, false_alarms=false_alarms)
 
     def see(self, features: Tensor, outputs: Tensor, y: Any = None) -> None:

@@ -307,6 +307,10 @@ MINIATURES = {
 }
 
 
+#: An audit of the data takes a second, and is the same for all.
+GOVERNED = ("quickstart", "digits", "banking77", "vehicle_dynamics", "conditions")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_in_miniature(
@@ -333,12 +337,14 @@ def test_runs_in_miniature(
     # Measuring power and memory takes longer than all else that a method does here, and is the same for all.
     costs = [] if name == "quickstart" else ["energy=none", "memory=false"]
     costs += [f"figures={any(leaf.endswith('.svg') for leaf in miniature.leaves)}"]
+    costs += [f"evaluate.governance={name in GOVERNED}"]
     code = call([f"experiment={name}", *miniature.overrides, *costs, *folders], tmp_path)
 
     said = capsys.readouterr()
     assert code == 0, said.err
     assert [path for path in miniature.leaves if len([*run.glob(path)]) != 1] == []
     assert {path.name for path in tmp_path.iterdir()} == {*given, "run"}, "wrote outside its folders"
+    assert bool([*run.rglob("governance.md")]) == (name in GOVERNED)
     for path in run.rglob("comparison.json"):
         assert Comparison.from_dict(read_json(path)).experiment == name
     if "adapter/adapter_config.json" in miniature.leaves:

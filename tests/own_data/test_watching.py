@@ -151,6 +151,7 @@ def test_serve_drift_alarm_rollback_note(empty_store: Path, tmp_path: Path) -> N
             if (after := asked(address, "/watch"))["model"] != "models:/mine/2":
                 break
         assert after["model"] == "models:/mine/1" and after["examples"] == 0
+        assert after["done"] == "The champion is version 1 again, no longer 2"
         assert asked(address, "/predict", other[:1])["predictions"][0]["label"] in CLASSES
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")

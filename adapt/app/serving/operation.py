@@ -29,7 +29,7 @@ class Operation:
     """
 
     def __init__(self, model: str, watching: Callable[[Answer], Watching], on_alarm: str) -> None:
-        self._watching, self._on_alarm = watching, on_alarm
+        self._watching, self._on_alarm, self._before = watching, on_alarm, ""
         self._take(registered(model), model)
         self._watched: Watching | None = watching(self.answer)
 
@@ -59,6 +59,7 @@ class Operation:
     def _back(self, registry: Registry, champion: str) -> Answer:
         """The champion before, which is watched too if it says what is usual, but goes back no further: what
         has changed is new to all of them."""
+        self._before = self._done
         self._take((registry, registry.version(champion)), self._model)
         self._on_alarm, self._watched = ON_ALARM[0], None
         try:
@@ -70,7 +71,7 @@ class Operation:
     def state(self) -> dict[str, Any]:
         """As JSON holds it."""
         if self._watched is None:
-            return {"model": self._model, "examples": 0, "evidence": {}, "alarm": None, "done": self._done}
+            return {"model": self._model, "examples": 0, "evidence": {}, "alarm": None, "done": self._before}
         monitor = self._watched.monitor
         return {
             "model": self._model,
@@ -78,7 +79,7 @@ class Operation:
             "evidence": {name: round(value, 3) for name, value in monitor.evidence.items()},
             "alarm_at": round(monitor.limit, 3),
             "alarm": None if monitor.alarm is None else sentence(monitor.alarm),
-            "done": self._done,
+            "done": self._done or self._before,
         }
 
 

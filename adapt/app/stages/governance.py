@@ -111,7 +111,7 @@ def _facts(result: Comparison, reports: list[Report], seen: Seen) -> dict[str, s
     }
     if (ece := figures.get("trust/ece")) is not None:
         perfect = figures["trust/ece_expected"]
-        right = f"{100 * perfect:.1f} % of probabilities that are right"
+        right = f"of probabilities that are right it would be {100 * perfect:.1f} %"
         facts["calibration"] = f"ECE {100 * ece:.1f} % ({right})"
     worse = figures.get(f"trust/{result.metric.name}_worse")
     if worse is not None:
