@@ -38,7 +38,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from adapt.adapter import FewShotAdapter, FittedTask
+from adapt.adapter import FewShotAdapter
 from adapt.checks import check_setting, least, positive
 from adapt.compare.examples import Examples
 from adapt.compare.gate_scores import TRUSTED, trusted
@@ -165,7 +165,8 @@ def run_gate(
         metric = metric_of(episode.query_y)
         support = (episode.support_x.to(device), episode.support_y.to(device))
         fitted = [it.fit(*support) for it in (champion, challenger)]
-        scores = [dict(_scores(task, episode, metric, device)) for task in fitted]
+        outputs = [task.logits(episode.query_x.to(device)) for task in fitted]
+        scores = [dict(_scores(said, episode, metric)) for said in outputs]
         keys = [(SHOTS, names[which])] if len(names) > 1 else []
         if episode.meta.domain is not None:
             keys.append((DOMAIN, episode.meta.domain))
@@ -177,8 +178,8 @@ def run_gate(
             for slice_ in [key, *(keys if key[0] == TOGETHER else [])]:
                 found[slice_].append((old, new))
                 drawn[slice_].append(Examples.of([own]))
-        both = zip((champion, challenger), fitted, strict=True)
-        asked = [trusted(it, task, episode, metric, device) for it, task in both]
+        both = zip((champion, challenger), fitted, outputs, strict=True)
+        asked = [trusted(it, task, said, episode, metric, device) for it, task, said in both]
         for name, old in asked[0].items():
             found[TRUST, name].append((old, asked[1][name]))
             drawn[TRUST, name].append(Examples.of([episode.meta]))
@@ -186,11 +187,9 @@ def run_gate(
     return judge(found, metric, tolerance, joined)
 
 
-def _scores(
-    task: FittedTask, episode: Episode, metric: Metric, device: torch.device
-) -> Iterator[tuple[Key, float]]:
-    """The score on the queries, and that on those of every class."""
-    outputs, truth = task.logits(episode.query_x.to(device)), episode.query_y.to(device)
+def _scores(outputs: torch.Tensor, episode: Episode, metric: Metric) -> Iterator[tuple[Key, float]]:
+    """The score on the queries, whose ``outputs [m, C]`` these are, and that on those of every class."""
+    truth = episode.query_y.to(outputs.device)
     score = metric.measure(outputs, truth)
     if not math.isfinite(score):
         raise AdaptError(f"an adapter diverged on task {episode.meta.index} ({metric.noun} {score})")

@@ -35,18 +35,25 @@ TRUSTED: dict[str, Metric] = {
 
 
 def trusted(
-    adapter: FewShotAdapter, task: FittedTask, episode: Episode, metric: Metric, device: torch.device
+    adapter: FewShotAdapter,
+    task: FittedTask,
+    outputs: torch.Tensor,
+    episode: Episode,
+    metric: Metric,
+    device: torch.device,
 ) -> dict[str, float]:
-    """Scores of ``adapter``, which has been fitted to a ``task``, by what is asked.
+    """Scores of ``adapter``, which has been fitted to a ``task`` with ``outputs [m, C]`` for the queries, by
+    what is asked.
 
     Raises:
         AdaptError: it diverged.
     """
     episode = episode._replace(query_x=episode.query_x.to(device), query_y=episode.query_y.to(device))
-    robust = Robustness.of(task.logits, episode, metric, getattr(adapter.backbone, "pad", None))
+    pad = getattr(adapter.backbone, "pad", None)
+    robust = Robustness.of(task.logits, episode, metric, pad, outputs)
     if not metric.share:
         return _finite({WORSE_VALUES: robust.worse[0]}, episode)
-    known = Reliability.of(task.logits(episode.query_x), episode.query_y)
+    known = Reliability.of(outputs, episode.query_y)
     found = {NLL: known.nll[0], BRIER: known.brier[0], WORSE: robust.worse[0]}
     if robust.outside:
         found[APART] = robust.outside[0]

@@ -62,5 +62,5 @@ class Judge:
         if self.evaluate.robustness:
             with torch.no_grad():
                 again = partial(predicted, predictor, pad=self.pad)
-                robustness = Robustness.of(again, episode, self.metric, self.pad)
+                robustness = Robustness.of(again, episode, self.metric, self.pad, outputs)
         return each, reliability, robustness

@@ -37,17 +37,23 @@ class Robustness:
 
     @classmethod
     def of(
-        cls, predict: Callable[[Tensor], Tensor], episode: Episode, metric: Metric, pad: int | None
+        cls,
+        predict: Callable[[Tensor], Tensor],
+        episode: Episode,
+        metric: Metric,
+        pad: int | None,
+        outputs: Tensor | None = None,
     ) -> Robustness:
-        """Of a task, whose outputs ``[m, C]`` for examples ``[m, …]`` are those of ``predict``. What is drawn
-        follows from the number of the task: it is the same for every method."""
+        """Of a task, whose outputs ``[m, C]`` for examples ``[m, …]`` are those of ``predict``; ``outputs``:
+        those for the queries as they are, if they are there already. What is drawn follows from the number of
+        the task: it is the same for every method."""
         generator = torch.Generator().manual_seed(episode.meta.index)
         x, y, others = episode.query_x, episode.query_y, episode.meta.outside_x
         found = metric.measure(predict(worsened(x, generator, pad)), y)
         if others is None or not metric.share or not len(others):
             return cls((found,))
-        sure = [predict(part.to(x.device)).softmax(-1).amax(-1) for part in (x, others)]
-        return cls((found,), (auroc(*(part.cpu() for part in sure)),))
+        both = (predict(x) if outputs is None else outputs, predict(others.to(x.device)))
+        return cls((found,), (auroc(*(part.softmax(-1).amax(-1).cpu() for part in both)),))
 
     @classmethod
     def joined(cls, parts: Sequence[Robustness]) -> Robustness:

@@ -12,7 +12,9 @@ guarantee, and errs on the safe side, as a fold less is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from adapt.checks import Number, check_setting
 from adapt.errors import AdaptError
 from adapt.own_data.answer import Answer, Predictions
 from adapt.own_data.passes import Say, silent
-from adapt.own_data.watching import Watching
+from adapt.own_data.watching import Watching, kept_scores
 from tasks.own import OwnExamples
 
 __all__ = ["believed"]
@@ -50,17 +52,18 @@ def believed(
             check_setting(name, value, share)
     if answer.reader.regression:
         raise AdaptError("--sets and --reject are of classes, and this model predicts values")
-    watching = Watching(answer, say=say if reject is not None else silent)
+    watching = None if reject is None else Watching(answer, say=say)
     features, outputs = answer.seen(examples, say)
     found = answer.predicted(examples, outputs)
     assert found.probabilities is not None
     more = {}
     if coverage is not None:
-        more["set"] = _sets(found.probabilities, found.classes, _usual(watching, "surprise"), coverage)
-    if reject is not None:
+        usual = _usual(kept_scores(answer), "surprise")
+        more["set"] = _sets(found.probabilities, found.classes, usual, coverage)
+    if watching is not None and reject is not None:
         strange = watching.strange(features, outputs)
         name = "far" if "far" in strange else "unsure"
-        usual = np.sort(_usual(watching, name))
+        usual = np.sort(_usual(watching.usual, name))
         least = usual * (1 - 1e-9)  # what is as strange counts as it does
         above = len(usual) - np.searchsorted(least, strange[name], side="left")
         chances = (1 + above) / (len(usual) + 1)
@@ -68,13 +71,13 @@ def believed(
     return replace(found, more=more)
 
 
-def _usual(watching: Watching, signal: str) -> np.ndarray:
-    if signal not in watching.usual:
+def _usual(usual: Mapping[str, Any], signal: str) -> np.ndarray:
+    if signal not in usual:
         raise AdaptError(
             f"this model does not say how strange its own examples are ({signal}), as it was fitted by an "
             "earlier version: fit your data again"
         )
-    return watching.usual[signal]
+    return np.asarray(usual[signal])
 
 
 def _sets(p: np.ndarray, classes: object, usual: np.ndarray, coverage: float) -> list[str]:

@@ -25,7 +25,7 @@ from adapt.heads.base import one_hot
 from adapt.own_data.answer import Answer
 from adapt.own_data.passes import Say, silent
 
-__all__ = ["USUAL", "Watching", "usual_of"]
+__all__ = ["USUAL", "Watching", "kept_scores", "usual_of"]
 
 #: Under which a fit keeps how strange its own examples are.
 USUAL = "usual"
@@ -67,7 +67,7 @@ class Watching:
         self.answer = answer
         self._near, known = _nearness(answer)
         if usual is None:
-            known |= {name: np.asarray(kept) for name, kept in _kept(answer).items()}
+            known |= {name: np.asarray(kept) for name, kept in kept_scores(answer).items()}
         else:
             data = answer.read(usual, labelled)
             features, outputs = answer.seen(data.examples, say)
@@ -181,7 +181,12 @@ def _nearness(answer: Answer) -> tuple[Nearness | None, dict[str, np.ndarray]]:
     return (near, {"far": far[drawn].numpy()}) if len(drawn) else (None, {})
 
 
-def _kept(answer: Answer) -> dict[str, list[float]]:
+def kept_scores(answer: Answer) -> dict[str, list[float]]:
+    """What a fit kept of how strange its own examples are, by signal; empty of earlier versions.
+
+    Raises:
+        AdaptError: it is nothing that a fit keeps.
+    """
     kept = answer.about.get(USUAL)
     if kept is None:
         return {}
